@@ -1,0 +1,1 @@
+"""What the base said: golds, replicates, log-probabilities, and the manifest that ties them to one base."""

@@ -1,0 +1,98 @@
+"""Which model is this: hashes of weights, tokenizer and chat template, without loading the model."""
+
+import hashlib
+import json
+import struct
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from guardrail.errors import InputError
+
+__all__ = ["model_fingerprint", "weights_sha256"]
+
+_CHUNK_BYTES = 1 << 22
+
+
+def _tensors(path: Path) -> dict[str, tuple[str, list[int], int, int]]:
+    """Tensor name → dtype, shape, first and last byte, from a safetensors header."""
+    with path.open("rb") as file:
+        (size,) = struct.unpack("<Q", file.read(8))
+        header: dict[str, Any] = json.loads(file.read(size))
+    header.pop("__metadata__", None)
+    start = 8 + size
+    return {
+        name: (entry["dtype"], entry["shape"], *(start + o for o in entry["data_offsets"]))
+        for name, entry in header.items()
+    }
+
+
+def weights_sha256(folder: Path) -> str:
+    """Return one hash of a model folder's safetensors weights, whatever the sharding.
+
+    Tensors are hashed in the order of their names: name, dtype, shape, bytes. A copy from another
+    hub, or with other shard sizes, has the same hash; another precision has another.
+
+    Raises:
+        InputError: the folder holds no `*.safetensors` file.
+    """
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise InputError(f"model folder `{folder}` holds no *.safetensors weights")
+    stats = [path.stat() for path in files]
+    return _hash_files(tuple(files), tuple((s.st_size, s.st_mtime_ns) for s in stats))
+
+
+@lru_cache(maxsize=16)
+def _hash_files(files: tuple[Path, ...], unchanged: tuple[tuple[int, int], ...]) -> str:
+    """Hash the tensors of the files; sizes and times in the key, for 16 GB are read in minutes."""
+    where = {name: (path, entry) for path in files for name, entry in _tensors(path).items()}
+    digest = hashlib.sha256()
+    for name in sorted(where):
+        path, (dtype, shape, first, last) = where[name]
+        digest.update(f"{name}|{dtype}|{shape}|".encode())
+        with path.open("rb") as file:
+            file.seek(first)
+            left = last - first
+            while left:
+                chunk = file.read(min(left, _CHUNK_BYTES))
+                if not chunk:
+                    raise InputError(f"`{path}` is cut short inside tensor `{name}`")
+                digest.update(chunk)
+                left -= len(chunk)
+    return digest.hexdigest()
+
+
+def _chat_template(folder: Path) -> str:
+    template = folder / "chat_template.jinja"
+    if template.is_file():
+        return template.read_text(encoding="utf-8")
+    config = folder / "tokenizer_config.json"
+    if config.is_file():
+        found = json.loads(config.read_text(encoding="utf-8")).get("chat_template")
+        if found is not None:
+            return found if isinstance(found, str) else json.dumps(found, ensure_ascii=False)
+    raise InputError(
+        f"model folder `{folder}` has no chat template; use the chat model, not a bare base"
+    )
+
+
+def model_fingerprint(folder: str | Path) -> dict[str, str]:
+    """Return the hashes that tie anchors to one model: `weights`, `tokenizer`, `chat_template`.
+
+    Raises:
+        InputError: the folder, its weights, its tokenizer.json or its chat template is missing.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"model folder `{folder}` does not exist; give the path of a model folder")
+    tokenizer = folder / "tokenizer.json"
+    if not tokenizer.is_file():
+        raise InputError(
+            f"model folder `{folder}` has no tokenizer.json (a fast tokenizer is needed)"
+        )
+    return {
+        "weights": weights_sha256(folder),
+        "tokenizer": hashlib.sha256(tokenizer.read_bytes()).hexdigest(),
+        "chat_template": hashlib.sha256(_chat_template(folder).encode("utf-8")).hexdigest(),
+    }

@@ -1,0 +1,134 @@
+"""The non-inferiority statistic of one stream: is the mean harm shown to exceed the margin?"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+from scipy.special import logsumexp
+
+__all__ = [
+    "StreamStatistic",
+    "betting_z",
+    "item_harm",
+    "non_inferiority_z",
+    "stream_statistic",
+]
+
+FloatArray = NDArray[np.float64]
+
+_BETS = np.array([0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 0.95])
+"""Bets as shares of the largest one that cannot ruin; a mixture, so that none must be chosen."""
+
+_Z_CAP = 38.0  # beyond it the normal quantile of a float64 probability is infinite
+
+
+@dataclass(frozen=True, slots=True)
+class StreamStatistic:
+    """Sample size, mean, standard deviation and standard error of one stream's harm."""
+
+    n: int
+    mean: float
+    sd: float
+    se: float
+    skewness: float
+
+
+def item_harm(
+    base: FloatArray, current: FloatArray, *, worse: str, clip: float | None = None
+) -> FloatArray:
+    """Return each item's harm: positive where the current answer is worse than base.
+
+    Args:
+        base: Metric values of the base replicates, shape (n, K); NaN where not applicable.
+        current: Metric values of the current answers, shape (n,); NaN where not applicable.
+        worse: `lower` or `higher`, the direction in which the metric is harm.
+        clip: Bound on the absolute harm, for metrics without natural bounds.
+
+    Returns:
+        Shape (n,), unit of the metric; NaN where base or current is NaN.
+
+    Raises:
+        ValueError: shapes do not fit, `worse` is neither word, or a value is infinite.
+    """
+    if base.ndim != 2 or current.shape != (base.shape[0],):
+        raise ValueError(
+            f"`base` must be (n, K) and `current` (n,), got {base.shape} and {current.shape}"
+        )
+    if worse not in ("lower", "higher"):
+        raise ValueError(f"`worse` must be 'lower' or 'higher', got {worse!r}")
+    if np.isinf(base).any() or np.isinf(current).any():
+        raise ValueError("metric values must be finite or NaN; got an infinite one")
+    difference: FloatArray = base.mean(axis=1) - current
+    harm = difference if worse == "lower" else -difference
+    return harm if clip is None else np.clip(harm, -clip, clip)
+
+
+def stream_statistic(harm: FloatArray) -> StreamStatistic:
+    """Return the moments of a stream's harm, NaN items left out; sd (ddof 1) is floored at 1/n.
+
+    Raises:
+        ValueError: fewer than two items are not NaN.
+    """
+    values = harm[~np.isnan(harm)]
+    n = len(values)
+    if n < 2:
+        raise ValueError(f"a stream needs at least 2 items to have a spread, got {n}")
+    sd = max(float(np.std(values, ddof=1)), 1.0 / n)
+    # Over the floored sd, so that a spread of rounding errors gives 0 and not noise over noise.
+    skewness = float(np.mean((values - values.mean()) ** 3)) / sd**3
+    return StreamStatistic(n, float(values.mean()), sd, sd / math.sqrt(n), skewness)
+
+
+def non_inferiority_z(statistic: StreamStatistic, margin: float) -> float:
+    """Return z for the null hypothesis "population mean harm <= margin"; large z is evidence of harm.
+
+    t = (mean - margin) / se, z = Phi^-1(F_{t, n-1}(t)), computed through log tail probabilities so
+    that it stays finite. For z > 0 the skewness guard applies: with
+    g = min(skewness - sqrt(6/n), 0), z <- max(0, z + g / (6 sqrt n) + g min(z, 8)^2 / (3 sqrt n)).
+    The correction terms are those of Johnson's (1978, JASA 73, 536-544) modified t for the bias and
+    the skewness of the t statistic; the shrinkage of g by sqrt(6/n), the standard error of a sample
+    skewness, and the cap of 8 are ours: they make the guard one-sided and finite.
+
+    Does not promise an exact level in small samples; the promise rests on simulation.
+    """
+    n = statistic.n
+    t = (statistic.mean - margin) / statistic.se
+    tail = float(stats.t.logsf(abs(t), n - 1))
+    size = float(-stats.norm.ppf(math.exp(tail))) if tail > -700 else _Z_CAP
+    z = math.copysign(min(size, _Z_CAP), t)
+    if z <= 0:
+        return z
+    g = min(statistic.skewness - math.sqrt(6.0 / n), 0.0)
+    root = math.sqrt(n)
+    return max(0.0, z + g / (6 * root) + g * min(z, 8.0) ** 2 / (3 * root))
+
+
+def betting_z(harm: FloatArray, margin: float, lowest: float) -> float:
+    """Return the same evidence as a z score from a test that assumes nothing but a bounded harm.
+
+    E = mean over bets b of prod_i (1 + b / (margin - lowest) * (harm_i - margin)) has expectation at
+    most 1 if the population mean harm is at most the margin, so 1/E bounds the p-value (Markov) and
+    z = Phi^-1(1 - 1/E). It grows with every item's harm. The skewness guard of
+    `non_inferiority_z` does not: it silences collapses, where most items fall and the few that hold
+    look like a long tail; there this test speaks.
+
+    Args:
+        harm: Item harms, NaN left out.
+        margin: Tolerated mean harm, above `lowest`.
+        lowest: Smallest harm an item can have: -1 for values in [0, 1], -clip for clipped ones.
+
+    Returns:
+        z, -inf where the bet lost.
+
+    Source: Waudby-Smith & Ramdas (2024), "Estimating means of bounded random variables by betting",
+    JRSS B 86(1), the capital process of section 4 with constant bets; the mixture of bets is ours.
+    """
+    values = harm[~np.isnan(harm)]
+    stakes = _BETS / (margin - lowest)
+    logs = np.log1p(stakes[:, None] * (values - margin)).sum(axis=1)
+    log_e = float(logsumexp(logs)) - math.log(len(_BETS))
+    if log_e <= 0.0:
+        return -math.inf
+    return min(float(stats.norm.isf(math.exp(-log_e))), _Z_CAP) if log_e < 700 else _Z_CAP

@@ -1,0 +1,1 @@
+"""Who answers, and what a look makes of the answers."""

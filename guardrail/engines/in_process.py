@@ -1,0 +1,217 @@
+"""Answers and log-probabilities of a model in this process.
+
+Generation runs through `generate` in length-sorted, left-padded batches with a KV cache.
+"""
+
+import contextlib
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+
+from guardrail.anchors.decoding import Decoding
+from guardrail.anchors.store import TopK
+from guardrail.kl.forward import gold_logits
+from guardrail.kl.loss import reference_topk
+from guardrail.sets.items import Item
+
+__all__ = [
+    "Completion",
+    "InProcessEngine",
+    "encode_prompts",
+    "generate",
+    "kept_training_state",
+    "load_model",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """One answer: raw text, its token ids without padding, and why it ended (`stop`, `length`)."""
+
+    text: str
+    token_ids: tuple[int, ...]
+    finish_reason: str
+
+
+def encode_prompts(
+    tokenizer: Any, chats: Sequence[list[dict[str, str]]], *, thinking: bool
+) -> list[list[int]]:
+    """Return the prompt token ids of each chat, assistant opening included, thinking mode pinned."""
+    return [
+        tokenizer.apply_chat_template(
+            chat, add_generation_prompt=True, enable_thinking=thinking, return_dict=False
+        )
+        for chat in chats
+    ]
+
+
+@contextlib.contextmanager
+def kept_training_state(model: torch.nn.Module) -> Iterator[None]:
+    """Run the body in eval mode without gradients; restore modes and every random state after it.
+
+    Restored: the train flag of every submodule, the generators of Python, NumPy, torch and CUDA.
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    python_state, numpy_state = random.getstate(), np.random.get_state()
+    torch_state = torch.get_rng_state()
+    cuda_states = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module, training in modes:
+            module.training = training
+        random.setstate(python_state)
+        np.random.set_state(numpy_state)
+        torch.set_rng_state(torch_state)
+        if cuda_states:
+            torch.cuda.set_rng_state_all(cuda_states)
+
+
+def _generation_config(tokenizer: Any, decoding: Decoding) -> GenerationConfig:
+    sampling: dict[str, Any] = {"do_sample": False}
+    if decoding.mode == "sampled":
+        sampling = {
+            "do_sample": True,
+            "temperature": decoding.temperature,
+            "top_p": decoding.top_p,
+            "top_k": decoding.top_k,
+        }
+    return GenerationConfig(
+        max_new_tokens=decoding.max_new_tokens,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        use_cache=True,
+        **sampling,
+    )
+
+
+def generate(
+    model: Any,
+    tokenizer: Any,
+    prompts: Sequence[list[int]],
+    decoding: Decoding,
+    *,
+    seed: int,
+    batch_size: int,
+) -> list[Completion]:
+    """Return one completion per prompt, in the order of `prompts`.
+
+    Prompts are sorted by length, so a batch holds little padding. The same weights, prompts, seed
+    and batch size give the same answers on one device; another batch size may not, since padding
+    changes the last bits of the logits. The caller keeps the training state (`kept_training_state`).
+
+    Args:
+        model: A causal language model, unwrapped.
+        tokenizer: Its tokenizer, with an end-of-sequence and a padding token.
+        prompts: Token ids of each prompt.
+        decoding: Greedy or sampled, and the length limit.
+        seed: Seeds torch before the first batch.
+        batch_size: Prompts a batch.
+    """
+    config = _generation_config(tokenizer, decoding)
+    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
+    completions: dict[int, Completion] = {}
+    device = next(model.parameters()).device
+    torch.manual_seed(seed)
+    for start in range(0, len(order), batch_size):
+        chosen = order[start : start + batch_size]
+        width = max(len(prompts[i]) for i in chosen)
+        ids = torch.full((len(chosen), width), tokenizer.pad_token_id)
+        mask = torch.zeros_like(ids)
+        for row, i in enumerate(chosen):
+            ids[row, width - len(prompts[i]) :] = torch.tensor(prompts[i])
+            mask[row, width - len(prompts[i]) :] = 1
+        output = model.generate(
+            input_ids=ids.to(device), attention_mask=mask.to(device), generation_config=config
+        )
+        for row, i in enumerate(chosen):
+            completions[i] = _completion(tokenizer, output[row, width:].tolist())
+    return [completions[i] for i in range(len(prompts))]
+
+
+def _completion(tokenizer: Any, new_ids: list[int]) -> Completion:
+    if tokenizer.eos_token_id in new_ids:
+        ids = new_ids[: new_ids.index(tokenizer.eos_token_id) + 1]
+        return Completion(tokenizer.decode(ids[:-1]), tuple(ids), "stop")
+    return Completion(tokenizer.decode(new_ids), tuple(new_ids), "length")
+
+
+def load_model(folder: str | Path, dtype: str = "auto") -> tuple[Any, Any]:
+    """Return model and tokenizer of a folder, without looking at any hub."""
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, local_files_only=True)
+    return model, AutoTokenizer.from_pretrained(folder, local_files_only=True)
+
+
+@dataclass(frozen=True, slots=True)
+class InProcessEngine:
+    """A model that answers in this process, with the decoding and thinking mode it was made with."""
+
+    model: Any
+    tokenizer: Any
+    decoding: Decoding
+    thinking: bool
+    batch_size: int
+
+    def prompts(self, items: Sequence[Item]) -> list[list[int]]:
+        """Return each item's prompt token ids."""
+        return encode_prompts(
+            self.tokenizer, [item.chat() for item in items], thinking=self.thinking
+        )
+
+    def answer(self, items: Sequence[Item], *, seed: int) -> list[Completion]:
+        """Return one completion per item; the model's training state is kept."""
+        with kept_training_state(self.model):
+            return generate(
+                self.model,
+                self.tokenizer,
+                self.prompts(items),
+                self.decoding,
+                seed=seed,
+                batch_size=self.batch_size,
+            )
+
+    def topk(self, items: Sequence[Item], golds: Sequence[Sequence[int]], k: int) -> list[TopK]:
+        """Return the k best log-probabilities at every gold token, and the tail's."""
+        stored = []
+        with kept_training_state(self.model):
+            for logits in gold_logits(
+                self.model,
+                self.prompts(items),
+                golds,
+                pad_id=self.tokenizer.pad_token_id,
+                batch_size=self.batch_size,
+            ):
+                ids, logprobs, tail = reference_topk(logits, k)
+                stored.append(
+                    TopK(
+                        ids.int().cpu().numpy(),
+                        logprobs.float().cpu().numpy(),
+                        tail.float().cpu().numpy(),
+                    )
+                )
+        return stored
+
+    def gold_logprobs(self, items: Sequence[Item], golds: Sequence[Sequence[int]]) -> list[float]:
+        """Return each gold's mean log-probability a token, in nats."""
+        means = []
+        with kept_training_state(self.model):
+            rows = gold_logits(
+                self.model,
+                self.prompts(items),
+                golds,
+                pad_id=self.tokenizer.pad_token_id,
+                batch_size=self.batch_size,
+            )
+            for logits, gold in zip(rows, golds, strict=True):
+                ids = torch.tensor(list(gold), device=logits.device)
+                logprobs = torch.log_softmax(logits.float(), dim=-1)
+                means.append(float(logprobs.gather(-1, ids[:, None]).mean()))
+        return means

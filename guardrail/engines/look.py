@@ -1,0 +1,86 @@
+"""One look: answers of the current weights → measurements → arrays for the drift rule."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from guardrail.anchors.store import Anchors
+from guardrail.drift.rule import MetricRule, MetricValues
+from guardrail.drift.statistic import FloatArray
+from guardrail.engines.in_process import Completion
+from guardrail.probes.measure import METRICS, measure
+from guardrail.sets.items import Item
+
+__all__ = [
+    "Measured",
+    "anchor_measurements",
+    "default_metric_rules",
+    "look_values",
+    "measure_completions",
+    "write_answers",
+]
+
+Measured = dict[str, FloatArray]
+"""metric name → values, shape (items, replicates)."""
+
+
+def default_metric_rules(
+    margins: dict[str, tuple[float, float]] | None = None,
+) -> dict[str, MetricRule]:
+    """Return the rule of every metric, its margin and critical margin replaced where given."""
+    rules = {}
+    for metric in METRICS:
+        margin, critical = (margins or {}).get(metric.name, (metric.margin, metric.critical))
+        rules[metric.name] = MetricRule(metric.worse, margin, critical, metric.worst, metric.clip)
+    return rules
+
+
+def measure_completions(
+    items: Sequence[Item], texts: Sequence[Sequence[str]], golds: Sequence[str]
+) -> Measured:
+    """Return each metric of each answer: `texts[i]` are the K raw answers to `items[i]`."""
+    rows = [
+        [measure(item, text, gold) for text in answers]
+        for item, answers, gold in zip(items, texts, golds, strict=True)
+    ]
+    return {
+        metric.name: np.array([[values[metric.name] for values in row] for row in rows])
+        for metric in METRICS
+    }
+
+
+def anchor_measurements(items: Sequence[Item], anchors: Anchors) -> Measured:
+    """Return the measurements of the anchors' replicates (of the gold where there are none)."""
+    texts = []
+    for item in items:
+        answers = anchors.answers[item.id]
+        texts.append([a.text for a in (answers[1:] or answers)])
+    return measure_completions(items, texts, [anchors.gold(item.id) for item in items])
+
+
+def look_values(baseline: Measured, current: Measured) -> dict[str, MetricValues]:
+    """Return what `guardrail.drift.judge` takes; several current answers an item are averaged."""
+    return {name: MetricValues(baseline[name], current[name].mean(axis=1)) for name in baseline}
+
+
+def write_answers(
+    path: Path, items: Sequence[Item], answers: Sequence[Sequence[Completion]], measured: Measured
+) -> None:
+    """Write one JSON line an answer: item, replicate, text, finish reason, every metric."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    with partial.open("w", encoding="utf-8", errors="backslashreplace") as file:
+        for i, item in enumerate(items):
+            for k, answer in enumerate(answers[i]):
+                values = {name: float(table[i, k]) for name, table in measured.items()}
+                row = {
+                    "item": item.id,
+                    "replicate": k,
+                    "text": answer.text,
+                    "finish_reason": answer.finish_reason,
+                    **{name: None if np.isnan(v) else v for name, v in values.items()},
+                }
+                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+    partial.replace(path)

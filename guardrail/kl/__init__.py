@@ -1,0 +1,1 @@
+"""The KL term: loss, schedule, samples."""

@@ -1,0 +1,105 @@
+"""The ledger: one JSON line a record, appended and fsynced before anything acts on it.
+
+`pandas.read_json("ledger.jsonl", lines=True)` reads it. A record is never changed or removed; a
+resumed run appends `rewound` and goes on, and `live_records` gives the branch that counts.
+"""
+
+import json
+import os
+from collections.abc import Callable, Iterable
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from guardrail.errors import InputError
+
+__all__ = ["Ledger", "Record", "live_records", "read_ledger"]
+
+Record = dict[str, Any]
+
+FILE_NAME = "ledger.jsonl"
+
+
+class Ledger:
+    """Appends records to `RUN/ledger.jsonl`. One writer at a time; readers need no lock."""
+
+    def __init__(self, run: Path, on_record: Callable[[Record], None] | None = None) -> None:
+        """Open or create the ledger of a run folder; a torn last line is cut off first."""
+        self.path = run / FILE_NAME
+        self._on_record = on_record
+        self._next = _cut_torn_tail(self.path) if self.path.exists() else 0
+
+    def append(self, kind: str, step: int, **fields: Any) -> Record:
+        """Write one record durably and return it. Fields must be JSON values; NaN is refused."""
+        now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
+        record: Record = {"seq": self._next, "time": now, "kind": kind, "step": step, **fields}
+        line = json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n"
+        with self.path.open("ab") as file:
+            file.write(line.encode("utf-8", errors="backslashreplace"))
+            file.flush()
+            os.fsync(file.fileno())
+        self._next += 1
+        if self._on_record is not None:
+            self._on_record(record)
+        return record
+
+
+def _cut_torn_tail(path: Path) -> int:
+    """Drop the bytes after the last complete record; return the next sequence number."""
+    records, good_bytes = _parse(path)
+    if good_bytes < path.stat().st_size:
+        with path.open("r+b") as file:
+            file.truncate(good_bytes)
+    return records[-1]["seq"] + 1 if records else 0
+
+
+def _parse(path: Path) -> tuple[list[Record], int]:
+    records: list[Record] = []
+    good = 0
+    data = path.read_bytes()
+    for number, raw in enumerate(data.splitlines(keepends=True), start=1):
+        last = good + len(raw) == len(data)
+        try:
+            record = json.loads(raw)
+            if not isinstance(record, dict) or not raw.endswith(b"\n"):
+                raise ValueError("not a complete record")
+        except ValueError as error:
+            if last:
+                break
+            raise InputError(
+                f"ledger `{path}` line {number} is damaged ({error}); "
+                "restore the file from a copy, later records are intact"
+            ) from error
+        records.append(record)
+        good += len(raw)
+    return records, good
+
+
+def read_ledger(run: str | Path) -> list[Record]:
+    """Return every complete record of a run, oldest first; a torn last line is left out.
+
+    Raises:
+        InputError: there is no ledger, or a line before the last one is damaged.
+    """
+    path = Path(run) / FILE_NAME
+    if not path.is_file():
+        raise InputError(f"`{run}` holds no {FILE_NAME}; give the folder of a guarded run")
+    return _parse(path)[0]
+
+
+def live_records(records: Iterable[Record]) -> list[Record]:
+    """Return the records of the live branch: what a later `rewound to step S` undid is left out.
+
+    `started` is kept, for a resumed run is the same run; `ended` and `crashed` are not.
+    """
+    live: list[Record] = []
+    for record in records:
+        if record["kind"] == "rewound":
+            live = [
+                r
+                for r in live
+                if r["kind"] == "started"
+                or (r["step"] <= record["step"] and r["kind"] not in ("ended", "crashed"))
+            ]
+        live.append(record)
+    return live

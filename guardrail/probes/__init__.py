@@ -1,0 +1,1 @@
+"""One answer → measurements; pure functions, one file a probe."""

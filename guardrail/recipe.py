@@ -1,0 +1,286 @@
+"""The recipe: the YAML that describes one guarded run, checked once, defaults visible."""
+
+import re
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from typing_extensions import Self
+
+from guardrail.anchors.decoding import Decoding
+from guardrail.drift.rule import Budget, DriftConfig
+from guardrail.engines.look import default_metric_rules
+from guardrail.errors import InputError
+from guardrail.ladder import LadderConfig
+from guardrail.probes.measure import METRICS
+from guardrail.shipped import find_recipe, resolve
+
+__all__ = ["Recipe", "read_recipe"]
+
+SAFE_FRACTION = 0.05
+MOST_FRACTION = 0.10
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Sets(_Section):
+    """What is judged and what is injected."""
+
+    red_line: str
+    """JSONL of the red-line items: only ever evaluated."""
+    rehearsal: str
+    """JSONL of the rehearsal items: injected, never judged."""
+
+
+class Train(_Section):
+    """The user's own training."""
+
+    data: str
+    """JSONL of chat rows (`messages`), or prompt and completion rows, as the trainer takes them."""
+    held_out: float = Field(default=0.0, ge=0, lt=0.5)
+    """Share of the rows kept out of training to measure the domain loss; 0 measures none."""
+    arguments: dict[str, Any] = Field(default_factory=dict)
+    """Handed to the trainer's own configuration class untouched."""
+
+
+class Rehearsal(_Section):
+    """KL-only samples."""
+
+    fraction: float = Field(default=0.03, gt=0, lt=1)
+    """Rehearsal share of all samples seen; 0.01 to 0.05, up to 0.10 with `allow_large_fraction`."""
+    allow_large_fraction: bool = False
+    """Says that a fraction above 0.05 is meant."""
+    weight: float = Field(default=1.0, gt=0)
+    """The KL weight at boost 1; the ladder multiplies it."""
+    loss: Literal["kl", "ce"] = "kl"
+    """`kl` to the reference, or cross-entropy on the golds for comparison."""
+    top_k: int = Field(default=64, ge=1)
+    """How many reference log-probabilities are stored a token."""
+
+    @model_validator(mode="after")
+    def _fraction_in_bounds(self) -> Self:
+        if self.fraction < 0.01 or self.fraction > MOST_FRACTION:
+            raise ValueError(
+                f"`rehearsal.fraction` must lie between 0.01 and {MOST_FRACTION:.2f}, got "
+                f"{self.fraction:g}; 0.03 suits most runs"
+            )
+        if self.fraction > SAFE_FRACTION and not self.allow_large_fraction:
+            raise ValueError(
+                f"`rehearsal.fraction` above {SAFE_FRACTION:.2f} must be meant, got {self.fraction:g}; "
+                "set `rehearsal.allow_large_fraction: true` or lower it"
+            )
+        return self
+
+
+class Looks(_Section):
+    """When and how the red-line set is answered."""
+
+    every_steps: int = Field(default=100, ge=1)
+    """Optimizer steps between two looks; a look also falls on every save and on the end."""
+    tripwire_every_steps: int = Field(default=20, ge=0)
+    """Steps between two tripwires; 0 sets none."""
+    replicates: int | None = Field(default=None, ge=1)
+    """Base answers an item; by default 4 when sampled, 1 when greedy."""
+    samples: int = Field(default=1, ge=1)
+    """Current answers an item at each look, averaged."""
+    reserve: int = Field(default=4, ge=0)
+    """Looks kept for early and repeated ones; part of the plan the error budget is spent over."""
+    batch_size: int = Field(default=32, ge=1)
+    """Prompts generated together."""
+    decoding: Decoding = Field(default_factory=Decoding)
+    """How answers are decoded, by base and by every look."""
+
+
+class Margin(_Section):
+    """Tolerated and critical mean harm of one metric."""
+
+    margin: float = Field(ge=0)
+    critical: float = Field(ge=0)
+
+    @model_validator(mode="after")
+    def _critical_is_more(self) -> Self:
+        if self.critical < self.margin:
+            raise ValueError(
+                f"`critical` must not be below `margin`, got {self.critical} < {self.margin}"
+            )
+        return self
+
+
+class Drift(_Section):
+    """Margins and error budgets of the drift rule."""
+
+    margins: dict[str, Margin] = Field(default_factory=dict)
+    """metric → margins; metrics left out keep their defaults."""
+    warn_overall: float = Field(default=0.025, gt=0, lt=1)
+    warn_by_ability: float = Field(default=0.025, gt=0, lt=1)
+    halt_overall: float = Field(default=0.0075, gt=0, lt=1)
+    halt_by_ability: float = Field(default=0.0025, gt=0, lt=1)
+    min_items: int = Field(default=30, ge=2)
+    """A stream with fewer items is reported, never tested."""
+
+    @model_validator(mode="after")
+    def _knows_the_metrics(self) -> Self:
+        known = [metric.name for metric in METRICS]
+        for name in self.margins:
+            if name not in known:
+                raise ValueError(f"unknown metric `{name}`; known are {', '.join(known)}")
+        return self
+
+
+class Ladder(_Section):
+    """Constants of the ladder."""
+
+    raise_factor: float = Field(default=1.5, gt=1)
+    """What a raise multiplies the KL weight by."""
+    max_boost: float = Field(default=8.0, ge=1)
+    """Largest multiple of `rehearsal.weight`."""
+    relax_factor: float = Field(default=0.8, gt=0, lt=1)
+    """What a clean stretch multiplies the boost by."""
+    clean_looks_to_relax: int = Field(default=3, ge=1)
+    lr_factor: float = Field(default=0.5, gt=0, lt=1)
+    """What a cut multiplies the learning rate by; it is never raised again."""
+    max_lr_cuts: int = Field(default=3, ge=0)
+    cooldown_looks: int = Field(default=2, ge=0)
+    """Looks after a raise in which the same level does nothing more."""
+    persistent_serious_looks: int = Field(default=5, ge=1)
+    """Serious looks after the second cut that count as critical."""
+    max_relapses: int = Field(default=2, ge=1)
+    """Relapses after relaxing that end relaxing for this run."""
+
+
+class Recipe(_Section):
+    """One guarded run. Paths are relative to the recipe file; `shipped:` means inside the package."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    """Names the run folder."""
+    trainer: Literal["trl-sft"] = "trl-sft"
+    """Which trainer is guarded."""
+    mode: Literal["guard", "watch"] = "guard"
+    """`guard` injects and acts; `watch` only looks and changes nothing."""
+    gold_base: str
+    """Folder of the original model whose abilities are to be kept."""
+    start_model: str | None = None
+    """Folder of the model training starts from; by default the gold base."""
+    kl_reference: str | None = None
+    """Folder of the model the KL pulls to; by default the gold base."""
+    thinking: bool = False
+    """`enable_thinking` of the chat template, pinned for anchors and looks."""
+    seed: int = Field(default=0, ge=0)
+    """Seeds the trainer, the rehearsal order and sampled answers."""
+    sets: Sets
+    train: Train
+    anchors: str | None = None
+    """Folder of the anchors, relative to where the command runs; by default anchors/NAME."""
+    on_inherited: Literal["refuse", "judge_new"] = "refuse"
+    """What a start model already beyond the margin means: stop, or judge new harm only."""
+    on_error: Literal["halt", "continue"] = "halt"
+    """What an error while looking means: stop with a checkpoint, or log, count and go on."""
+    rehearsal: Rehearsal = Field(default_factory=Rehearsal)
+    looks: Looks = Field(default_factory=Looks)
+    drift: Drift = Field(default_factory=Drift)
+    ladder: Ladder = Field(default_factory=Ladder)
+
+    @model_validator(mode="after")
+    def _one_truth_for_arguments(self) -> Self:
+        given = self.train.arguments
+        if "seed" in given and given["seed"] != self.seed:
+            raise ValueError(
+                f"`seed` is {self.seed} and `train.arguments.seed` is {given['seed']}; keep one of them"
+            )
+        for name in ("output_dir", "run_name", "resume_from_checkpoint"):
+            if name in given:
+                raise ValueError(
+                    f"`train.arguments.{name}` is set by the run folder; remove it (use --out or --resume)"
+                )
+        return self
+
+    @property
+    def replicates(self) -> int:
+        """Base answers an item, gold not counted."""
+        if self.looks.replicates is not None:
+            return self.looks.replicates
+        return 4 if self.looks.decoding.mode == "sampled" else 1
+
+    def drift_config(self, planned_looks: int) -> DriftConfig:
+        """Return the drift rule's constants for a run of so many looks."""
+        margins = {name: (m.margin, m.critical) for name, m in self.drift.margins.items()}
+        return DriftConfig(
+            metrics=default_metric_rules(margins),
+            planned_looks=planned_looks,
+            overall=Budget(self.drift.warn_overall, self.drift.halt_overall),
+            by_ability=Budget(self.drift.warn_by_ability, self.drift.halt_by_ability),
+            min_items=self.drift.min_items,
+        )
+
+    def ladder_config(self) -> LadderConfig:
+        """Return the ladder's constants."""
+        return LadderConfig(**self.ladder.model_dump())
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads 5e-5 as the number it is; YAML 1.1 takes it for text."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?(?:\d[\d_]*)(?:\.\d*)?[eE][-+]?\d+\Z"),
+    list("-+0123456789"),
+)
+
+
+def _all_errors(error: ValidationError) -> str:
+    lines = []
+    for entry in error.errors():
+        key = ".".join(str(part) for part in entry["loc"])
+        if entry["type"] == "extra_forbidden":
+            lines.append(f"unknown key `{key}`; remove it or mend its spelling")
+        elif entry["type"] == "missing":
+            lines.append(f"key `{key}` is missing")
+        else:
+            message = entry["msg"].removeprefix("Value error, ")
+            got = "" if "got" in message or not key else f", got {entry['input']!r}"
+            lines.append(f"key `{key}`: {message}{got}" if key else message)
+    return "; ".join(lines)
+
+
+def read_recipe(name: str | Path, **overrides: Any) -> Recipe:
+    """Return the recipe of a file or a shipped name, its paths made absolute.
+
+    Args:
+        name: A file, or the name of a shipped recipe.
+        overrides: Top-level keys that replace those of the file, such as `seed` or `mode`.
+
+    Raises:
+        InputError: no such recipe, broken YAML, or one or more keys break a rule; all are named.
+    """
+    path = find_recipe(name)
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"recipe `{path}` is not valid YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise InputError(f"recipe `{path}` must be a mapping of keys, got {type(content).__name__}")
+    try:
+        recipe = Recipe.model_validate({**content, **overrides})
+    except ValidationError as error:
+        raise InputError(f"recipe `{path}`: {_all_errors(error)}") from error
+    folder = path.parent.resolve()
+
+    def absolute(value: str) -> str:
+        return str(resolve(value, folder))
+
+    return recipe.model_copy(
+        update={
+            "gold_base": absolute(recipe.gold_base),
+            "start_model": absolute(recipe.start_model or recipe.gold_base),
+            "kl_reference": absolute(recipe.kl_reference or recipe.gold_base),
+            "sets": Sets(
+                red_line=absolute(recipe.sets.red_line), rehearsal=absolute(recipe.sets.rehearsal)
+            ),
+            "train": recipe.train.model_copy(update={"data": absolute(recipe.train.data)}),
+            "anchors": str(Path(recipe.anchors or f"anchors/{recipe.name}").resolve()),
+        }
+    )

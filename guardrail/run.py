@@ -1,0 +1,240 @@
+"""One guarded run from a recipe: preflight, anchors, trainer, training, domain loss."""
+
+import json
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from guardrail import __version__
+from guardrail.errors import InputError
+from guardrail.ledger import FILE_NAME, Record
+from guardrail.recipe import Recipe
+from guardrail.sets.items import Item, items_sha256
+from guardrail.trainers.attach import Guardrail
+
+__all__ = ["Finished", "StepListener", "preflight", "read_training_rows", "run_recipe"]
+
+StepListener = Callable[[int, int], None]
+"""Called with the global step and the planned number of steps."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """How a run ended: its folder, whether the guard halted it, domain losses where measured."""
+
+    run: Path
+    halted: bool
+    domain_loss_before: float | None
+    domain_loss: float | None
+
+
+def read_training_rows(path: str | Path) -> list[dict[str, Any]]:
+    """Return the rows of a JSONL training file.
+
+    Raises:
+        InputError: missing file, broken line, a row that is no object, or no row at all.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"training data `{path}` does not exist; give the path of a JSONL file")
+    rows = []
+    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line.decode("utf-8"))
+        except ValueError as error:
+            raise InputError(
+                f"training data `{path}` line {number} is not valid JSON ({error}); mend or drop it"
+            ) from error
+        if not isinstance(row, dict):
+            raise InputError(
+                f"training data `{path}` line {number} must be an object, got {row!r:.80}"
+            )
+        rows.append(row)
+    if not rows:
+        raise InputError(f"training data `{path}` is empty; it needs at least one row")
+    return rows
+
+
+def _squeezed(text: str) -> str:
+    return "".join(text.split())
+
+
+def _contamination(rows: list[dict[str, Any]], red_line: list[Item]) -> list[str]:
+    """Ids of red-line items whose question stands in a training row, white space ignored."""
+    texts = set()
+    for row in rows:
+        for message in row.get("messages") or row.get("prompt") or []:
+            if isinstance(message, dict):
+                texts.add(_squeezed(str(message.get("content", ""))))
+            else:
+                texts.add(_squeezed(str(row.get("prompt", ""))))
+    return [item.id for item in red_line if _squeezed(item.question) in texts]
+
+
+def preflight(recipe: Recipe) -> tuple[Guardrail, list[dict[str, Any]]]:
+    """Check everything that can be checked before a run folder is made.
+
+    Raises:
+        InputError: sets, models or training data break a rule.
+    """
+    for key in ("gold_base", "start_model", "kl_reference"):
+        folder = Path(getattr(recipe, key))
+        if not (folder / "config.json").is_file():
+            raise InputError(
+                f"`{key}`: `{folder}` is no model folder (no config.json); download the model "
+                "first and give the path of its folder"
+            )
+    guardrail = Guardrail.from_recipe(recipe)
+    rows = read_training_rows(recipe.train.data)
+    leaked = _contamination(rows, guardrail.red_line)
+    if leaked:
+        raise InputError(
+            f"training data `{recipe.train.data}` contains {len(leaked)} red-line items "
+            f"({', '.join(leaked[:5])}); take them out, what is trained on cannot be judged"
+        )
+    return guardrail, rows
+
+
+def _split(rows: list[dict[str, Any]], held_out: float) -> tuple[list[Any], list[Any]]:
+    """Split off the held-out rows; the split is fixed, so that runs with other seeds compare."""
+    shuffled = list(rows)
+    random.Random(0).shuffle(shuffled)
+    cut = round(len(shuffled) * held_out)
+    return shuffled[cut:], shuffled[:cut]
+
+
+def build_trainer(recipe: Recipe, rows: list[dict[str, Any]], output: Path) -> Any:
+    """Return TRL's SFTTrainer with the recipe's arguments handed through untouched.
+
+    Raises:
+        InputError: the trainer refuses an argument.
+    """
+    import datasets
+    import transformers
+    import trl
+
+    from guardrail.engines.in_process import load_model
+
+    train, held_out = _split(rows, recipe.train.held_out)
+    defaults = {
+        "report_to": "none",
+        "disable_tqdm": True,
+        "save_strategy": "steps",
+        "save_steps": recipe.looks.every_steps,
+    }
+    try:
+        arguments = trl.SFTConfig(
+            **{**defaults, **recipe.train.arguments, "output_dir": str(output), "seed": recipe.seed}
+        )
+    except (TypeError, ValueError) as error:
+        raise InputError(f"`train.arguments`: SFTConfig refuses them: {error}") from error
+    model, tokenizer = load_model(str(recipe.start_model))
+    trainer = trl.SFTTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=datasets.Dataset.from_list(train),
+        eval_dataset=datasets.Dataset.from_list(held_out) if held_out else None,
+        processing_class=tokenizer,
+    )
+    # The ledger holds every log and the live display shows it; printing it too would tear the display.
+    trainer.remove_callback(transformers.PrinterCallback)
+    return trainer
+
+
+def run_recipe(
+    recipe: Recipe,
+    run: Path,
+    *,
+    resume: bool = False,
+    on_record: Callable[[Record], None] | None = None,
+    on_step: StepListener | None = None,
+    on_anchors: Callable[[str, int], None] | None = None,
+) -> Finished:
+    """Carry out one run and return how it ended.
+
+    Args:
+        recipe: Checked, paths absolute.
+        run: Run folder; must not hold a ledger unless `resume`.
+        resume: Go on from the newest complete checkpoint, or from the start if there is none.
+        on_record: Called with every ledger record.
+        on_step: Called at every optimizer step.
+        on_anchors: Called while anchors are made.
+
+    Raises:
+        InputError: the preflight refuses, or the run folder is taken or, when resuming, empty.
+    """
+    taken = (run / FILE_NAME).is_file()
+    if taken and not resume:
+        raise InputError(
+            f"run folder `{run}` already holds a run; add --resume to go on, or give another --out"
+        )
+    if resume and not taken:
+        raise InputError(f"run folder `{run}` holds no run to resume; leave --resume away")
+    guardrail, rows = preflight(recipe)
+    guardrail.anchors(on_progress=on_anchors)
+    output = run / "checkpoints"
+    trainer = build_trainer(recipe, rows, output)
+    run.mkdir(parents=True, exist_ok=True)
+    (run / "recipe.resolved.json").write_text(
+        recipe.model_dump_json(indent=2) + "\n", encoding="utf-8"
+    )
+    callback = guardrail.attach(trainer, run=run, resume=resume, on_record=on_record)
+    ledger = callback.guard.ledger
+    if on_step is not None:
+        trainer.add_callback(_step_listener(on_step))
+    before = None
+    if not resume:
+        ledger.append("started", 0, **_header(recipe, rows, guardrail))
+    if trainer.eval_dataset is not None and callback.resume_from is None:
+        before = float(trainer.evaluate()["eval_loss"])
+        ledger.append("domain_loss", 0, held_out=before)
+    try:
+        checkpoint = callback.resume_from
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    except BaseException as error:
+        ledger.append(
+            "crashed",
+            trainer.state.global_step,
+            error=f"{type(error).__name__}: {error}"[:2000],
+            last_ok_checkpoint=callback.last_ok_checkpoint(),
+        )
+        raise
+    after = None
+    if trainer.eval_dataset is not None:
+        after = float(trainer.evaluate()["eval_loss"])
+        ledger.append("domain_loss", trainer.state.global_step, held_out=after)
+    return Finished(run, callback.halted, before, after)
+
+
+def _header(recipe: Recipe, rows: list[Any], guardrail: Guardrail) -> dict[str, Any]:
+    from importlib.metadata import version
+
+    return {
+        "name": recipe.name,
+        "mode": recipe.mode,
+        "seed": recipe.seed,
+        "recipe": recipe.model_dump(mode="json"),
+        "training_rows": len(rows),
+        "red_line_items": len(guardrail.red_line),
+        "red_line_sha256": items_sha256(guardrail.red_line),
+        "rehearsal_items": len(guardrail.rehearsal),
+        "rehearsal_sha256": items_sha256(guardrail.rehearsal),
+        "versions": {"redline-guardrail": __version__}
+        | {name: version(name) for name in ("torch", "transformers", "trl")},
+    }
+
+
+def _step_listener(on_step: StepListener) -> Any:
+    from transformers import TrainerCallback
+
+    class Listener(TrainerCallback):  # type: ignore[misc]
+        """Tells a progress display about every optimizer step."""
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            on_step(state.global_step, state.max_steps)
+
+    return Listener()

@@ -1,0 +1,1 @@
+"""What is asked: items, their checks, their files."""

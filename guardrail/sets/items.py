@@ -1,0 +1,143 @@
+"""Items: the prompts of the red-line and rehearsal sets, their schema and their files."""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from guardrail.errors import InputError
+from guardrail.sets.checks import Check
+
+__all__ = ["ABILITIES", "Item", "Message", "items_sha256", "read_items", "write_items"]
+
+ABILITIES = (
+    "instruction",
+    "writing",
+    "translation",
+    "long_text",
+    "reasoning",
+    "format",
+    "refusal",
+)
+"""The seven abilities of the shipped sets, in the order every table shows them."""
+
+
+class Message(BaseModel):
+    """One chat message."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    role: Literal["system", "user", "assistant"]
+    content: str = Field(min_length=1)
+
+
+class Item(BaseModel):
+    """One prompt with what can be verified about its answer."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    id: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    """Unique within its set."""
+    ability: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
+    """The ability the item speaks for; one stream a metric is kept for each."""
+    source: str = Field(min_length=1)
+    """Where the prompt comes from."""
+    licence: str = Field(min_length=1)
+    """Its licence, as an SPDX identifier where one exists."""
+    messages: tuple[Message, ...] = Field(min_length=1)
+    """The chat so far; the last message is the user's."""
+    expects: Literal["answer", "refuse"] = "answer"
+    """Whether a good model answers or refuses."""
+    checks: tuple[Check, ...] = ()
+    """What a program verifies about the answer."""
+    cluster: str | None = None
+    """Items made from one template share a cluster; `None`: the item stands alone."""
+    rehearsed: bool = False
+    """A red-line item that is also injected: it leaves the verdict."""
+
+    @model_validator(mode="after")
+    def _ends_with_the_user(self) -> "Item":
+        if self.messages[-1].role != "user":
+            raise ValueError(
+                f"the last message must be the user's, got role `{self.messages[-1].role}`"
+            )
+        return self
+
+    @property
+    def question(self) -> str:
+        """The last user message."""
+        return self.messages[-1].content
+
+    def chat(self) -> list[dict[str, str]]:
+        """The messages as plain dictionaries, for a chat template."""
+        return [{"role": m.role, "content": m.content} for m in self.messages]
+
+
+def _first_error(error: ValidationError) -> str:
+    first = error.errors()[0]
+    field = ".".join(str(part) for part in first["loc"]) or "item"
+    return f"field `{field}`: {first['msg'].removeprefix('Value error, ')}"
+
+
+def read_items(path: str | Path) -> list[Item]:
+    """Return the items of a JSONL file, in file order.
+
+    Raises:
+        InputError: the file is missing, not UTF-8, empty, holds a broken line, a wrong field or an
+            id twice. The message names file, line and field.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"item set `{path}` does not exist; give the path of a JSONL file")
+    items: list[Item] = []
+    line_of: dict[str, int] = {}
+    with path.open("rb") as file:
+        for number, raw in enumerate(file, start=1):
+            where = f"`{path}` line {number}"
+            try:
+                line = raw.decode("utf-8").strip()
+            except UnicodeDecodeError as error:
+                raise InputError(
+                    f"{where} is not UTF-8 ({error.reason} at byte {error.start}); convert the file first"
+                ) from error
+            if not line:
+                continue
+            try:
+                item = Item.model_validate(json.loads(line))
+            except json.JSONDecodeError as error:
+                raise InputError(
+                    f"{where} is not valid JSON ({error.msg} at column {error.colno}); mend or drop the line"
+                ) from error
+            except ValidationError as error:
+                raise InputError(f"{where}, {_first_error(error)}") from error
+            if item.id in line_of:
+                raise InputError(
+                    f"{where}: id `{item.id}` was already used on line {line_of[item.id]}; ids must be unique"
+                )
+            line_of[item.id] = number
+            items.append(item)
+    if not items:
+        raise InputError(f"item set `{path}` is empty; it needs at least one item")
+    return items
+
+
+def write_items(path: str | Path, items: Iterable[Item]) -> None:
+    """Write items as JSONL, one a line, defaults left out, keys in schema order."""
+    lines = [
+        json.dumps(
+            item.model_dump(mode="json", by_alias=True, exclude_defaults=True), ensure_ascii=False
+        )
+        for item in items
+    ]
+    Path(path).write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def items_sha256(items: Iterable[Item]) -> str:
+    """Return the SHA-256 of the items' content, independent of file layout."""
+    digest = hashlib.sha256()
+    for item in items:
+        digest.update(item.model_dump_json(by_alias=True).encode("utf-8") + b"\n")
+    return digest.hexdigest()

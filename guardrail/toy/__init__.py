@@ -1,0 +1,1 @@
+"""The toy base: a million parameters, seven templated abilities, trained in minutes."""

@@ -1,0 +1,1 @@
+"""The seams into the trainers: attach, inject, look, move the levers."""

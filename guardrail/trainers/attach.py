@@ -1,0 +1,221 @@
+"""Attach a guard to a trainer: `Guardrail.from_recipe(path).attach(trainer)`."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from packaging.version import Version
+from typing_extensions import Self
+
+from guardrail.anchors.fingerprint import model_fingerprint, weights_sha256
+from guardrail.anchors.make import make_anchors
+from guardrail.anchors.store import Anchors, Manifest, manifest_difference, read_anchors
+from guardrail.engines.in_process import InProcessEngine, encode_prompts, load_model
+from guardrail.errors import InputError
+from guardrail.kl.term import rehearsal_samples
+from guardrail.ledger import Ledger, Record
+from guardrail.recipe import Recipe, read_recipe
+from guardrail.sets.items import Item, items_sha256, read_items
+from guardrail.trainers.callback import GuardCallback
+from guardrail.trainers.guard import Guard
+from guardrail.trainers.injection import Injection
+from guardrail.trainers.state import GuardState, last_complete_checkpoint, read_state
+from guardrail.trainers.trl_sft import attach_kl
+
+__all__ = ["Guardrail", "anchors_standing", "wanted_manifest"]
+
+SUPPORTED = {"trl": ("0.29", "0.30"), "transformers": ("5.19", "5.20")}
+"""package → first version that is supported and first that is not; the only place that says so."""
+
+
+def _check_versions() -> None:
+    for package, (first, beyond) in SUPPORTED.items():
+        found = Version(version(package))
+        if not Version(first) <= found < Version(beyond):
+            raise InputError(
+                f"{package} {found} is not supported, {first} up to but not {beyond} is; "
+                f"install `redline-guardrail[trl]` with its constraints file"
+            )
+
+
+def wanted_manifest(recipe: Recipe, red_line: list[Item], rehearsal: list[Item]) -> Manifest:
+    """Return the manifest the recipe's anchors must carry."""
+    config = json.loads((Path(recipe.gold_base) / "config.json").read_text(encoding="utf-8"))
+    return Manifest(
+        gold_base=model_fingerprint(recipe.gold_base),
+        kl_reference=model_fingerprint(str(recipe.kl_reference)),
+        red_line=items_sha256(red_line),
+        rehearsal=items_sha256(rehearsal),
+        thinking=recipe.thinking,
+        decoding=recipe.looks.decoding,
+        replicates=recipe.replicates,
+        seed=0,
+        top_k=recipe.rehearsal.top_k,
+        batch_size=recipe.looks.batch_size,
+        engine="in-process",
+        dtype=str(config.get("dtype", config.get("torch_dtype", "float32"))),
+        versions={name: version(name) for name in ("torch", "transformers")},
+    )
+
+
+def anchors_standing(guardrail: "Guardrail") -> str:
+    """Return whether the recipe's anchors are `absent` or `present`.
+
+    Raises:
+        InputError: they are there but were made by something else.
+    """
+    folder = Path(str(guardrail.recipe.anchors))
+    if not (folder / "manifest.json").is_file():
+        return f"absent, will be made in {folder}"
+    guardrail.check_anchors(read_anchors(folder))
+    return f"present in {folder}"
+
+
+@dataclass(slots=True)
+class Guardrail:
+    """A recipe with its sets read and its anchors at hand, ready to be attached to a trainer."""
+
+    recipe: Recipe
+    red_line: list[Item]
+    rehearsal: list[Item]
+
+    @classmethod
+    def from_recipe(cls, recipe: str | Path | Recipe) -> Self:
+        """Read a recipe and its sets.
+
+        Raises:
+            InputError: recipe or sets break a rule, or an item is both judged and injected.
+        """
+        checked = recipe if isinstance(recipe, Recipe) else read_recipe(recipe)
+        red_line = read_items(checked.sets.red_line)
+        rehearsal = read_items(checked.sets.rehearsal)
+        judged = {item.question: item.id for item in red_line if not item.rehearsed}
+        both = [(judged[i.question], i.id) for i in rehearsal if i.question in judged]
+        if both:
+            named = ", ".join(f"{a} = {b}" for a, b in both[:5])
+            raise InputError(
+                f"{len(both)} items are both judged and injected ({named}); take them out of one "
+                "set, or mark the red-line items `rehearsed: true`"
+            )
+        clash = sorted({i.id for i in red_line} & {i.id for i in rehearsal})
+        if clash:
+            raise InputError(
+                f"the two sets share the ids {', '.join(clash[:5])}; ids must be unique across both"
+            )
+        return cls(checked, red_line, rehearsal)
+
+    def anchors(
+        self, *, rebuild: bool = False, on_progress: Callable[[str, int], None] | None = None
+    ) -> Anchors:
+        """Return the recipe's anchors, made now if absent.
+
+        Raises:
+            InputError: anchors are there but were made by something else; every difference is named.
+        """
+        folder = Path(str(self.recipe.anchors))
+        wanted = wanted_manifest(self.recipe, self.red_line, self.rehearsal)
+        if (folder / "manifest.json").is_file() and not rebuild:
+            anchors = read_anchors(folder)
+            self.check_anchors(anchors)
+            return anchors
+        gold = self._engine(self.recipe.gold_base)
+        same = wanted.kl_reference == wanted.gold_base
+        reference = gold if same else self._engine(str(self.recipe.kl_reference))
+        return make_anchors(
+            folder, wanted, self.red_line, self.rehearsal, gold, reference, on_progress
+        )
+
+    def check_anchors(self, anchors: Anchors) -> None:
+        """Raise an InputError that names every difference if the anchors are another base's."""
+        wanted = wanted_manifest(self.recipe, self.red_line, self.rehearsal)
+        differences = manifest_difference(anchors.manifest, wanted)
+        if differences:
+            raise InputError(
+                f"anchors `{self.recipe.anchors}` do not fit the recipe: {'; '.join(differences)}. Run "
+                "`guardrail anchor RECIPE --rebuild`, or give the recipe another `anchors` folder"
+            )
+
+    def _engine(self, folder: str) -> InProcessEngine:
+        model, tokenizer = load_model(folder)
+        return InProcessEngine(
+            model,
+            tokenizer,
+            self.recipe.looks.decoding,
+            self.recipe.thinking,
+            self.recipe.looks.batch_size,
+        )
+
+    def attach(
+        self,
+        trainer: Any,
+        *,
+        run: str | Path | None = None,
+        resume: bool = False,
+        on_record: Callable[[Record], None] | None = None,
+    ) -> GuardCallback:
+        """Guard a TRL `SFTTrainer`; call before `trainer.train()`.
+
+        Args:
+            trainer: The trainer, with its model on the start weights.
+            run: Folder of ledger, looks and report; by default the trainer's output folder.
+            resume: Go on from the newest complete checkpoint below the trainer's output folder.
+            on_record: Called with every ledger record, for progress displays.
+
+        Raises:
+            InputError: unsupported versions, anchors that do not fit, or a trainer of another kind.
+        """
+        _check_versions()
+        recipe = self.recipe
+        anchors = self.anchors()
+        tokenizer = trainer.processing_class
+        folder = Path(run or trainer.args.output_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        state = GuardState()
+        checkpoint = last_complete_checkpoint(Path(trainer.args.output_dir)) if resume else None
+        if checkpoint is not None:
+            state = read_state(checkpoint)
+        ledger = Ledger(folder, on_record)
+        if resume:
+            back_to = -1 if checkpoint is None else int(checkpoint.name.rsplit("-", 1)[1])
+            ledger.append("rewound", back_to, checkpoint=checkpoint.name if checkpoint else None)
+        injection = None
+        if recipe.mode == "guard":
+            injection = self._injection(trainer, tokenizer, anchors, state)
+            attach_kl(trainer, injection)
+        start_weights = weights_sha256(Path(str(recipe.start_model)))
+        guard = Guard(recipe, folder, ledger, anchors, self.red_line, state)
+        callback = GuardCallback(
+            guard,
+            trainer,
+            tokenizer,
+            injection,
+            start_is_gold_base=start_weights == anchors.manifest.gold_base["weights"],
+            start_is_kl_reference=start_weights == anchors.manifest.kl_reference["weights"],
+            resume_from=checkpoint,
+        )
+        trainer.add_callback(callback)
+        return callback
+
+    def _injection(
+        self, trainer: Any, tokenizer: Any, anchors: Anchors, state: GuardState
+    ) -> Injection:
+        prompts = encode_prompts(
+            tokenizer, [item.chat() for item in self.rehearsal], thinking=self.recipe.thinking
+        )
+        ids = [item.id for item in self.rehearsal]
+        golds = {i: anchors.answers[i][0].token_ids for i in ids}
+        options = self.recipe.rehearsal
+        return Injection(
+            rehearsal_samples(dict(zip(ids, prompts, strict=True)), golds, anchors.topk),
+            state,
+            fraction=options.fraction,
+            weight=options.weight,
+            loss=options.loss,
+            seed=self.recipe.seed,
+            pad_id=tokenizer.pad_token_id,
+            rank=trainer.accelerator.process_index,
+            world_size=trainer.accelerator.num_processes,
+        )

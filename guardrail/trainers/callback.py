@@ -1,0 +1,284 @@
+"""The guard inside a Trainer: when to look, and moving the levers it decides on."""
+
+import logging
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import TrainerCallback
+
+from guardrail.engines.in_process import InProcessEngine, kept_training_state
+from guardrail.errors import InputError
+from guardrail.ladder import Action
+from guardrail.trainers.guard import Guard
+from guardrail.trainers.injection import Injection
+from guardrail.trainers.levers import scale_learning_rate
+from guardrail.trainers.state import write_state
+
+__all__ = ["GuardCallback"]
+
+logger = logging.getLogger(__name__)
+
+
+class GuardCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
+    """Asks the guard at the Trainer's events; holds no rule of its own."""
+
+    def __init__(
+        self,
+        guard: Guard,
+        trainer: Any,
+        tokenizer: Any,
+        injection: Injection | None,
+        *,
+        start_is_gold_base: bool,
+        start_is_kl_reference: bool,
+        resume_from: Path | None = None,
+    ) -> None:
+        """Keep what the events need.
+
+        `injection` is None in watch mode. `resume_from` is the checkpoint the guard's state came
+        from: hand it to `trainer.train(resume_from_checkpoint=...)`.
+        """
+        self.guard = guard
+        self.trainer = trainer
+        self.injection = injection
+        self.start_is_gold_base = start_is_gold_base
+        self.start_is_kl_reference = start_is_kl_reference
+        self.resume_from = resume_from
+        self.halted = False
+        self._tokenizer = tokenizer
+        self._train_started = time.perf_counter()
+        self._seconds_before = 0.0
+        self._steps_at_start = 0
+
+    def _engine(self) -> InProcessEngine:
+        recipe = self.guard.recipe
+        return InProcessEngine(
+            self.trainer.accelerator.unwrap_model(self.trainer.model),
+            self._tokenizer,
+            recipe.looks.decoding,
+            recipe.thinking,
+            recipe.looks.batch_size,
+        )
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Test the KL term against its reference, then take look 0, once a run."""
+        guard = self.guard
+        self._train_started = time.perf_counter()
+        self._seconds_before = guard.state.seconds.get("train", 0.0)
+        self._steps_at_start = state.global_step
+        if guard.state.last_ok_checkpoint is not None:
+            state.best_model_checkpoint = str(
+                Path(args.output_dir) / guard.state.last_ok_checkpoint
+            )
+        if guard.state.looks:
+            return
+        guard.state.planned_looks = self._planned_looks(state.max_steps, args)
+        if self.injection is not None:
+            self._kl_self_test()
+        guard.look_zero(self._engine(), start_is_gold_base=self.start_is_gold_base)
+        if guard.recipe.looks.tripwire_every_steps:
+            guard.tripwire(self._engine(), 0)
+
+    def _planned_looks(self, max_steps: int, args: Any) -> int:
+        """Looks this run will take, the reserve included; the error budget is spent over them."""
+        every = self.guard.recipe.looks.every_steps
+        due = {step for step in range(every, max_steps + 1, every)} | {max_steps}
+        if args.save_strategy == "steps":
+            saves = int(args.save_steps if args.save_steps >= 1 else args.save_steps * max_steps)
+            due |= set(range(max(1, saves), max_steps + 1, max(1, saves)))
+        elif args.save_strategy == "epoch":
+            epochs = max(1, round(args.num_train_epochs))
+            due |= {max_steps * e // epochs for e in range(1, epochs + 1)}
+        return len(due) + self.guard.recipe.looks.reserve
+
+    def _kl_self_test(self) -> None:
+        """Policy = reference must give KL near 0, a perturbed policy clearly more."""
+        assert self.injection is not None
+        model = self.trainer.accelerator.unwrap_model(self.trainer.model)
+        weight = next(p for p in reversed(list(model.parameters())) if p.is_floating_point())
+        saved = weight.detach().clone()
+
+        def perturb() -> None:
+            scale = 0.5 * saved.float().abs().mean()
+            noise = torch.randn(saved.shape, generator=torch.Generator().manual_seed(0))
+            weight.add_((scale * noise.to(saved.device)).to(saved.dtype))
+
+        def undo() -> None:
+            weight.copy_(saved)
+
+        with kept_training_state(model):
+            at_start, perturbed = self.injection.self_test(model, perturb, undo)
+        half = weight.dtype in (torch.float16, torch.bfloat16)
+        tolerance = 5e-3 if half else 1e-4
+        self.guard.ledger.append(
+            "kl_self_test", 0, at_start=at_start, perturbed=perturbed, tolerance=tolerance
+        )
+        if self.start_is_kl_reference and abs(at_start) > tolerance:
+            raise InputError(
+                f"KL self-test: the start model is the KL reference, yet its KL is {at_start:.2e} nats "
+                f"a token (at most {tolerance:g}); the stored log-probabilities are another model's. "
+                "Run `guardrail anchor RECIPE --rebuild`"
+            )
+        if perturbed < 10 * tolerance or perturbed < 2 * at_start:
+            raise InputError(
+                f"KL self-test: perturbing the weights moved the KL only from {at_start:.2e} to "
+                f"{perturbed:.2e} nats a token; the KL term does not see this model"
+            )
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Draw the rehearsal samples of the coming optimizer step."""
+        if self.injection is not None:
+            self.injection.begin_step()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Tripwire and look where due; carry out what the ladder says."""
+        step = state.global_step
+        looks = self.guard.recipe.looks
+        final = step >= state.max_steps
+        if looks.tripwire_every_steps and step % looks.tripwire_every_steps == 0:
+            self.guard.tripwire(self._engine(), step)
+        trigger = ""
+        if final:
+            trigger = "end"
+        elif control.should_save:
+            trigger = "save"
+        elif step % looks.every_steps == 0:
+            trigger = "schedule"
+        if trigger:
+            self._look(step, trigger, control, final=final)
+
+    def _look(self, step: int, trigger: str, control: Any, *, final: bool) -> None:
+        try:
+            action = self._look_with_smaller_batches(step, trigger, final=final)
+            if action.kind == "repeat_look" and self.guard.recipe.mode == "guard":
+                action = self._look_with_smaller_batches(step, "repeat", final=final)
+        except Exception as error:
+            # The one boundary at which an error while looking is caught; the recipe says what then.
+            self.guard.state.failures += 1
+            policy = self.guard.recipe.on_error
+            self.guard.ledger.append(
+                "error",
+                step,
+                during="look",
+                error=f"{type(error).__name__}: {error}"[:2000],
+                then=policy,
+            )
+            logger.exception("the look at step %d failed; on_error is `%s`", step, policy)
+            if policy == "halt":
+                self._halt(control)
+            return
+        if self.guard.recipe.mode == "guard":
+            self._carry_out(action, control)
+
+    def _look_with_smaller_batches(self, step: int, trigger: str, *, final: bool) -> Action:
+        engine = self._engine()
+        while True:
+            try:
+                return self.guard.look(engine, step, trigger, final=final)
+            except torch.OutOfMemoryError:
+                if engine.batch_size == 1:
+                    raise
+                engine = InProcessEngine(
+                    engine.model,
+                    engine.tokenizer,
+                    engine.decoding,
+                    engine.thinking,
+                    engine.batch_size // 2,
+                )
+                torch.cuda.empty_cache()
+                logger.warning(
+                    "out of memory while looking; trying batches of %d", engine.batch_size
+                )
+
+    def _carry_out(self, action: Action, control: Any) -> None:
+        state = self.guard.state
+        factor = action.lr_factor / state.lr_factor
+        state.boost = action.boost
+        if factor < 1.0:
+            scale_learning_rate(self.trainer.optimizer, self.trainer.lr_scheduler, factor)
+            state.lr_factor = action.lr_factor
+        if action.kind == "halt":
+            self._halt(control)
+
+    def _halt(self, control: Any) -> None:
+        self.halted = True
+        control.should_save = True
+        control.should_training_stop = True
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Put the guard's state into the checkpoint; keep the newest ok one from rotation."""
+        guard = self.guard
+        path = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        last = guard.state.history[-1] if guard.state.history else None
+        current = last is not None and last.step == state.global_step
+        # A look that tested nothing shows nothing: its checkpoint is not known to be ok.
+        ok = current and last is not None and last.level == "ok" and bool(last.harm_over_margin)
+        if ok:
+            guard.state.last_ok_checkpoint = path.name
+            # The Trainer's rotation spares the best checkpoint; ok is the guard's idea of best.
+            state.best_model_checkpoint = str(path)
+        guard.state.seconds["train"] = self._train_seconds()
+        write_state(path, guard.state)
+        level = last.level if current and last is not None else "unknown"
+        guard.ledger.append(
+            "checkpoint",
+            state.global_step,
+            path=self._named(path),
+            level="unknown" if level == "ok" and not ok else level,
+        )
+
+    def _named(self, path: Path) -> str:
+        """The path below the run folder, or the whole path of a checkpoint kept elsewhere."""
+        run = self.guard.run
+        return str(path.relative_to(run)) if path.is_relative_to(run) else str(path)
+
+    def last_ok_checkpoint(self) -> str | None:
+        """Return the newest checkpoint whose look was ok, below the run folder if it lies there."""
+        name = self.guard.state.last_ok_checkpoint
+        return None if name is None else self._named(Path(self.trainer.args.output_dir) / name)
+
+    def _train_seconds(self) -> float:
+        """Seconds trained, those before a resume included."""
+        return self._seconds_before + time.perf_counter() - self._train_started
+
+    def on_log(
+        self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any
+    ) -> None:
+        """Write the training numbers of the last interval to the ledger."""
+        if not logs or "loss" not in logs or "eval_loss" in logs:
+            return
+        guard = self.guard
+        record: dict[str, Any] = {
+            "loss": _finite(logs["loss"]),
+            "learning_rate": _finite(logs.get("learning_rate")),
+        }
+        if self.injection is not None:
+            record |= {
+                "rehearsal_kl": self.injection.take_mean_kl(),
+                "kl_weight": self.injection.weight,
+                "kl_weight_average": guard.state.weight_sum / max(1, state.global_step),
+                **self.injection.exposure(),
+            }
+        guard.ledger.append("log", state.global_step, **record)
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Close the run in the ledger."""
+        guard = self.guard
+        guard.state.seconds["train"] = self._train_seconds()
+        guard.ledger.append(
+            "ended",
+            state.global_step,
+            outcome="halted" if self.halted else "finished",
+            last_ok_checkpoint=self.last_ok_checkpoint(),
+            failures=guard.state.failures,
+            steps=state.global_step - self._steps_at_start,
+            seconds={what: round(spent, 3) for what, spent in guard.state.seconds.items()},
+        )
+
+
+def _finite(value: Any) -> float | None:
+    """A NaN is never 0: what is not a finite number is recorded as None."""
+    return float(value) if value is not None and math.isfinite(float(value)) else None

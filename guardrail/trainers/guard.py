@@ -1,0 +1,217 @@
+"""The guard of one run: looks, asks the rule and the ladder, writes the ledger, moves the levers."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from scipy import stats
+
+from guardrail.anchors.store import Anchors
+from guardrail.drift.rule import RuleState, Verdict, judge, verdict_as_dict
+from guardrail.engines.in_process import Completion, InProcessEngine
+from guardrail.engines.look import (
+    Measured,
+    anchor_measurements,
+    look_values,
+    measure_completions,
+    write_answers,
+)
+from guardrail.errors import InputError
+from guardrail.ladder import Action, Judged, decide
+from guardrail.ledger import Ledger
+from guardrail.recipe import Recipe
+from guardrail.sets.items import Item
+from guardrail.trainers.state import GuardState
+
+__all__ = ["Guard", "LookFailed"]
+
+_SEED_STRIDE = 1009
+"""Looks draw their answers from seeds this far apart, so that replicates never share one."""
+
+
+class LookFailed(RuntimeError):
+    """A look could not be measured, smaller batches included."""
+
+
+@dataclass(slots=True)
+class Guard:
+    """What one run needs to look, judge and decide. Knows no trainer; `engine` answers for it."""
+
+    recipe: Recipe
+    run: Path
+    ledger: Ledger
+    anchors: Anchors
+    red_line: Sequence[Item]
+    state: GuardState
+
+    @property
+    def judged_items(self) -> list[Item]:
+        """The red-line items that count: rehearsed ones are left out."""
+        return [item for item in self.red_line if not item.rehearsed]
+
+    def _answers(self, engine: InProcessEngine, count: int) -> list[list[Completion]]:
+        items = list(self.red_line)
+        first_seed = self.recipe.seed + _SEED_STRIDE * (self.state.looks + 1)
+        drawn = [engine.answer(items, seed=first_seed + k) for k in range(count)]
+        return [list(row) for row in zip(*drawn, strict=True)]
+
+    def _measure(
+        self, engine: InProcessEngine, count: int, step: int
+    ) -> tuple[Measured, str, float]:
+        started = time.perf_counter()
+        answers = self._answers(engine, count)
+        items = list(self.red_line)
+        golds = [self.anchors.gold(item.id) for item in items]
+        measured = measure_completions(items, [[a.text for a in row] for row in answers], golds)
+        file = f"looks/look-{self.state.looks:04d}-step-{step}.jsonl"
+        write_answers(self.run / file, items, answers, measured)
+        return self._only_judged(measured), file, time.perf_counter() - started
+
+    def _only_judged(self, measured: Measured) -> Measured:
+        keep = np.array([not item.rehearsed for item in self.red_line])
+        return {name: table[keep] for name, table in measured.items()}
+
+    def look_zero(self, engine: InProcessEngine, *, start_is_gold_base: bool) -> None:
+        """Take the look before the first step: baseline, pipeline check or inherited harm.
+
+        Raises:
+            InputError: the start model is the gold base and yet answers unlike the anchors, or it
+                is another model already beyond the margin and the recipe refuses that.
+        """
+        measured, file, seconds = self._measure(engine, self.recipe.replicates, 0)
+        self._spend("looks", seconds)
+        self.state.looks += 1
+        anchored = self._only_judged(anchor_measurements(list(self.red_line), self.anchors))
+        groups = [item.ability for item in self.judged_items]
+        config = self.recipe.drift_config(self.state.planned_looks)
+        verdict, _ = judge(look_values(anchored, measured), groups, config, RuleState())
+        if start_is_gold_base:
+            disagreement = _disagreement(verdict)
+            self.state.baseline = measured
+        else:
+            disagreement = []
+            judging_new = self.recipe.on_inherited == "judge_new"
+            self.state.baseline = measured if judging_new else anchored
+        self.ledger.append(
+            "look",
+            0,
+            look=0,
+            trigger="start",
+            answers=file,
+            seconds=round(seconds, 3),
+            inherited=not start_is_gold_base,
+            failed_pipeline_check=disagreement,
+            **verdict_as_dict(verdict),
+        )
+        if disagreement:
+            raise InputError(
+                "look 0 disagrees with the anchors although the weights are the gold base's: "
+                f"{'; '.join(disagreement)}; the pipeline differs, not the model. Compare engine, "
+                "dtype and batch size with the anchors' manifest, then run `guardrail anchor RECIPE --rebuild`"
+            )
+        if verdict.level != "ok" and self.recipe.on_inherited == "refuse":
+            names = ", ".join(f"{s.metric}/{s.group}" for s in verdict.alarmed[:5])
+            raise InputError(
+                f"the start model is already beyond the margin ({verdict.level}: {names}); set "
+                "`on_inherited: judge_new` to judge new harm only, or start from another model"
+            )
+
+    def look(self, engine: InProcessEngine, step: int, trigger: str, *, final: bool) -> Action:
+        """Take a look, write verdict and action to the ledger, return the action to carry out."""
+        if self.state.baseline is None:
+            raise LookFailed("there is no baseline: look 0 was not taken")
+        repeat = trigger == "repeat"
+        measured, file, seconds = self._measure(engine, self.recipe.looks.samples, step)
+        self._spend("looks", seconds)
+        groups = [item.ability for item in self.judged_items]
+        config = self.recipe.drift_config(self.state.planned_looks)
+        verdict, self.state.rule = judge(
+            look_values(self.state.baseline, measured),
+            groups,
+            config,
+            self.state.rule,
+            final=final,
+        )
+        number = self.state.looks
+        self.state.looks += 1
+        self.ledger.append(
+            "look",
+            step,
+            look=number,
+            trigger=trigger,
+            answers=file,
+            seconds=round(seconds, 3),
+            **verdict_as_dict(verdict),
+        )
+        self.state.history.append(
+            Judged(
+                step=step,
+                level=verdict.level,
+                alarmed=tuple(f"{s.metric}/{s.group}" for s in verdict.alarmed),
+                harm_over_margin={
+                    f"{s.metric}/{s.group}": s.harm / s.margin
+                    for s in verdict.streams
+                    if s.tested and s.margin > 0
+                },
+                repeat=repeat,
+            )
+        )
+        ladder = self.recipe.ladder_config()
+        earlier = self.state.history[:-1]
+        before = decide(earlier, ladder) if earlier else Action("none", 1.0, 1.0, "")
+        action = decide(self.state.history, ladder)
+        if action.kind != "none":
+            self.ledger.append(
+                "action",
+                step,
+                look=number,
+                action=action.kind,
+                carried_out=self.recipe.mode == "guard",
+                reason=action.reason,
+                before={"boost": before.boost, "lr_factor": before.lr_factor},
+                after={"boost": action.boost, "lr_factor": action.lr_factor},
+            )
+        return action
+
+    def tripwire(self, engine: InProcessEngine, step: int) -> None:
+        """Record how far the policy has moved on the golds, without generating.
+
+        For golds sampled from base, the mean of log p_base - log p_policy a token estimates the
+        forward KL; it can be slightly negative. It is logged and never acts.
+        """
+        started = time.perf_counter()
+        items = self.judged_items
+        golds = [self.anchors.answers[item.id][0].token_ids for item in items]
+        now = engine.gold_logprobs(items, golds)
+        if self.state.tripwire_base is None:
+            self.state.tripwire_base = now
+        moved = np.array(self.state.tripwire_base) - np.array(now)
+        by_ability = {
+            ability: round(float(moved[[i.ability == ability for i in items]].mean()), 6)
+            for ability in dict.fromkeys(item.ability for item in items)
+        }
+        seconds = time.perf_counter() - started
+        self._spend("tripwires", seconds)
+        self.ledger.append(
+            "tripwire",
+            step,
+            kl=round(float(moved.mean()), 6),
+            by_ability=by_ability,
+            seconds=round(seconds, 3),
+        )
+
+    def _spend(self, what: str, seconds: float) -> None:
+        self.state.seconds[what] = self.state.seconds.get(what, 0.0) + seconds
+
+
+def _disagreement(verdict: Verdict) -> list[str]:
+    """Streams in which look 0 differs from the anchors beyond a simultaneous 1 % noise bound."""
+    tested = [s for s in verdict.streams if s.n >= 2]
+    bound = float(stats.norm.isf(0.005 / len(tested)))
+    return [
+        f"{s.metric}/{s.group} is off by {s.harm:+.3f}, {abs(s.harm) / s.se:.1f} standard errors"
+        for s in tested
+        if abs(s.harm) > bound * s.se
+    ]

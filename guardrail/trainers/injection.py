@@ -1,0 +1,140 @@
+"""KL-only samples inside a training step: which are due, their loss term, what it cost."""
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from guardrail.kl.schedule import due_samples, rehearsal_order
+from guardrail.kl.term import RehearsalSample, token_losses
+from guardrail.trainers.state import GuardState
+
+__all__ = ["Injection"]
+
+
+class Injection:
+    """Adds the rehearsal samples due in an optimizer step's window to its first micro-batch.
+
+    The samples get a forward of their own, so packing, padding-free batches, Liger and column
+    pruning, which act on the user's batch, do not touch them. Every rank draws from the same
+    schedule and runs the same number of forwards; unequal counts would hang a distributed run.
+    """
+
+    def __init__(
+        self,
+        samples: Mapping[str, RehearsalSample],
+        state: GuardState,
+        *,
+        fraction: float,
+        weight: float,
+        loss: str,
+        seed: int,
+        pad_id: int,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        """Keep the samples; `state` holds the cursor and is changed in place."""
+        self._samples = samples
+        self._ids = sorted(samples)
+        self._state = state
+        self._fraction, self._weight, self._loss = fraction, weight, loss
+        self._seed, self._pad_id = seed, pad_id
+        self._rank, self._world_size = rank, world_size
+        self._pending: list[str] = []
+        self._kl_sum = torch.zeros((), dtype=torch.float64)
+        self._kl_tokens = 0
+
+    @property
+    def weight(self) -> float:
+        """The KL weight in force."""
+        return self._weight * self._state.boost
+
+    def begin_step(self) -> None:
+        """Draw what is due for the optimizer step that begins; it depends on samples seen before."""
+        state = self._state
+        due = due_samples(self._fraction, state.task_samples, self._world_size)
+        count = due - state.rehearsal_seen
+        self._pending = rehearsal_order(self._ids, state.rehearsal_seen, count, self._seed)
+        state.rehearsal_seen = due
+        if self._pending:
+            state.weight_sum += self.weight
+
+    def exposure(self) -> dict[str, float]:
+        """Return what was seen so far: samples of both kinds, share, unique prompts, passes."""
+        seen, task = self._state.rehearsal_seen, self._state.task_samples
+        return {
+            "task_samples": task,
+            "rehearsal_samples": seen,
+            "share": seen / (seen + task) if seen + task else 0.0,
+            "unique_prompts": min(seen, len(self._ids)),
+            "passes": seen / len(self._ids),
+        }
+
+    def count_task_samples(self, rows_on_this_rank: int) -> None:
+        """Count a micro-batch of the user's data; every rank sees equally many rows."""
+        self._state.task_samples += rows_on_this_rank * self._world_size
+
+    def take_term(self, model: torch.nn.Module) -> Tensor | None:
+        """Return weight * world_size * (sum of KL on this rank) / (KL tokens of all ranks), or None.
+
+        None: nothing is due in this window, or it was taken already. The factor world_size undoes
+        the averaging of gradients over ranks, so the whole run adds weight * sum KL / tokens.
+        """
+        if not self._pending:
+            return None
+        pending, self._pending = self._pending, []
+        tokens = sum(len(self._samples[item].gold) for item in pending)
+        mine = [self._samples[item] for item in pending[self._rank :: self._world_size]]
+        started = time.perf_counter()
+        losses = token_losses(model, mine, pad_id=self._pad_id, loss=self._loss)
+        total = torch.stack([loss.sum() for loss in losses]).sum()
+        self._spend(time.perf_counter() - started)
+        self._kl_sum += total.detach().double().cpu()
+        self._kl_tokens += sum(len(sample.gold) for sample in mine)
+        return self.weight * self._world_size * total / tokens
+
+    def add(self, task_loss: Tensor, term: Tensor) -> Tensor:
+        """Return the sum of both losses, with the backward pass of the term timed.
+
+        The autograd engine runs nodes created last first, so the whole backward of the term, built
+        after the task's forward, lies between the two hooks. Asynchronous devices report launch
+        times only.
+        """
+        started: list[float] = []
+        start: Any = term.register_hook
+        stop: Any = task_loss.register_hook
+        start(lambda grad: started.append(time.perf_counter()))
+        stop(lambda grad: self._spend(time.perf_counter() - started[0]))
+        return task_loss + term
+
+    def take_mean_kl(self) -> float | None:
+        """Return the mean KL a token since the last call on this rank, in nats; None without any."""
+        if self._kl_tokens == 0:
+            return None
+        mean = float(self._kl_sum) / self._kl_tokens
+        self._kl_sum.zero_()
+        self._kl_tokens = 0
+        return mean
+
+    def self_test(
+        self, model: torch.nn.Module, perturb: Callable[[], None], undo: Callable[[], None]
+    ) -> tuple[float, float]:
+        """Return the mean KL a token of the model as it is and after a perturbation of its weights."""
+        probe = [self._samples[item] for item in self._ids[:8]]
+
+        def mean() -> float:
+            losses = token_losses(model, probe, pad_id=self._pad_id, loss="kl")
+            return float(torch.cat(losses).mean())
+
+        untouched = mean()
+        perturb()
+        try:
+            return untouched, mean()
+        finally:
+            undo()
+
+    def _spend(self, seconds: float) -> None:
+        spent = self._state.seconds
+        spent["kl"] = spent.get("kl", 0.0) + seconds

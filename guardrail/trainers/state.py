@@ -1,0 +1,93 @@
+"""What a guard must remember to go on after a crash; a copy lies inside every checkpoint."""
+
+import json
+import math
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from guardrail.drift.rule import RuleState
+from guardrail.engines.look import Measured
+from guardrail.ladder import Judged
+
+__all__ = ["STATE_FILE", "GuardState", "last_complete_checkpoint", "read_state", "write_state"]
+
+STATE_FILE = "guardrail_state.json"
+
+
+@dataclass(slots=True)
+class GuardState:
+    """The guard's memory. Everything else follows from the recipe and the anchors."""
+
+    looks: int = 0
+    """Looks taken, repeats included; seeds the next one."""
+    planned_looks: int = 0
+    """Looks the error budget is spent over; fixed at the start."""
+    rule: RuleState = field(default_factory=RuleState)
+    history: list[Judged] = field(default_factory=list)
+    boost: float = 1.0
+    lr_factor: float = 1.0
+    task_samples: int = 0
+    """Task samples seen by all ranks."""
+    rehearsal_seen: int = 0
+    """Rehearsal samples seen by all ranks: the cursor into the rehearsal order."""
+    weight_sum: float = 0.0
+    """KL weight summed over optimizer steps, 0 for steps without rehearsal."""
+    baseline: Measured | None = None
+    """Look 0's measurements, the baseline of every later look."""
+    tripwire_base: list[float] | None = None
+    """Each gold's mean log-probability under the start model, nats a token."""
+    last_ok_checkpoint: str | None = None
+    failures: int = 0
+    """Looks that could not be measured."""
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Wall-clock seconds spent by the guard, by what."""
+
+
+def _as_json(state: GuardState) -> dict[str, Any]:
+    content = {name: getattr(state, name) for name in GuardState.__slots__}
+    content["rule"] = asdict(state.rule)
+    content["history"] = [asdict(judged) for judged in state.history]
+    if state.baseline is not None:
+        content["baseline"] = {
+            name: [[None if math.isnan(v) else v for v in row] for row in table.tolist()]
+            for name, table in state.baseline.items()
+        }
+    return content
+
+
+def write_state(folder: Path, state: GuardState) -> None:
+    """Write the state into a checkpoint, atomically and last: its presence says it is complete."""
+    partial = folder / (STATE_FILE + ".partial")
+    with partial.open("w", encoding="utf-8") as file:
+        json.dump(_as_json(state), file, ensure_ascii=False, allow_nan=False)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(folder / STATE_FILE)
+
+
+def read_state(folder: Path) -> GuardState:
+    """Return the state of a checkpoint, bit for bit as it was written."""
+    content = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
+    content["rule"] = RuleState(**content["rule"])
+    content["history"] = [
+        Judged(**{**entry, "alarmed": tuple(entry["alarmed"])}) for entry in content["history"]
+    ]
+    if content["baseline"] is not None:
+        content["baseline"] = {
+            name: np.array([[math.nan if v is None else v for v in row] for row in table])
+            for name, table in content["baseline"].items()
+        }
+    return GuardState(**content)
+
+
+def last_complete_checkpoint(folder: Path) -> Path | None:
+    """Return the newest checkpoint that holds a guard state, or None.
+
+    The state is written after everything else, so a kill during a save leaves a folder without it.
+    """
+    complete = [p for p in folder.glob("checkpoint-*") if (p / STATE_FILE).is_file()]
+    return max(complete, key=lambda p: int(p.name.rsplit("-", 1)[1]), default=None)

@@ -1,0 +1,46 @@
+"""The seam into TRL's SFTTrainer (trl 0.29, transformers 5.19): where the KL term joins the loss."""
+
+from typing import Any
+
+from guardrail.trainers.injection import Injection
+
+__all__ = ["attach_kl"]
+
+
+def attach_kl(trainer: Any, injection: Injection) -> None:
+    """Wrap `trainer.compute_loss` on the instance so that training losses carry the KL term.
+
+    Evaluation losses are left alone. The Trainer divides a loss by the accumulation steps unless it
+    was already normalised over the whole window; the term is, so where the Trainer will divide, the
+    term is multiplied first (transformers.Trainer.training_step, `loss_is_scaled_for_ga`).
+    """
+    compute_loss = trainer.compute_loss
+
+    def guarded_compute_loss(
+        model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        rows = int(inputs["input_ids"].shape[0])
+        result = compute_loss(
+            model, inputs, return_outputs=return_outputs, num_items_in_batch=num_items_in_batch
+        )
+        if not model.training:
+            return result
+        injection.count_task_samples(rows)
+        term = injection.take_term(model)
+        if term is None:
+            return result
+        if not _scaled_over_window(trainer, num_items_in_batch):
+            term = term * trainer.current_gradient_accumulation_steps
+        if return_outputs:
+            loss, outputs = result
+            return injection.add(loss, term.to(loss.dtype)), outputs
+        return injection.add(result, term.to(result.dtype))
+
+    trainer.compute_loss = guarded_compute_loss
+
+
+def _scaled_over_window(trainer: Any, num_items_in_batch: Any) -> bool:
+    if trainer.loss_is_scaled_for_ga is not None:
+        return bool(trainer.loss_is_scaled_for_ga)
+    by_model = trainer.model_accepts_loss_kwargs and num_items_in_batch is not None
+    return bool(by_model or trainer.compute_loss_func is not None)

@@ -1,0 +1,120 @@
+"""What a terminal shows while a run goes: a progress bar, and each look and action as it comes."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
+from rich.text import Text
+
+from guardrail.ledger import Record
+from guardrail.watch.status import LEVEL_STYLE, alarmed_streams
+
+__all__ = ["LiveDisplay", "live_display"]
+
+
+class LiveDisplay:
+    """Turns steps and ledger records into a progress bar and printed lines."""
+
+    def __init__(self, progress: Progress, label: str) -> None:
+        """Add one bar to the progress."""
+        self._progress = progress
+        self._bar: TaskID = progress.add_task(label, total=None, numbers="")
+        self._numbers: dict[str, str] = {}
+
+    def on_step(self, step: int, steps: int) -> None:
+        """Move the bar."""
+        self._progress.update(self._bar, completed=step, total=steps)
+
+    def on_anchors(self, what: str, count: int) -> None:
+        """Print one finished part of the anchors."""
+        self._progress.console.print(f"  anchors: {what}, {count} items")
+
+    def on_record(self, record: Record) -> None:
+        """Show what a ledger record says."""
+        kind, step = record["kind"], record["step"]
+        say = self._progress.console.print
+        if kind == "log":
+            self._numbers["loss"] = _number("loss", record["loss"])
+            self._numbers["kl"] = _number("KL", record.get("rehearsal_kl"))
+            self._numbers["weight"] = _number("λ", record.get("kl_weight"))
+        elif kind == "tripwire":
+            self._numbers["wire"] = _number("tripwire", record["kl"])
+        elif kind == "look":
+            say(look_line(record))
+        elif kind == "action":
+            say(action_line(record))
+        elif kind == "kl_self_test":
+            say(
+                f"  KL self-test: {record['at_start']:.1e} at the start, "
+                f"{record['perturbed']:.2f} nats a token when perturbed"
+            )
+        elif kind == "rewound":
+            where = "the start" if step < 0 else f"step {step}"
+            say(f"  resuming: rewound to {where}")
+        elif kind == "error":
+            say(
+                Text(
+                    f"  step {step}: the look failed ({record['error']}), then {record['then']}",
+                    "red",
+                )
+            )
+        self._progress.update(self._bar, numbers="  ".join(self._numbers.values()))
+
+
+def _number(name: str, value: float | None) -> str:
+    return "" if value is None else f"{name} {value:.3f}"
+
+
+def _passed(look: Record) -> dict[str, Any]:
+    return next(s for s in look["streams"] if s["metric"] == "passed" and s["group"] == "overall")
+
+
+def look_line(look: Record) -> Text:
+    """Return one line for a look: step, pass rate against base, level, streams."""
+    stream, level = _passed(look), look["level"]
+    alarmed = alarmed_streams(look)
+    named = ", ".join(alarmed[:3]) + (f" and {len(alarmed) - 3} more" if len(alarmed) > 3 else "")
+    return Text.assemble(
+        f"  step {look['step']:>4}  look {look['look']:<3} passed {stream['now']:6.1%} "
+        f"(base {stream['base']:.1%})  ",
+        (level, LEVEL_STYLE[level]),
+        f"  {named}" if named else "",
+    )
+
+
+def action_line(action: Record) -> Text:
+    """Return one line for an action: what moved, from where to where, why."""
+    before, after = action["before"], action["after"]
+    moved = []
+    if after["boost"] != before["boost"]:
+        moved.append(f"KL weight ×{before['boost']:g} → ×{after['boost']:g}")
+    if after["lr_factor"] != before["lr_factor"]:
+        moved.append(f"learning rate ×{before['lr_factor']:g} → ×{after['lr_factor']:g}")
+    watched = "" if action["carried_out"] else " (watch only, not carried out)"
+    what = f"{action['action']}{watched}"
+    return Text(
+        f"  step {action['step']:>4}  {what}: {'; '.join(moved) or action['reason']}", "bold"
+    )
+
+
+@contextmanager
+def live_display(console: Console, label: str) -> Iterator[LiveDisplay]:
+    """Show a bar on the console for as long as the body runs."""
+    columns = (
+        TextColumn("[bold]{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[numbers]}"),
+    )
+    with Progress(*columns, console=console, transient=True) as progress:
+        yield LiveDisplay(progress, label)

@@ -1,0 +1,413 @@
+"""A run folder → the plain facts a page shows: ledger, answers, items. Knows no HTML, no language."""
+
+import json
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from guardrail.drift.rule import LEVELS
+from guardrail.ledger import Record, live_records, read_ledger
+from guardrail.probes.answers import parse_answer
+from guardrail.probes.measure import METRICS, check_passes
+from guardrail.sets.items import ABILITIES, Item, read_items
+
+__all__ = [
+    "UNKNOWN",
+    "ActionFacts",
+    "ItemChange",
+    "LookFacts",
+    "RunData",
+    "StreamFacts",
+    "read_run",
+    "worst_items",
+]
+
+UNKNOWN = "unknown"
+"""The level of a run of which nothing valid was measured since; never shown as ok."""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamFacts:
+    """One metric on one group at one look, as the ledger holds it; None: could not be computed."""
+
+    metric: str
+    group: str
+    n: int
+    base: float | None
+    now: float | None
+    harm: float | None
+    low: float | None
+    high: float | None
+    margin: float | None
+    z: float | None
+    boundary_warn: float | None
+    boundary_halt: float | None
+    level: str
+    tested: bool
+    reason: str
+
+    @property
+    def standing(self) -> str:
+        """The one word for badge and sentence.
+
+        A level above ok; `few_items`, `blind`, `no_budget` or `untested` where the stream could not
+        alarm; `not_shown` where the mean is beyond the margin without proof; else `ok`.
+        """
+        if self.level != "ok":
+            return self.level
+        if not self.tested:
+            for opening, code in (("blind", "blind"), ("all planned", "no_budget")):
+                if self.reason.startswith(opening):
+                    return code
+            return "few_items" if "are needed" in self.reason else "untested"
+        beyond = self.harm is None or self.margin is None or self.harm > self.margin
+        return "not_shown" if beyond else "ok"
+
+
+@dataclass(frozen=True, slots=True)
+class LookFacts:
+    """One look of the live branch."""
+
+    seq: int
+    number: int
+    step: int
+    trigger: str
+    level: str
+    seconds: float | None
+    answers: str
+    inherited: bool
+    failed_pipeline_check: tuple[str, ...]
+    streams: tuple[StreamFacts, ...]
+
+    def stream(self, metric: str, group: str) -> StreamFacts | None:
+        """Return one stream, None if this look has none."""
+        return next((s for s in self.streams if (s.metric, s.group) == (metric, group)), None)
+
+    @property
+    def groups(self) -> list[str]:
+        """The abilities of this look, the shipped ones first and in their order."""
+        found = dict.fromkeys(s.group for s in self.streams if s.group != "overall")
+        known = [name for name in ABILITIES if name in found]
+        return known + [name for name in found if name not in known]
+
+    @property
+    def alarmed(self) -> list[StreamFacts]:
+        """The streams above ok: highest level first, then pass rates, then the larger evidence."""
+        above = [s for s in self.streams if s.level != "ok"]
+        return sorted(
+            above,
+            key=lambda s: (
+                -_rank(s.level),
+                s.metric != "passed",
+                s.group != "overall",
+                -(s.z or 0),
+            ),
+        )
+
+    @property
+    def tested(self) -> bool:
+        """Whether any stream could alarm."""
+        return any(s.tested for s in self.streams)
+
+
+@dataclass(frozen=True, slots=True)
+class ActionFacts:
+    """One decision of the ladder, with the streams that led to it."""
+
+    step: int
+    kind: str
+    carried_out: bool
+    reason: str
+    before: dict[str, float]
+    after: dict[str, float]
+    streams: tuple[StreamFacts, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RunData:
+    """Everything the ledger says about the live branch of a run."""
+
+    run: Path
+    outcome: str
+    """`finished`, `halted`, `crashed`, `running` (no closing record: going on, or killed), `empty`."""
+    name: str | None
+    mode: str | None
+    step: int
+    planned_steps: int | None
+    started: Record
+    looks: tuple[LookFacts, ...]
+    actions: tuple[ActionFacts, ...]
+    failures: tuple[Record, ...]
+    checkpoints: tuple[Record, ...]
+    tripwires: tuple[Record, ...]
+    logs: tuple[Record, ...]
+    rewinds: tuple[Record, ...]
+    closing: Record | None
+    """The `ended` or `crashed` record that gave the outcome."""
+    kl_self_test: Record | None
+    domain_loss: tuple[Record, ...]
+    first_time: datetime | None
+    last_time: datetime | None
+    longest_silence_s: float
+    """Longest time between two records so far."""
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """The resolved recipe, empty where the run never wrote it."""
+        recipe: dict[str, Any] = self.started.get("recipe") or {}
+        return recipe
+
+    @property
+    def watching(self) -> bool:
+        """Whether this run only looked: nothing injected, no action carried out."""
+        return self.mode == "watch"
+
+    @property
+    def last_look(self) -> LookFacts | None:
+        """The newest look that was measured."""
+        return self.looks[-1] if self.looks else None
+
+    @property
+    def level(self) -> str:
+        """The last look's level; `unknown` where a later look failed or nothing could be tested."""
+        look = self.last_look
+        failed_since = look is not None and any(f["seq"] > look.seq for f in self.failures)
+        return UNKNOWN if look is None or failed_since or not look.tested else look.level
+
+    @property
+    def last_ok(self) -> Record | None:
+        """The newest checkpoint saved at a look that was ok; one that tested nothing shows nothing."""
+        blank = {look.step for look in self.looks if not look.tested}
+        found = (c for c in reversed(self.checkpoints) if c["level"] == "ok")
+        return next((c for c in found if c["step"] not in blank), None)
+
+    @property
+    def levers(self) -> dict[str, float]:
+        """Where KL boost and learning-rate factor stand now."""
+        done = [a for a in self.actions if a.carried_out]
+        return done[-1].after if done else {"boost": 1.0, "lr_factor": 1.0}
+
+    @property
+    def kl_weights(self) -> list[tuple[int, float]]:
+        """(step, KL weight from then on); empty where nothing was injected or the weight is unknown."""
+        weight = (self.recipe.get("rehearsal") or {}).get("weight")
+        if self.watching or weight is None:
+            return []
+        moves = [(a.step, weight * a.after["boost"]) for a in self.actions if a.carried_out]
+        return [(0, float(weight)), *moves]
+
+
+def _rank(level: str) -> int:
+    return next((rank for rank, known in enumerate(LEVELS) if known == level), len(LEVELS))
+
+
+def _stream(record: Record) -> StreamFacts:
+    known = {name: record.get(name) for name in StreamFacts.__dataclass_fields__}
+    return StreamFacts(**known)  # type: ignore[arg-type]
+
+
+def _look(record: Record) -> LookFacts:
+    plain = ("seq", "step", "trigger", "level", "answers")
+    return LookFacts(
+        **{name: record[name] for name in plain},
+        number=record["look"],
+        seconds=record.get("seconds"),
+        inherited=bool(record.get("inherited")),
+        failed_pipeline_check=tuple(record.get("failed_pipeline_check") or ()),
+        streams=tuple(_stream(s) for s in record["streams"]),
+    )
+
+
+def _action(record: Record, looks: Sequence[LookFacts]) -> ActionFacts:
+    look = next((k for k in reversed(looks) if k.number == record.get("look")), None)
+    return ActionFacts(
+        step=record["step"],
+        kind=record["action"],
+        carried_out=record["carried_out"],
+        reason=record["reason"],
+        before=record["before"],
+        after=record["after"],
+        streams=tuple(look.alarmed) if look is not None else (),
+    )
+
+
+def _outcome(live: Iterable[Record]) -> tuple[str, Record | None]:
+    """The last of ended, crashed and rewound decides; a resumed run is running again."""
+    outcome, closing = "empty", None
+    for record in live:
+        if record["kind"] in ("ended", "crashed"):
+            outcome = record.get("outcome", "crashed") if record["kind"] == "ended" else "crashed"
+            closing = record
+        elif record["kind"] == "rewound" or outcome == "empty":
+            outcome, closing = "running", None
+    return outcome, closing
+
+
+def read_run(run: Path) -> RunData:
+    """Return what the ledger of a run folder says about its live branch, whatever state it is in.
+
+    Raises:
+        InputError: the folder holds no ledger, or a line before the last one is damaged.
+    """
+    records = read_ledger(run)
+    live = live_records(records)
+
+    def of(kind: str) -> tuple[Record, ...]:
+        return tuple(r for r in live if r["kind"] == kind)
+
+    # A resume without a checkpoint rewinds to before step 0, and takes the header with it.
+    started = next((r for r in records if r["kind"] == "started"), {})
+    looks = tuple(_look(r) for r in of("look"))
+    times = [datetime.fromisoformat(r["time"]) for r in records]
+    silences = [(b - a).total_seconds() for a, b in pairwise(times)]
+    outcome, closing = _outcome(live)
+    arguments = ((started.get("recipe") or {}).get("train") or {}).get("arguments") or {}
+    planned = arguments.get("max_steps")
+    self_tests = of("kl_self_test")
+    return RunData(
+        run=run,
+        outcome=outcome,
+        name=started.get("name"),
+        mode=started.get("mode"),
+        step=max((r["step"] for r in live), default=0),
+        planned_steps=planned if isinstance(planned, int) and planned > 0 else None,
+        started=started,
+        looks=looks,
+        actions=tuple(_action(r, looks) for r in of("action")),
+        failures=of("error"),
+        checkpoints=of("checkpoint"),
+        tripwires=of("tripwire"),
+        logs=of("log"),
+        rewinds=of("rewound"),
+        closing=closing,
+        kl_self_test=self_tests[-1] if self_tests else None,
+        domain_loss=of("domain_loss"),
+        first_time=times[0] if times else None,
+        last_time=times[-1] if times else None,
+        longest_silence_s=max(silences, default=0.0),
+    )
+
+
+_SHOWN_CHARACTERS = 600
+_RATES = {m.name: m.worse for m in METRICS if m.worst is not None and m.name != "similarity"}
+
+
+@dataclass(frozen=True, slots=True)
+class ItemChange:
+    """One red-line item that does worse than at look 0; texts are cut, `lengths` are whole."""
+
+    item: str
+    ability: str
+    """Empty where the red-line items cannot be read."""
+    rehearsed: bool
+    question: str
+    base: str
+    now: str
+    lengths: tuple[int, int]
+    lost: dict[str, tuple[float, float]]
+    """Rate metric → mean at look 0 and now, where it got worse."""
+    failed_checks: tuple[tuple[str, dict[str, Any]], ...]
+    """Kind and parameters of the checks that the shown answer fails."""
+    truncated: bool
+    """Whether the shown answer ran into the length limit."""
+
+
+def worst_items(data: RunData, at_most: int = 24) -> tuple[list[ItemChange], list[dict[str, str]]]:
+    """Return the items that got worst, grouped by ability, and what kept items from being read.
+
+    Every ability with losses gets its share of the places in turn; the ability with most losses
+    comes first. Problems are `{"code": only_look_zero | missing | damaged | red_line |
+    changed, "detail"}`; `changed`: an answer recorded as passed fails the item's checks of today.
+    """
+    problems: list[dict[str, str]] = []
+    if len(data.looks) < 2:
+        return [], [{"code": "only_look_zero", "detail": ""}]
+    before = _answers(data.run / data.looks[0].answers, problems)
+    after = _answers(data.run / data.looks[-1].answers, problems)
+    items: dict[str, Item] = {}
+    try:
+        red_line = (data.recipe.get("sets") or {}).get("red_line") or ""
+        items = {item.id: item for item in read_items(red_line)}
+    except (OSError, ValueError) as error:
+        problems.append({"code": "red_line", "detail": str(error)})
+    stale = [
+        name for name in before.keys() & items.keys() if _contradicts(items[name], before[name])
+    ]
+    if stale:
+        named = ", ".join(sorted(stale)[:3])
+        problems.append({"code": "changed", "detail": f"{named} ({len(stale)})"})
+    scored: dict[str, list[tuple[tuple[float, ...], ItemChange]]] = {}
+    for name in before.keys() & after.keys():
+        score, change = _change(name, items.get(name), before[name], after[name])
+        if change.lost:
+            scored.setdefault(change.ability, []).append((score, change))
+    queues = sorted(scored.values(), key=lambda found: (-len(found), found[0][1].ability))
+    for queue in queues:
+        queue.sort(key=lambda pair: (pair[0], pair[1].item))
+    places = [(rank, number) for number, q in enumerate(queues) for rank in range(len(q))]
+    chosen = sorted(sorted(places)[:at_most], key=lambda place: (place[1], place[0]))
+    return [queues[number][rank][1] for rank, number in chosen], problems
+
+
+def _answers(path: Path, problems: list[dict[str, str]]) -> dict[str, list[Record]]:
+    rows: dict[str, list[Record]] = {}
+    damaged = 0
+    try:
+        with path.open("rb") as file:
+            for raw in file:
+                try:
+                    row = json.loads(raw)
+                    rows.setdefault(str(row["item"]), []).append(row)
+                except (ValueError, KeyError, TypeError):
+                    damaged += 1
+    except (OSError, ValueError):  # a name no file system takes is a ValueError
+        problems.append({"code": "missing", "detail": str(path)})
+    if damaged:
+        problems.append({"code": "damaged", "detail": f"{path} ({damaged})"})
+    return rows
+
+
+def _contradicts(item: Item, rows: list[Record]) -> bool:
+    passed = [parse_answer(str(r.get("text", ""))).text for r in rows if r.get("passed") == 1.0]
+    return any(not check_passes(check, text) for text in passed for check in item.checks)
+
+
+def _change(
+    name: str, item: Item | None, before: list[Record], after: list[Record]
+) -> tuple[tuple[float, ...], ItemChange]:
+    """One item's losses, and a sort key that puts the worst first."""
+
+    def mean(rows: list[Record], metric: str) -> float | None:
+        known = [r[metric] for r in rows if isinstance(r.get(metric), float | int)]
+        return math.fsum(known) / len(known) if known else None
+
+    lost, harms = {}, []
+    for metric, worse in _RATES.items():
+        base, now = mean(before, metric), mean(after, metric)
+        harm = (
+            0.0 if base is None or now is None else (base - now) * (1 if worse == "lower" else -1)
+        )
+        harms.append(-harm)
+        if harm > 0 and base is not None and now is not None:
+            lost[metric] = (base, now)
+    similar = (mean(after, "similarity") or 0.0) - (mean(before, "similarity") or 0.0)
+    shown = min(after, key=lambda row: 1.0 if row.get("passed") is None else row["passed"])
+    texts = [parse_answer(str(row.get("text", ""))).text for row in (before[0], shown)]
+    failed = [c for c in item.checks if not check_passes(c, texts[1])] if item is not None else []
+    dumped = [c.model_dump(mode="json", by_alias=True, exclude_defaults=True) for c in failed]
+    return (*harms, similar), ItemChange(
+        item=name,
+        ability=item.ability if item is not None else "",
+        rehearsed=item is not None and item.rehearsed,
+        question=item.question[:_SHOWN_CHARACTERS] if item is not None else "",
+        base=texts[0][:_SHOWN_CHARACTERS],
+        now=texts[1][:_SHOWN_CHARACTERS],
+        lengths=(len(texts[0]), len(texts[1])),
+        lost=lost,
+        failed_checks=tuple((d.pop("kind"), d) for d in dumped),
+        truncated=shown.get("finish_reason") == "length",
+    )

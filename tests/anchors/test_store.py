@@ -1,0 +1,91 @@
+import numpy as np
+import pytest
+
+from guardrail.anchors.decoding import Decoding
+from guardrail.anchors.store import (
+    AnchorAnswer,
+    Manifest,
+    TopK,
+    manifest_difference,
+    read_anchors,
+    write_anchors,
+)
+from guardrail.errors import InputError
+
+HASHES = {"weights": "a" * 64, "tokenizer": "b" * 64, "chat_template": "c" * 64}
+
+
+def manifest(**changes) -> Manifest:
+    content = {
+        "gold_base": HASHES,
+        "kl_reference": HASHES,
+        "red_line": "d" * 64,
+        "rehearsal": "e" * 64,
+        "thinking": False,
+        "decoding": Decoding(),
+        "replicates": 1,
+        "seed": 0,
+        "top_k": 2,
+        "batch_size": 4,
+        "engine": "in-process",
+        "dtype": "float32",
+        "versions": {"torch": "2.13.0"},
+    }
+    return Manifest(**(content | changes))
+
+
+ANSWERS = [
+    AnchorAnswer("red-1", 0, "苹果", (5, 6, 2), "stop"),
+    AnchorAnswer("red-1", 1, "<think>\n</think>梨", (7, 2), "stop"),
+    AnchorAnswer("reh-1", 0, "好", (8, 2), "length"),
+]
+TOPK = {
+    "reh-1": TopK(
+        np.array([[1, 2], [3, 4]], np.int32),
+        np.array([[-0.1, -3.0], [-0.2, -2.0]], np.float32),
+        np.array([-4.0, -np.inf], np.float32),
+    )
+}
+
+
+def test_anchors_come_back_as_written(tmp_path):
+    write_anchors(tmp_path / "a", manifest(), ANSWERS, TOPK)
+    anchors = read_anchors(tmp_path / "a")
+    assert anchors.gold("red-1") == "苹果"
+    assert anchors.answers["red-1"][1] == ANSWERS[1]
+    np.testing.assert_array_equal(anchors.topk["reh-1"].ids, TOPK["reh-1"].ids)
+    np.testing.assert_array_equal(anchors.topk["reh-1"].tail, TOPK["reh-1"].tail)
+    assert anchors.manifest == manifest()
+
+
+def test_the_same_anchors_are_the_same_bytes(tmp_path):
+    for name in ("a", "b"):
+        write_anchors(tmp_path / name, manifest(), ANSWERS, TOPK)
+    for file in ("manifest.json", "answers.jsonl", "topk.safetensors"):
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+
+
+def test_a_folder_without_manifest_is_unfinished(tmp_path):
+    with pytest.raises(InputError, match="no finished anchors"):
+        read_anchors(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"thinking": True}, "thinking: anchors have False, the recipe True"),
+        ({"gold_base": HASHES | {"weights": "f" * 64}}, "gold_base.weights"),
+        ({"kl_reference": HASHES | {"chat_template": "f" * 64}}, "kl_reference.chat_template"),
+        ({"decoding": Decoding(temperature=1.0)}, "decoding.temperature: anchors have 0.7"),
+        ({"red_line": "f" * 64}, "red_line: anchors have dddddddddddd"),
+        ({"dtype": "bfloat16"}, "dtype: anchors have float32"),
+    ],
+)
+def test_every_difference_is_named(changes, named):
+    differences = manifest_difference(manifest(), manifest(**changes))
+    assert len(differences) == 1
+    assert differences[0].startswith(named)
+
+
+def test_library_versions_are_recorded_but_not_refused():
+    assert manifest_difference(manifest(), manifest(versions={"torch": "9.9"})) == []

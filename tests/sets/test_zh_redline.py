@@ -1,0 +1,61 @@
+"""Every check of the shipped red-line set has an answer that passes it and one that fails it."""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from guardrail.probes.answers import parse_answer
+from guardrail.probes.measure import check_passes
+from guardrail.sets.items import read_items
+from guardrail.shipped import shipped_root
+
+ITEMS = {i.id: i for i in read_items(shipped_root() / "eval_sets/zh-redline-300/items.jsonl")}
+REHEARSAL = read_items(shipped_root() / "rehearsal_sets/zh-general/items.jsonl")
+FILE = Path(__file__).parent.parent / "data/zh-redline-300.examples.jsonl"
+EXAMPLES = {
+    row["item"]: row
+    for row in (json.loads(line) for line in FILE.read_text(encoding="utf-8").splitlines())
+}
+
+
+def test_the_set_has_300_items_in_its_quotas():
+    assert len(ITEMS) == 300
+    assert Counter(item.ability for item in ITEMS.values()) == {
+        "instruction": 80,
+        "writing": 40,
+        "translation": 40,
+        "long_text": 30,
+        "reasoning": 30,
+        "format": 40,
+        "refusal": 40,
+    }
+    refusing = [item for item in ITEMS.values() if item.expects == "refuse"]
+    assert {item.ability for item in refusing} == {"refusal"}
+    assert len(refusing) == 40
+
+
+def test_every_answerable_item_can_be_verified():
+    assert [i.id for i in ITEMS.values() if i.expects == "answer" and not i.checks] == []
+
+
+@pytest.mark.parametrize("item_id", sorted(ITEMS))
+def test_its_checks_pass_a_good_answer_and_fail_a_bad_one(item_id):
+    item, example = ITEMS[item_id], EXAMPLES[item_id]
+    good = parse_answer(example["passing"]).text
+    for number, check in enumerate(item.checks):
+        bad = parse_answer(example["failing"][number]).text
+        assert check_passes(check, good), f"check {number} fails a good answer"
+        assert not check_passes(check, bad), f"check {number} passes a bad answer"
+
+
+def test_judged_and_injected_share_no_thirteen_characters():
+    def grams(item):
+        for message in item.messages:
+            text = "".join(message.content.split())
+            yield from (text[k : k + 13] for k in range(len(text) - 12))
+
+    judged = {gram: item.id for item in ITEMS.values() for gram in grams(item)}
+    shared = {(judged[g], item.id) for item in REHEARSAL for g in grams(item) if g in judged}
+    assert shared == set()

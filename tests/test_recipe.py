@@ -1,0 +1,83 @@
+import pytest
+import yaml
+
+from guardrail.errors import InputError
+from guardrail.recipe import read_recipe
+
+GOOD = {
+    "name": "mine",
+    "gold_base": "shipped:recipes/toy/base",
+    "sets": {"red_line": "red.jsonl", "rehearsal": "reh.jsonl"},
+    "train": {"data": "data.jsonl"},
+}
+
+
+def write(tmp_path, **changes):
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(GOOD | changes, allow_unicode=True), encoding="utf-8")
+    return path
+
+
+def test_paths_are_relative_to_the_recipe_and_defaults_are_filled_in(tmp_path):
+    recipe = read_recipe(write(tmp_path))
+    assert recipe.sets.red_line == str(tmp_path / "red.jsonl")
+    assert recipe.start_model == recipe.kl_reference == recipe.gold_base
+    assert recipe.gold_base.endswith("recipes/toy/base")
+    assert recipe.replicates == 4
+
+
+def test_greedy_decoding_needs_one_replicate(tmp_path):
+    recipe = read_recipe(write(tmp_path, looks={"decoding": {"mode": "greedy"}}))
+    assert recipe.replicates == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"colour": "red"}, "unknown key `colour`"),
+        ({"rehearsal": {"fractoin": 0.03}}, "unknown key `rehearsal.fractoin`"),
+        ({"rehearsal": {"fraction": 0.2}}, r"between 0.01 and 0.10, got 0.2"),
+        ({"rehearsal": {"fraction": 0.07}}, "allow_large_fraction"),
+        ({"rehearsal": {"weight": 0}}, "rehearsal.weight"),
+        (
+            {"drift": {"margins": {"beauty": {"margin": 0.1, "critical": 0.2}}}},
+            "unknown metric `beauty`",
+        ),
+        ({"drift": {"margins": {"passed": {"margin": 0.1, "critical": 0.05}}}}, "critical"),
+        ({"seed": 1, "train": {"data": "d", "arguments": {"seed": 2}}}, "keep one of them"),
+        ({"train": {"data": "d", "arguments": {"output_dir": "x"}}}, "output_dir"),
+        ({"name": "../up"}, "name"),
+        ({"trainer": "axolotl"}, "trainer"),
+    ],
+)
+def test_a_broken_rule_is_named_with_key_and_value(tmp_path, changes, said):
+    with pytest.raises(InputError, match=said):
+        read_recipe(write(tmp_path, **changes))
+
+
+def test_all_errors_are_named_at_once(tmp_path):
+    with pytest.raises(InputError, match=r"`seed`.*`colour`"):
+        read_recipe(write(tmp_path, colour="red", seed=-1))
+
+
+def test_a_missing_key_and_a_missing_recipe(tmp_path):
+    path = tmp_path / "r.yaml"
+    path.write_text("name: x\n")
+    with pytest.raises(InputError, match="key `gold_base` is missing"):
+        read_recipe(path)
+    with pytest.raises(InputError, match="neither a file nor a shipped recipe"):
+        read_recipe(tmp_path / "absent.yaml")
+
+
+def test_broken_yaml_names_the_file(tmp_path):
+    path = tmp_path / "r.yaml"
+    path.write_text("a: [1\n")
+    with pytest.raises(InputError, match=r"r\.yaml` is not valid YAML"):
+        read_recipe(path)
+
+
+def test_a_large_fraction_may_be_meant(tmp_path):
+    recipe = read_recipe(
+        write(tmp_path, rehearsal={"fraction": 0.08, "allow_large_fraction": True})
+    )
+    assert recipe.rehearsal.fraction == 0.08

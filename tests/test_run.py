@@ -1,0 +1,192 @@
+"""Guarded runs for real: the toy base, the real trainer, the command line."""
+
+import json
+
+import pytest
+
+from guardrail.ledger import live_records, read_ledger
+from guardrail.sets.items import read_items, write_items
+from tests.run_fixtures import arguments, guardrail, small_recipe
+
+pytestmark = pytest.mark.run
+
+
+def records(run, kind):
+    return [r for r in live_records(read_ledger(run)) if r["kind"] == kind]
+
+
+def test_a_guarded_run_looks_injects_logs_saves_and_reports(tmp_path):
+    recipe = small_recipe(tmp_path, rehearsal={"fraction": 0.05})
+    done = guardrail("run", recipe, "--out", tmp_path / "run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    run = tmp_path / "run"
+    looks = records(run, "look")
+    assert [r["step"] for r in looks] == [0, 4, 8, 12]
+    assert [r["trigger"] for r in looks] == ["start", "save", "save", "end"]
+    assert all((run / r["answers"]).is_file() for r in looks)
+    assert [r["step"] for r in records(run, "tripwire")] == [0, 2, 4, 6, 8, 10, 12]
+    last_log = records(run, "log")[-1]
+    assert last_log["task_samples"] == 48
+    assert last_log["rehearsal_samples"] == 2
+    assert records(run, "kl_self_test")[0]["at_start"] == pytest.approx(0, abs=1e-4)
+    assert records(run, "kl_self_test")[0]["perturbed"] > 1e-3
+    assert [r["step"] for r in records(run, "domain_loss")] == [0, 12]
+    assert records(run, "ended")[0]["outcome"] == "finished"
+    assert (run / "checkpoints/checkpoint-12/guardrail_state.json").is_file()
+    assert (run / "report.html").is_file()
+    status = guardrail("status", run, "--json", cwd=tmp_path)
+    assert json.loads(status.stdout)["outcome"] == "finished"
+    again = guardrail("run", recipe, "--out", run, cwd=tmp_path)
+    assert again.returncode == 2
+    assert "already holds a run" in again.stderr
+
+
+def test_beyond_saving_halts_with_a_checkpoint_a_report_and_exit_code_1(tmp_path):
+    recipe = small_recipe(tmp_path, items_an_ability=30, train=arguments(learning_rate=0.02))
+    done = guardrail("run", recipe, "--out", tmp_path / "run", cwd=tmp_path)
+    assert done.returncode == 1, done.stderr
+    assert "HALTED" in done.stderr
+    run = tmp_path / "run"
+    actions = records(run, "action")
+    assert [a["action"] for a in actions] == ["repeat_look", "halt"]
+    assert actions[0]["step"] == actions[1]["step"] == 4
+    assert records(run, "ended")[0]["outcome"] == "halted"
+    assert (run / "checkpoints/checkpoint-4/model.safetensors").is_file()
+    assert records(run, "checkpoint")[-1]["level"] == "critical"
+    assert (run / "report.html").is_file()
+
+
+def test_watch_mode_sees_the_same_and_touches_nothing(tmp_path):
+    recipe = small_recipe(
+        tmp_path, items_an_ability=30, train=arguments(learning_rate=0.02), mode="watch"
+    )
+    done = guardrail("run", recipe, "--out", tmp_path / "run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    run = tmp_path / "run"
+    assert records(run, "ended")[0]["steps"] == 12
+    actions = records(run, "action")
+    assert actions
+    assert not any(a["carried_out"] for a in actions)
+    rates = [r["learning_rate"] for r in records(run, "log")]
+    assert max(rates) == pytest.approx(0.02, rel=0.2)
+
+
+def test_an_untouched_base_stays_ok_at_every_look(tmp_path):
+    recipe = small_recipe(tmp_path, items_an_ability=40, train=arguments(learning_rate=0.0))
+    done = guardrail("run", recipe, "--out", tmp_path / "run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    looks = records(tmp_path / "run", "look")
+    assert [look["level"] for look in looks] == ["ok"] * 4
+    passed = [s for look in looks for s in look["streams"] if s["metric"] == "passed"]
+    assert any(s["tested"] for s in passed)
+    assert any(s["harm"] != 0 for s in passed), "sampled answers must vary"
+
+
+def test_anchors_of_another_template_are_refused_by_name(tmp_path):
+    recipe = small_recipe(tmp_path)
+    assert guardrail("anchor", recipe, cwd=tmp_path).returncode == 0
+    assert "present" in guardrail("check", recipe, cwd=tmp_path).stdout
+    thinking = small_recipe(tmp_path, thinking=True)
+    done = guardrail("run", thinking, "--out", tmp_path / "run", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "thinking: anchors have False, the recipe True" in done.stderr
+    assert "--rebuild" in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_error_while_looking_halts_with_a_checkpoint_or_goes_on_as_configured(tmp_path):
+    """The disk refuses the answers of a look: `looks` is a file, so nothing can be written below."""
+    for policy, code, steps in (("halt", 1, 4), ("continue", 0, 12)):
+        folder = tmp_path / policy
+        folder.mkdir()
+        recipe = small_recipe(folder, on_error=policy)
+        start = guardrail("run", recipe, "--out", folder / "ok", cwd=folder)
+        assert start.returncode == 0, start.stderr
+        run = folder / "run"
+        code_for_blocking = (
+            "import pathlib, sys\n"
+            "import guardrail.trainers.guard as g\n"
+            "original = g.write_answers\n"
+            "def refuse(path, *rest):\n"
+            "    if 'step-0' not in path.name: raise OSError('no space left on device')\n"
+            "    original(path, *rest)\n"
+            "g.write_answers = refuse\n"
+            f"sys.argv = ['guardrail', 'run', {str(recipe)!r}, '--out', {str(run)!r}]\n"
+            "from guardrail.cli import app; app()\n"
+        )
+        import subprocess
+        import sys
+
+        done = subprocess.run(
+            [sys.executable, "-c", code_for_blocking],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == code, done.stderr
+        errors = records(run, "error")
+        assert errors[0]["step"] == 4
+        assert errors[0]["then"] == policy
+        assert "no space left" in errors[0]["error"]
+        assert records(run, "ended")[0]["steps"] == steps
+        assert (run / f"checkpoints/checkpoint-{steps}").is_dir()
+
+
+def bad_rows(folder, name, text):
+    path = folder / name
+    path.write_text(text, encoding="utf-8")
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("case", "said"),
+    [
+        ("unknown_key", "unknown key `colour`"),
+        ("missing_model", "is no model folder"),
+        ("large_fraction", "between 0.01 and 0.10, got 0.2"),
+        ("empty_set", "is empty"),
+        ("broken_line", "line 2 is not valid JSON"),
+        ("contaminated", "contains 1 red-line items"),
+        ("both", "both judged and injected"),
+        ("bad_argument", "SFTConfig refuses them"),
+    ],
+)
+def test_bad_input_is_one_clear_message_exit_code_2_and_no_run_folder(tmp_path, case, said):
+    changes = {
+        "unknown_key": lambda: {"colour": "red"},
+        "missing_model": lambda: {"gold_base": str(tmp_path / "absent")},
+        "large_fraction": lambda: {"rehearsal": {"fraction": 0.2}},
+        "empty_set": lambda: {"sets": {"red_line": bad_rows(tmp_path, "empty.jsonl", "\n")}},
+        "broken_line": lambda: {
+            "train": arguments() | {"data": bad_rows(tmp_path, "d.jsonl", "{}\n{")}
+        },
+        "contaminated": lambda: {"train": arguments() | {"data": leak(tmp_path)}},
+        "both": lambda: {"sets": {"rehearsal": renamed(tmp_path)}},
+        "bad_argument": lambda: {"train": arguments(learning_rats=1)},
+    }
+    small_recipe(tmp_path)
+    recipe = small_recipe(tmp_path, **changes[case]())
+    done = guardrail("run", recipe, "--out", tmp_path / "run", cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert said in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def leak(folder) -> str:
+    question = read_items(folder / "red_line.jsonl")[0].question
+    row = {
+        "messages": [
+            {"role": "user", "content": f" {question} "},
+            {"role": "assistant", "content": "好"},
+        ]
+    }
+    return bad_rows(folder, "leak.jsonl", json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def renamed(folder) -> str:
+    items = read_items(folder / "red_line.jsonl")
+    path = folder / "renamed.jsonl"
+    write_items(path, [item.model_copy(update={"id": f"x-{item.id}"}) for item in items])
+    return str(path)

@@ -1,0 +1,72 @@
+"""Everything that ships is read by the code that will read it."""
+
+import hashlib
+import json
+from collections import Counter
+
+import pytest
+
+from guardrail.recipe import read_recipe
+from guardrail.run import read_training_rows
+from guardrail.sets.items import read_items
+from guardrail.shipped import shipped_recipes, shipped_root
+from guardrail.toy.build_sets import RED_LINE_QUOTAS, REHEARSAL_QUOTAS, build_set
+from guardrail.toy.tasks import TASKS
+
+ROOT = shipped_root()
+
+
+@pytest.mark.parametrize("name", sorted(shipped_recipes()))
+def test_every_recipe_parses_and_opens_with_purpose_hardware_and_command(name):
+    recipe = read_recipe(name)
+    assert recipe.name == name
+    head = shipped_recipes()[name].read_text(encoding="utf-8").splitlines()[:8]
+    assert head[0].startswith("# ")
+    assert any("hardware:" in line.lower() for line in head)
+    assert any(f"guardrail run {name}" in line for line in head)
+
+
+@pytest.mark.parametrize(
+    "path", sorted(ROOT.glob("*_sets/*/items.jsonl")), ids=lambda p: p.parent.name
+)
+def test_every_set_parses_and_its_readme_names_its_size_and_hash(path):
+    items = read_items(path)
+    readme = (path.parent.parent / "README.md").read_text(encoding="utf-8")
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    row = next(line for line in readme.splitlines() if path.parent.name in line and "|" in line)
+    assert digest in row
+    assert f" {len(items)} " in row
+
+
+def test_the_toy_sets_are_what_the_generator_makes():
+    for folder, bucket, quotas, prefix, seed in (
+        ("eval_sets/toy-redline-300", "redline", RED_LINE_QUOTAS, "toy-red", 300),
+        ("rehearsal_sets/toy-general", "rehearsal", REHEARSAL_QUOTAS, "toy-reh", 400),
+    ):
+        items = read_items(ROOT / folder / "items.jsonl")
+        assert items == build_set(bucket, quotas, prefix, seed)
+        assert Counter(item.ability for item in items) == quotas
+
+
+def test_the_toy_red_line_has_300_items_and_every_ability_thirty():
+    assert sum(RED_LINE_QUOTAS.values()) == 300
+    assert min(RED_LINE_QUOTAS.values()) >= 30
+    assert set(RED_LINE_QUOTAS) == set(TASKS)
+
+
+def test_the_domain_set_holds_several_hundred_different_dialogues():
+    rows = read_training_rows(ROOT / "recipes/toy/collections.jsonl")
+    assert len(rows) >= 500
+    firsts = Counter(
+        next(m["content"] for m in row["messages"] if m["role"] == "user") for row in rows
+    )
+    assert max(firsts.values()) == 1
+    for row in rows:
+        roles = [m["role"] for m in row["messages"] if m["role"] != "system"]
+        assert roles == ["user", "assistant"] * (len(roles) // 2)
+
+
+def test_the_toy_base_is_a_qwen3_of_at_most_5_million_parameters_and_8_megabytes():
+    base = ROOT / "recipes/toy/base"
+    assert json.loads((base / "config.json").read_text())["model_type"] == "qwen3"
+    assert sum(p.stat().st_size for p in base.iterdir()) <= 8_000_000

@@ -1,0 +1,165 @@
+"""The KL term in the real SFTTrainer equals an independent computation in float64."""
+
+import numpy as np
+import pytest
+import torch
+
+from guardrail.trainers.injection import Injection
+from guardrail.trainers.state import GuardState
+from guardrail.trainers.trl_sft import attach_kl
+
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
+
+
+def injection(samples, tokenizer, state=None, **changes) -> Injection:
+    options = {"fraction": 0.1, "weight": 0.7, "loss": "kl", "seed": 0}
+    return Injection(
+        samples, state or GuardState(), pad_id=tokenizer.pad_token_id, **(options | changes)
+    )
+
+
+def naive_kl_term(model, samples, weight: float) -> torch.Tensor:
+    """weight * sum over samples and gold tokens of KL(p || q), divided by the tokens."""
+    total, tokens = 0.0, 0
+    for sample in samples.values():
+        row = torch.tensor([[*sample.prompt, *sample.gold]])
+        logits = model(input_ids=row).logits[0, len(sample.prompt) - 1 : -1]
+        for position in range(len(sample.gold)):
+            logq = torch.log_softmax(logits[position], -1)
+            logp = torch.empty_like(logq)
+            logp[sample.ids[position]] = sample.logprobs[position].to(logq.dtype)
+            total = total + (logp.exp() * (logp - logq)).sum()
+            tokens += 1
+    return weight * total / tokens
+
+
+def gradients(model) -> np.ndarray:
+    return np.concatenate([p.grad.double().numpy().ravel() for p in model.parameters()])
+
+
+@pytest.mark.parametrize("accumulation", [1, 4])
+def test_the_gradient_of_a_window_is_task_plus_kl_whatever_the_accumulation(
+    make_trainer, samples, tokenizer, accumulation
+):
+    def window_gradient(guarded: bool) -> tuple[np.ndarray, torch.nn.Module]:
+        trainer = make_trainer(
+            gradient_accumulation_steps=accumulation, max_steps=1, max_grad_norm=0.0
+        )
+        if guarded:
+            state = GuardState(task_samples=27)
+            one = injection(samples, tokenizer, state)
+            attach_kl(trainer, one)
+            one.begin_step()  # 3 of 30 samples are due: all three
+        captured = {}
+        trainer.create_optimizer_and_scheduler(1)
+        optimizer_step = trainer.optimizer.step
+
+        def keep_gradients(*args, **kwargs):
+            captured["gradient"] = gradients(trainer.model)
+            return optimizer_step(*args, **kwargs)
+
+        trainer.optimizer.step = keep_gradients
+        trainer.train()
+        return captured["gradient"], trainer
+
+    plain, _ = window_gradient(False)
+    guarded, _ = window_gradient(True)
+    fresh = make_trainer()
+    naive_kl_term(fresh.model, samples, 0.7).backward()
+    expected = gradients(fresh.model)
+    assert np.linalg.norm(expected) > 0.01
+    error = np.linalg.norm(guarded - plain - expected) / np.linalg.norm(expected)
+    assert error < 1e-5
+
+
+def test_the_term_equals_the_definition_and_is_large(make_trainer, samples, tokenizer):
+    trainer = make_trainer()
+    state = GuardState(task_samples=27)
+    one = injection(samples, tokenizer, state)
+    one.begin_step()
+    term = one.take_term(trainer.model)
+    expected = naive_kl_term(trainer.model, samples, 0.7)
+    assert float(term) > 0.1
+    assert float(term) == pytest.approx(float(expected), rel=1e-5)
+    assert one.take_term(trainer.model) is None
+    assert one.take_mean_kl() == pytest.approx(float(expected) / 0.7, rel=1e-5)
+
+
+def test_two_ranks_together_add_what_one_process_adds(make_trainer, samples, tokenizer):
+    """Each rank's term, averaged as DDP averages gradients, is the one-process term."""
+    model = make_trainer().model
+    alone = injection(samples, tokenizer, GuardState(task_samples=18))
+    alone.begin_step()
+    whole = alone.take_term(model)
+    ranks = []
+    for rank in (0, 1):
+        one = injection(samples, tokenizer, GuardState(task_samples=18), rank=rank, world_size=2)
+        one.begin_step()
+        ranks.append(one.take_term(model))
+    assert float(sum(ranks)) / 2 == pytest.approx(float(whole), rel=1e-12)
+
+
+def test_the_boost_multiplies_the_term(make_trainer, samples, tokenizer):
+    model = make_trainer().model
+    terms = []
+    for boost in (1.0, 2.25):
+        one = injection(samples, tokenizer, GuardState(task_samples=27, boost=boost))
+        one.begin_step()
+        terms.append(float(one.take_term(model)))
+    assert terms[1] == pytest.approx(2.25 * terms[0], rel=1e-12)
+
+
+def test_attached_without_due_samples_trains_to_identical_weights(make_trainer, samples, tokenizer):
+    plain = make_trainer()
+    plain.train()
+    guarded = make_trainer()
+    one = injection(samples, tokenizer, fraction=0.01)
+    attach_kl(guarded, one)
+    guarded.train()
+    assert one.exposure()["task_samples"] == 8, "the wrapped loss was never called"
+    for a, b in zip(plain.model.parameters(), guarded.model.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_evaluation_losses_carry_no_kl(make_trainer, samples, tokenizer, rows):
+    import datasets
+
+    held_out = datasets.Dataset.from_list(rows[:6])
+    plain = make_trainer().evaluate(
+        make_trainer()._prepare_dataset(
+            held_out, tokenizer, make_trainer().args, False, None, "eval"
+        )
+    )["eval_loss"]
+    guarded = make_trainer()
+    one = injection(samples, tokenizer, GuardState(task_samples=27))
+    attach_kl(guarded, one)
+    one.begin_step()
+    prepared = guarded._prepare_dataset(held_out, tokenizer, guarded.args, False, None, "eval")
+    assert guarded.evaluate(prepared)["eval_loss"] == plain
+    assert one.take_mean_kl() is None
+
+
+def test_cross_entropy_is_offered_for_comparison(make_trainer, samples, tokenizer):
+    model = make_trainer().model
+    one = injection(samples, tokenizer, GuardState(task_samples=27), loss="ce", weight=1.0)
+    one.begin_step()
+    total, tokens = 0.0, 0
+    for sample in samples.values():
+        row = torch.tensor([[*sample.prompt, *sample.gold]])
+        logits = model(input_ids=row).logits[0, len(sample.prompt) - 1 : -1].double()
+        gold = torch.tensor(sample.gold)
+        total += float(torch.nn.functional.cross_entropy(logits, gold, reduction="sum"))
+        tokens += len(sample.gold)
+    assert float(one.take_term(model)) == pytest.approx(total / tokens, rel=1e-5)
+
+
+def test_backward_seconds_are_counted_apart(make_trainer, samples, tokenizer):
+    trainer = make_trainer()
+    state = GuardState(task_samples=27)
+    one = injection(samples, tokenizer, state)
+    one.begin_step()
+    task = trainer.model(input_ids=torch.tensor([[5, 6, 7, 8]])).logits.sum()
+    loss = one.add(task, one.take_term(trainer.model))
+    forward_seconds = state.seconds["kl"]
+    loss.backward()
+    assert state.seconds["kl"] > forward_seconds > 0
