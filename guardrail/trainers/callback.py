@@ -102,7 +102,7 @@ class GuardCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
         saved = weight.detach().clone()
 
         def perturb() -> None:
-            scale = 0.5 * saved.float().abs().mean()
+            scale = 2.0 * saved.float().abs().mean()
             noise = torch.randn(saved.shape, generator=torch.Generator().manual_seed(0))
             weight.add_((scale * noise.to(saved.device)).to(saved.dtype))
 

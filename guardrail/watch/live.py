@@ -55,7 +55,7 @@ class LiveDisplay:
         elif kind == "kl_self_test":
             say(
                 f"  KL self-test: {record['at_start']:.1e} at the start, "
-                f"{record['perturbed']:.2f} nats a token when perturbed"
+                f"{record['perturbed']:.3f} nats a token when perturbed"
             )
         elif kind == "rewound":
             where = "the start" if step < 0 else f"step {step}"
