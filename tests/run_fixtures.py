@@ -27,13 +27,8 @@ def small_recipe(folder: Path, *, items_an_ability: int = 10, **changes: Any) ->
         content["sets"][key] = str(path)
     content["anchors"] = str(folder / "anchors")
     content["looks"] |= {"every_steps": 4, "tripwire_every_steps": 2}
-    content["train"]["arguments"] |= {
-        "max_steps": 12,
-        "save_steps": 4,
-        "per_device_train_batch_size": 4,
-        "logging_steps": 2,
-        "max_length": 192,
-    }
+    content["looks"]["decoding"]["max_new_tokens"] = 64
+    content["train"] = arguments()
     for key, value in changes.items():
         if isinstance(value, dict) and isinstance(content.get(key), dict):
             content[key] |= value

@@ -10,7 +10,7 @@ import pytest
 
 from guardrail.anchors.fingerprint import weights_sha256
 from guardrail.ledger import live_records, read_ledger
-from tests.run_fixtures import command, guardrail, small_recipe
+from tests.run_fixtures import arguments, command, guardrail, small_recipe
 
 pytestmark = pytest.mark.run
 
@@ -45,7 +45,7 @@ def kill_at_random(recipe, run, cwd, rng: random.Random) -> int:
 @pytest.mark.parametrize("seed", [1, 2])
 def test_a_killed_and_resumed_run_equals_an_unkilled_one(tmp_path, seed):
     # A rate at which the guard acts, so that levers and history must survive too.
-    recipe = small_recipe(tmp_path, items_an_ability=30, train=_acting())
+    recipe = small_recipe(tmp_path, items_an_ability=12, train=arguments(learning_rate=3e-3))
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     first = guardrail("run", recipe, "--out", whole, cwd=tmp_path)
     assert first.returncode in (0, 1), first.stderr
@@ -57,16 +57,10 @@ def test_a_killed_and_resumed_run_equals_an_unkilled_one(tmp_path, seed):
     assert moves(whole), "the run must have acted for this test to prove anything"
     assert moves(killed) == moves(whole)
     assert verdicts(killed) == verdicts(whole)
-    last = max(int(p.name.split("-")[1]) for p in (whole / "checkpoints").iterdir())
+    last = max(int(p.name.split("-")[1]) for p in (whole / "checkpoints").glob("checkpoint-*"))
     assert weights_sha256(killed / f"checkpoints/checkpoint-{last}") == weights_sha256(
         whole / f"checkpoints/checkpoint-{last}"
     )
-
-
-def _acting():
-    from tests.run_fixtures import arguments
-
-    return arguments(learning_rate=1.5e-3, max_steps=16)
 
 
 def test_a_run_killed_before_its_first_checkpoint_starts_over(tmp_path):

@@ -91,7 +91,9 @@ def study(
     out.mkdir(parents=True, exist_ok=True)
     results = out / "study.jsonl"
     console = Console()
-    done = [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
+    done = (
+        [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
+    )
     for kind, count in (("demo", seeds), ("reckless", seeds), ("null", null_seeds)):
         for seed in range(1, count + 1):
             if any(row["kind"] == kind and row["seed"] == seed for row in done):

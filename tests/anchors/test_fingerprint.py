@@ -59,7 +59,7 @@ def test_what_is_missing_is_named(model, tmp_path):
     with pytest.raises(InputError, match="no chat template"):
         model_fingerprint(model)
     (model / "model.safetensors").unlink()
-    with pytest.raises(InputError, match="no \\*.safetensors"):
+    with pytest.raises(InputError, match=r"no \*\.safetensors"):
         model_fingerprint(model)
     with pytest.raises(InputError, match="does not exist"):
         model_fingerprint(tmp_path / "absent")

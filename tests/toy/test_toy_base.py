@@ -67,7 +67,9 @@ def test_base_passes_nine_of_ten_items_of_every_ability_it_never_saw(base):
     texts = [[a.text] for a in engine.answer(items, seed=5)]
     passed = measure_completions(items, texts, [t[0] for t in texts])["passed"][:, 0]
     rates = {
-        ability: float(np.mean([p for p, i in zip(passed, items, strict=True) if i.ability == ability]))
+        ability: float(
+            np.mean([p for p, i in zip(passed, items, strict=True) if i.ability == ability])
+        )
         for ability in ABILITIES
     }
     assert min(rates.values()) >= 0.9, rates

@@ -1,0 +1,72 @@
+"""The built wheel alone is enough: unpacked outside the repository, it finds all it ships."""
+
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from tests.run_fixtures import small_recipe
+
+REPOSITORY = Path(__file__).parent.parent
+
+pytestmark = pytest.mark.run
+
+
+@pytest.fixture(scope="module")
+def unpacked(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("wheel")
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", folder],
+        cwd=REPOSITORY,
+        check=True,
+        capture_output=True,
+    )
+    (wheel,) = folder.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(folder / "site")
+    return folder / "site"
+
+
+def run(unpacked, cwd, *args: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "guardrail", *map(str, args)],
+        cwd=cwd,
+        env=os.environ | {"PYTHONPATH": str(unpacked)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_the_wheel_has_no_other_top_level_name(unpacked):
+    assert {p.name for p in unpacked.iterdir() if not p.name.endswith(".dist-info")} == {
+        "guardrail"
+    }
+    for folder in ("recipes", "eval_sets", "rehearsal_sets", "callbacks", "launch"):
+        assert (unpacked / "guardrail" / folder).is_dir()
+
+
+def test_a_recipe_copied_out_of_the_wheel_runs_in_another_folder(unpacked, tmp_path):
+    listed = run(unpacked, tmp_path, "recipes")
+    assert "toy-sft-reckless" in listed.stdout
+    assert run(unpacked, tmp_path, "recipes", "--copy", "toy-sft").returncode == 0
+    checked = run(unpacked, tmp_path, "check", "toy-sft.yaml", "--json")
+    assert checked.returncode == 0, checked.stderr
+    where = run(unpacked, tmp_path, "report", "absent")
+    assert where.returncode == 2
+    recipe = small_recipe(tmp_path)
+    done = run(unpacked, tmp_path, "run", recipe, "--out", "runs/one")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "runs/one/report.html").is_file()
+    module = subprocess.run(
+        [sys.executable, "-c", "import guardrail; print(guardrail.__file__)"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(unpacked)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert str(unpacked) in module.stdout
