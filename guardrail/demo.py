@@ -127,6 +127,7 @@ def render_demo(facts: dict[str, Any]) -> RenderableType:
             ("everything else", "everything_else"),
         )
     )
+    noun = "action" if len(actions) == 1 else "actions"
     ending = (
         Text(f"HALTED at step {guarded['step']}", "bold red")
         if guarded["halted"]
@@ -134,7 +135,7 @@ def render_demo(facts: dict[str, Any]) -> RenderableType:
     )
     return Group(
         table,
-        Text.assemble("The guarded run ", ending, f" after {len(actions)} actions:"),
+        Text.assemble("The guarded run ", ending, f" after {len(actions)} {noun}:"),
         *(Text(f"  {line}") for line in actions),
         Text(f"Guarding cost: {shares}. The whole demo took {seconds['demo']:.0f} s."),
         Text.assemble("Report: ", (facts["report"], "underline")),

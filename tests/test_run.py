@@ -1,6 +1,8 @@
 """Guarded runs for real: the toy base, the real trainer, the command line."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -42,7 +44,7 @@ def test_a_guarded_run_looks_injects_logs_saves_and_reports(tmp_path):
 
 
 def test_beyond_saving_halts_with_a_checkpoint_a_report_and_exit_code_1(tmp_path):
-    recipe = small_recipe(tmp_path, items_an_ability=30, train=arguments(learning_rate=0.02))
+    recipe = small_recipe(tmp_path, items_an_ability=15, train=arguments(learning_rate=0.02))
     done = guardrail("run", recipe, "--out", tmp_path / "run", cwd=tmp_path)
     assert done.returncode == 1, done.stderr
     assert "HALTED" in done.stderr
@@ -59,7 +61,7 @@ def test_beyond_saving_halts_with_a_checkpoint_a_report_and_exit_code_1(tmp_path
 def test_watch_mode_sees_the_same_and_touches_nothing(tmp_path):
     recipe = small_recipe(
         tmp_path,
-        items_an_ability=30,
+        items_an_ability=15,
         train=arguments(learning_rate=0.02, warmup_steps=0, lr_scheduler_type="constant"),
         mode="watch",
     )
@@ -75,7 +77,7 @@ def test_watch_mode_sees_the_same_and_touches_nothing(tmp_path):
 
 
 def test_an_untouched_base_stays_ok_at_every_look(tmp_path):
-    recipe = small_recipe(tmp_path, items_an_ability=40, train=arguments(learning_rate=0.0))
+    recipe = small_recipe(tmp_path, items_an_ability=15, train=arguments(learning_rate=0.0))
     done = guardrail("run", recipe, "--out", tmp_path / "run", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     looks = records(tmp_path / "run", "look")
@@ -103,8 +105,6 @@ def test_an_error_while_looking_halts_with_a_checkpoint_or_goes_on_as_configured
         folder = tmp_path / policy
         folder.mkdir()
         recipe = small_recipe(folder, on_error=policy)
-        start = guardrail("run", recipe, "--out", folder / "ok", cwd=folder)
-        assert start.returncode == 0, start.stderr
         run = folder / "run"
         code_for_blocking = (
             "import pathlib, sys\n"
@@ -117,9 +117,6 @@ def test_an_error_while_looking_halts_with_a_checkpoint_or_goes_on_as_configured
             f"sys.argv = ['guardrail', 'run', {str(recipe)!r}, '--out', {str(run)!r}]\n"
             "from guardrail.cli import app; app()\n"
         )
-        import subprocess
-        import sys
-
         done = subprocess.run(
             [sys.executable, "-c", code_for_blocking],
             cwd=folder,

@@ -82,7 +82,7 @@ def look_line(look: Record) -> Text:
     """Return one line for a look: step, pass rate against base, level, streams."""
     stream, level = _passed(look), look["level"]
     alarmed = alarmed_streams(look)
-    named = ", ".join(alarmed[:3]) + (f" and {len(alarmed) - 3} more" if len(alarmed) > 3 else "")
+    named = ", ".join(alarmed[:2]) + (f" and {len(alarmed) - 2} more" if len(alarmed) > 2 else "")
     return Text.assemble(
         f"  step {look['step']:>4}  look {look['look']:<3} passed {stream['now']:6.1%} "
         f"(base {stream['base']:.1%})  ",
