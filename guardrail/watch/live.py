@@ -50,7 +50,7 @@ class LiveDisplay:
             self._numbers["wire"] = _number("tripwire", record["kl"])
         elif kind == "look":
             say(look_line(record))
-        elif kind == "action":
+        elif kind == "action" and (record["carried_out"] or record["action"] != "repeat_look"):
             say(action_line(record))
         elif kind == "kl_self_test":
             say(
