@@ -24,7 +24,7 @@ lint: $(INSTALLED)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# Unit tests in parallel with nothing else, then the tests that train for real.
+# Lint and types, the unit tests, then the tests that train for real.
 test: lint test-quick
 	$(BIN)/pytest -m run
 
