@@ -1,22 +1,19 @@
-"""The command line: `guardrail run | demo | check | anchor | status | report | recipes`."""
+"""The command line: `guardrail run | demo | check | anchor | status | report | recipes | sets`."""
 
 import json
 import shutil
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from guardrail import __version__
+from guardrail import __version__, cli_sets
+from guardrail.cli_common import HALTED, JsonFlag, clear_errors, console, print_json
 from guardrail.errors import InputError
 
 __all__ = ["app"]
-
-HALTED, BAD_INPUT = 1, 2
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -26,23 +23,7 @@ app = typer.Typer(
     "Exit codes: 0 ok, 1 the guard halted the run, 2 bad input.\n\n"
     "Example: `guardrail demo`",
 )
-console = Console(stderr=True)
-
-
-@contextmanager
-def _clear_errors() -> Iterator[None]:
-    """Turn a user's mistake into one message and exit code 2."""
-    try:
-        yield
-    except InputError as error:
-        console.print(
-            f"[bold red]error:[/] {_escaped(str(error))}", highlight=False, soft_wrap=True
-        )
-        raise typer.Exit(BAD_INPUT) from error
-
-
-def _escaped(text: str) -> str:
-    return text.replace("[", r"\[")
+app.add_typer(cli_sets.app, name="sets")
 
 
 def _quiet_libraries() -> None:
@@ -55,15 +36,10 @@ def _quiet_libraries() -> None:
     datasets.disable_progress_bars()
 
 
-def _print_json(value: Any) -> None:
-    typer.echo(json.dumps(value, ensure_ascii=False, indent=2))
-
-
 RecipeArgument = Annotated[
     str, typer.Argument(metavar="RECIPE", help="A recipe file, or the name of a shipped one.")
 ]
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a guarded run.")]
-JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 
 
 @app.command()
@@ -79,7 +55,7 @@ def run(
 
     Example: `guardrail run recipes/toy-sft.yaml --out runs/first`
     """
-    with _clear_errors():
+    with clear_errors():
         from guardrail.recipe import read_recipe
 
         overrides = {} if seed is None else {"seed": seed}
@@ -129,7 +105,7 @@ def demo(
 
     Example: `guardrail demo --json demo.json`, or `guardrail demo toy-sft-reckless`
     """
-    with _clear_errors():
+    with clear_errors():
         from guardrail.recipe import read_recipe
 
         checked = read_recipe(recipe)
@@ -153,7 +129,7 @@ def check(recipe: RecipeArgument, as_json: JsonFlag = False) -> None:
 
     Example: `guardrail check recipes/toy-sft.yaml`
     """
-    with _clear_errors():
+    with clear_errors():
         from guardrail.recipe import read_recipe
 
         checked = read_recipe(recipe)
@@ -170,7 +146,7 @@ def check(recipe: RecipeArgument, as_json: JsonFlag = False) -> None:
             "anchors": anchors_standing(guardrail),
         }
         if as_json:
-            _print_json(facts)
+            print_json(facts)
         else:
             for name, value in facts.items():
                 typer.echo(f"{name.replace('_', ' ')}: {value}")
@@ -188,7 +164,7 @@ def anchor(
 
     Example: `guardrail anchor recipes/toy-sft.yaml`
     """
-    with _clear_errors():
+    with clear_errors():
         from guardrail.recipe import read_recipe
 
         checked = read_recipe(recipe)
@@ -208,12 +184,12 @@ def status(run: RunArgument, as_json: JsonFlag = False) -> None:
 
     Example: `guardrail status runs/toy-sft`
     """
-    with _clear_errors():
+    with clear_errors():
         from guardrail.watch.status import render_status, run_status
 
         facts = run_status(run)
         if as_json:
-            _print_json(facts)
+            print_json(facts)
         else:
             Console().print(render_status(facts))
 
@@ -224,7 +200,7 @@ def report(run: RunArgument) -> None:
 
     Example: `guardrail report runs/toy-sft`
     """
-    with _clear_errors():
+    with clear_errors():
         from guardrail.watch.report import build_report
 
         typer.echo(build_report(run))
@@ -240,7 +216,7 @@ def recipes(
 
     Example: `guardrail recipes --copy toy-sft`
     """
-    with _clear_errors():
+    with clear_errors():
         from guardrail.shipped import find_recipe, shipped_recipes
 
         if copy is None:

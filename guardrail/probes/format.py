@@ -7,8 +7,8 @@ import json
 import re
 from typing import Any
 
-from guardrail.probes.answers import strip_fence
 from guardrail.sets.checks import Json, Table
+from guardrail.text import strip_fence
 
 __all__ = ["json_check_passes", "table_check_passes"]
 

@@ -5,7 +5,6 @@ Does not see meaning: a sentence of the right length that says something false p
 
 import re
 
-from guardrail.probes.answers import count_characters, strip_fence
 from guardrail.sets.checks import (
     Characters,
     Contains,
@@ -19,6 +18,7 @@ from guardrail.sets.checks import (
     Sentences,
     StartsWith,
 )
+from guardrail.text import chinese_share, count_characters, strip_fence
 
 __all__ = [
     "InstructionCheck",
@@ -52,7 +52,6 @@ _BULLETED = re.compile(
     r"^\s*(?:[•·●▪◦□☐○]|[-*+–](?=\s)|[-–](?![-–\d\s])|\*(?![*\s]))\s*\S", re.MULTILINE
 )
 _SENTENCE_END = re.compile(r"[。！？!?]+[”’」』）)]*|(?<=[A-Za-z0-9\"”])\.(?=\s|\Z)")
-_HAN = re.compile(r"[㐀-䶿一-鿿]")
 _LATIN = re.compile(r"[A-Za-z]")
 _EDGE = " \t\r\n。．.！!？?，,、；;：:“”\"'‘’「」『』《》【】[]()（）*`$_"
 _MARKS = re.compile(r"[*`$\s]+|\\boxed|[{}]")
@@ -91,15 +90,6 @@ def _in_order(text: str, parts: tuple[str, ...]) -> bool:
     return True
 
 
-def _language(text: str, language: str) -> bool:
-    han, latin = len(_HAN.findall(text)), len(_LATIN.findall(text))
-    if han + latin == 0:
-        return False
-    # One Han character carries about as much as one Latin word of four to five letters.
-    share = han / (han + latin / 4.5)
-    return share >= 0.5 if language == "zh" else share <= 0.1
-
-
 def instruction_check_passes(check: InstructionCheck, text: str) -> bool:
     """Return whether the visible answer text satisfies one instruction check."""
     match check:
@@ -133,4 +123,9 @@ def instruction_check_passes(check: InstructionCheck, text: str) -> bool:
             bare = strip_fence(text)[0].replace("\\boxed{", "").strip(_EDGE + "{}")
             return bare in {option.strip(_EDGE) for option in check.options}
         case Language():
-            return _language(text, check.is_)
+            share = chinese_share(text)
+            return (
+                share >= 0.5
+                if check.is_ == "zh"
+                else share <= 0.1 and _LATIN.search(text) is not None
+            )

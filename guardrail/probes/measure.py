@@ -4,13 +4,13 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from guardrail.probes.answers import count_characters, parse_answer
 from guardrail.probes.format import json_check_passes, table_check_passes
 from guardrail.probes.instruction import instruction_check_passes
 from guardrail.probes.refusal import is_refusal
 from guardrail.probes.similarity import chrf
 from guardrail.sets.checks import Check, Json, ListItems, Table
 from guardrail.sets.items import Item
+from guardrail.text import count_characters, parse_answer
 
 __all__ = ["METRICS", "Metric", "check_passes", "measure"]
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from guardrail.errors import InputError
 from guardrail.sets.checks import Check
 
-__all__ = ["ABILITIES", "Item", "Message", "items_sha256", "read_items", "write_items"]
+__all__ = ["ABILITIES", "Item", "Message", "item_line", "items_sha256", "read_items", "write_items"]
 
 ABILITIES = (
     "instruction",
@@ -57,6 +57,12 @@ class Item(BaseModel):
     """Items made from one template share a cluster; `None`: the item stands alone."""
     rehearsed: bool = False
     """A red-line item that is also injected: it leaves the verdict."""
+    task: str | None = None
+    """The source's own name for the kind of task."""
+    answer: str | None = None
+    """The source's own answer, for reviewers: golds come from the base, nothing is judged against this."""
+    thinking: str | None = None
+    """What stood in the `<think>` block of that answer."""
 
     @model_validator(mode="after")
     def _ends_with_the_user(self) -> "Item":
@@ -124,15 +130,16 @@ def read_items(path: str | Path) -> list[Item]:
     return items
 
 
+def item_line(item: Item) -> str:
+    """Return an item as one line of JSON: defaults left out, keys in schema order."""
+    return json.dumps(
+        item.model_dump(mode="json", by_alias=True, exclude_defaults=True), ensure_ascii=False
+    )
+
+
 def write_items(path: str | Path, items: Iterable[Item]) -> None:
-    """Write items as JSONL, one a line, defaults left out, keys in schema order."""
-    lines = [
-        json.dumps(
-            item.model_dump(mode="json", by_alias=True, exclude_defaults=True), ensure_ascii=False
-        )
-        for item in items
-    ]
-    Path(path).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    """Write items as JSONL, one a line."""
+    Path(path).write_text("".join(item_line(item) + "\n" for item in items), encoding="utf-8")
 
 
 def items_sha256(items: Iterable[Item]) -> str:

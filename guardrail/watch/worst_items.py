@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from guardrail.ledger import Record
-from guardrail.probes.answers import parse_answer
 from guardrail.probes.measure import METRICS, check_passes
 from guardrail.sets.items import Item, read_items
+from guardrail.text import parse_answer
 from guardrail.watch.run_data import RunData
 
 __all__ = ["ItemChange", "worst_items"]

@@ -1,7 +1,7 @@
 import pytest
 from pydantic import TypeAdapter
 
-from guardrail.probes.answers import count_characters
+from guardrail.text import count_characters
 from guardrail.probes.instruction import count_list_items, count_paragraphs, count_sentences
 from guardrail.probes.measure import check_passes
 from guardrail.sets.checks import Check

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from guardrail.probes.answers import parse_answer, strip_fence
+from guardrail.text import parse_answer, strip_fence
 from guardrail.probes.measure import METRICS, measure
 from guardrail.sets.items import Item
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from guardrail.probes.answers import parse_answer
 from guardrail.probes.measure import check_passes
 from guardrail.sets.items import read_items
 from guardrail.shipped import shipped_root
+from guardrail.text import parse_answer
 
 ITEMS = {i.id: i for i in read_items(shipped_root() / "eval_sets/zh-redline-300/items.jsonl")}
 REHEARSAL = read_items(shipped_root() / "rehearsal_sets/zh-general/items.jsonl")

@@ -1,0 +1,35 @@
+"""What the commands share: clear errors, JSON output, the console."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from guardrail.errors import InputError
+
+__all__ = ["BAD_INPUT", "HALTED", "JsonFlag", "clear_errors", "console", "print_json"]
+
+HALTED, BAD_INPUT = 1, 2
+
+console = Console(stderr=True)
+
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+
+
+@contextmanager
+def clear_errors() -> Iterator[None]:
+    """Turn a user's mistake into one message and exit code 2."""
+    try:
+        yield
+    except InputError as error:
+        console.print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+        raise typer.Exit(BAD_INPUT) from error
+
+
+def print_json(value: Any) -> None:
+    """Print a value as readable JSON on standard output."""
+    typer.echo(json.dumps(value, ensure_ascii=False, indent=2))
