@@ -9,8 +9,16 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from guardrail import __version__, cli_sets
-from guardrail.cli_common import HALTED, JsonFlag, clear_errors, console, print_json
+from guardrail import __version__, cli_anchor, cli_sets
+from guardrail.cli_common import (
+    HALTED,
+    JsonFlag,
+    RecipeArgument,
+    clear_errors,
+    console,
+    print_json,
+    quiet_libraries,
+)
 from guardrail.errors import InputError
 
 __all__ = ["app"]
@@ -23,22 +31,10 @@ app = typer.Typer(
     "Exit codes: 0 ok, 1 the guard halted the run, 2 bad input.\n\n"
     "Example: `guardrail demo`",
 )
+app.add_typer(cli_anchor.app, name="anchor")
 app.add_typer(cli_sets.app, name="sets")
 
 
-def _quiet_libraries() -> None:
-    """Keep the libraries' own bars and advice out of the display."""
-    import datasets
-    import transformers
-
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
-    datasets.disable_progress_bars()
-
-
-RecipeArgument = Annotated[
-    str, typer.Argument(metavar="RECIPE", help="A recipe file, or the name of a shipped one.")
-]
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a guarded run.")]
 
 
@@ -65,7 +61,7 @@ def run(
         from guardrail.watch.live import live_display
         from guardrail.watch.report import build_report
 
-        _quiet_libraries()
+        quiet_libraries()
         with live_display(console, checked.name) as display:
             try:
                 finished = run_recipe(
@@ -112,7 +108,7 @@ def demo(
         folder = (out or Path("runs") / f"demo-{checked.name}").resolve()
         from guardrail.demo import render_demo, run_demo
 
-        _quiet_libraries()
+        quiet_libraries()
         for side in ("unguarded", "guarded"):
             shutil.rmtree(folder / side, ignore_errors=True)
         result = run_demo(recipe, folder, seed, console)
@@ -134,6 +130,7 @@ def check(recipe: RecipeArgument, as_json: JsonFlag = False) -> None:
 
         checked = read_recipe(recipe)
         from guardrail.run import preflight
+        from guardrail.sets.compose import passes_per_prompt
         from guardrail.trainers.attach import anchors_standing
 
         guardrail, rows = preflight(checked)
@@ -143,6 +140,10 @@ def check(recipe: RecipeArgument, as_json: JsonFlag = False) -> None:
             "red_line_items": len(guardrail.red_line),
             "rehearsal_items": len(guardrail.rehearsal),
             "rehearsal_fraction": checked.rehearsal.fraction,
+            "passes_per_prompt_and_epoch": round(
+                passes_per_prompt(len(rows), checked.rehearsal.fraction, len(guardrail.rehearsal)),
+                2,
+            ),
             "anchors": anchors_standing(guardrail),
         }
         if as_json:
@@ -151,31 +152,6 @@ def check(recipe: RecipeArgument, as_json: JsonFlag = False) -> None:
             for name, value in facts.items():
                 typer.echo(f"{name.replace('_', ' ')}: {value}")
             typer.echo("ok")
-
-
-@app.command()
-def anchor(
-    recipe: RecipeArgument,
-    rebuild: Annotated[
-        bool, typer.Option("--rebuild", help="Replace anchors that are there.")
-    ] = False,
-) -> None:
-    """Answer both sets with the untouched base and store what the guard compares with.
-
-    Example: `guardrail anchor recipes/toy-sft.yaml`
-    """
-    with clear_errors():
-        from guardrail.recipe import read_recipe
-
-        checked = read_recipe(recipe)
-        from guardrail.trainers.attach import Guardrail
-
-        _quiet_libraries()
-        guardrail = Guardrail.from_recipe(checked)
-        guardrail.anchors(
-            rebuild=rebuild, on_progress=lambda what, count: console.print(f"{what}: {count} items")
-        )
-        console.print(f"anchors: {checked.anchors}", soft_wrap=True)
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""What the commands share: clear errors, JSON output, the console."""
+"""What the commands share: arguments, clear errors, JSON output, the console."""
 
 import json
 from collections.abc import Iterator
@@ -11,12 +11,24 @@ from rich.markup import escape
 
 from guardrail.errors import InputError
 
-__all__ = ["BAD_INPUT", "HALTED", "JsonFlag", "clear_errors", "console", "print_json"]
+__all__ = [
+    "BAD_INPUT",
+    "HALTED",
+    "JsonFlag",
+    "RecipeArgument",
+    "clear_errors",
+    "console",
+    "print_json",
+    "quiet_libraries",
+]
 
 HALTED, BAD_INPUT = 1, 2
 
 console = Console(stderr=True)
 
+RecipeArgument = Annotated[
+    str, typer.Argument(metavar="RECIPE", help="A recipe file, or the name of a shipped one.")
+]
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 
 
@@ -33,3 +45,13 @@ def clear_errors() -> Iterator[None]:
 def print_json(value: Any) -> None:
     """Print a value as readable JSON on standard output."""
     typer.echo(json.dumps(value, ensure_ascii=False, indent=2))
+
+
+def quiet_libraries() -> None:
+    """Keep the libraries' own bars and advice out of the display."""
+    import datasets
+    import transformers
+
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    datasets.disable_progress_bars()

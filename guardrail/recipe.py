@@ -33,6 +33,8 @@ class Sets(_Section):
     """JSONL of the red-line items: only ever evaluated."""
     rehearsal: str
     """JSONL of the rehearsal items: injected, never judged."""
+    benchmarks: tuple[str, ...] = ()
+    """Files of benchmark questions (CMMLU, C-Eval) that must not stand in the training data."""
 
 
 class Train(_Section):
@@ -42,6 +44,8 @@ class Train(_Section):
     """JSONL of chat rows (`messages`), or prompt and completion rows, as the trainer takes them."""
     held_out: float = Field(default=0.0, ge=0, lt=0.5)
     """Share of the rows kept out of training to measure the domain loss; 0 measures none."""
+    allow_overlap: tuple[str, ...] = ()
+    """Ids of red-line items or benchmark questions that may share text with the training data."""
     arguments: dict[str, Any] = Field(default_factory=dict)
     """Handed to the trainer's own configuration class untouched."""
 
@@ -57,8 +61,8 @@ class Rehearsal(_Section):
     """The KL weight at boost 1; the ladder multiplies it."""
     loss: Literal["kl", "ce"] = "kl"
     """`kl` to the reference, or cross-entropy on the golds for comparison."""
-    top_k: int = Field(default=64, ge=1)
-    """How many reference log-probabilities are stored a token."""
+    top_k: int | None = Field(default=None, ge=1)
+    """Reference log-probabilities stored a token; left out: as few as keep the KL error within 1 %."""
 
     @model_validator(mode="after")
     def _fraction_in_bounds(self) -> Self:
@@ -278,7 +282,9 @@ def read_recipe(name: str | Path, **overrides: Any) -> Recipe:
             "start_model": absolute(recipe.start_model or recipe.gold_base),
             "kl_reference": absolute(recipe.kl_reference or recipe.gold_base),
             "sets": Sets(
-                red_line=absolute(recipe.sets.red_line), rehearsal=absolute(recipe.sets.rehearsal)
+                red_line=absolute(recipe.sets.red_line),
+                rehearsal=absolute(recipe.sets.rehearsal),
+                benchmarks=tuple(map(absolute, recipe.sets.benchmarks)),
             ),
             "train": recipe.train.model_copy(update={"data": absolute(recipe.train.data)}),
             "anchors": str(Path(recipe.anchors or f"anchors/{recipe.name}").resolve()),

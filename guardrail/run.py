@@ -11,7 +11,9 @@ from guardrail import __version__
 from guardrail.errors import InputError
 from guardrail.ledger import FILE_NAME, Record
 from guardrail.recipe import Recipe
+from guardrail.sets.benchmarks import read_benchmarks
 from guardrail.sets.items import Item, items_sha256
+from guardrail.sets.overlap import find_overlaps, training_texts
 from guardrail.trainers.attach import Guardrail
 
 __all__ = ["Finished", "StepListener", "preflight", "read_training_rows", "run_recipe"]
@@ -59,20 +61,20 @@ def read_training_rows(path: str | Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _squeezed(text: str) -> str:
-    return "".join(text.split())
-
-
-def _contamination(rows: list[dict[str, Any]], red_line: list[Item]) -> list[str]:
-    """Ids of red-line items whose question stands in a training row, white space ignored."""
-    texts = set()
-    for row in rows:
-        for message in row.get("messages") or row.get("prompt") or []:
-            if isinstance(message, dict):
-                texts.add(_squeezed(str(message.get("content", ""))))
-            else:
-                texts.add(_squeezed(str(row.get("prompt", ""))))
-    return [item.id for item in red_line if _squeezed(item.question) in texts]
+def _check_contamination(recipe: Recipe, rows: list[dict[str, Any]], red_line: list[Item]) -> None:
+    """Raise an InputError if judged or benchmark prompts stand in the training data."""
+    known = {item.id: item.prompt for item in red_line if not item.rehearsed}
+    known |= read_benchmarks(Path(path) for path in recipe.sets.benchmarks)
+    for name in recipe.train.allow_overlap:
+        known.pop(name, None)
+    found = find_overlaps(known, training_texts(rows), per_known=1)
+    if found:
+        shown = "; ".join(f"{o.known} in {o.text} ({o.how}: {o.evidence})" for o in found[:5])
+        raise InputError(
+            f"training data `{recipe.train.data}` contains {len(found)} judged or benchmark prompts: "
+            f"{shown}. Take the rows out, for what is trained on cannot be judged, or name the ids under "
+            "`train.allow_overlap`"
+        )
 
 
 def preflight(recipe: Recipe) -> tuple[Guardrail, list[dict[str, Any]]]:
@@ -90,12 +92,7 @@ def preflight(recipe: Recipe) -> tuple[Guardrail, list[dict[str, Any]]]:
             )
     guardrail = Guardrail.from_recipe(recipe)
     rows = read_training_rows(recipe.train.data)
-    leaked = _contamination(rows, guardrail.red_line)
-    if leaked:
-        raise InputError(
-            f"training data `{recipe.train.data}` contains {len(leaked)} red-line items "
-            f"({', '.join(leaked[:5])}); take them out, what is trained on cannot be judged"
-        )
+    _check_contamination(recipe, rows, guardrail.red_line)
     return guardrail, rows
 
 
@@ -152,7 +149,7 @@ def run_recipe(
     resume: bool = False,
     on_record: Callable[[Record], None] | None = None,
     on_step: StepListener | None = None,
-    on_anchors: Callable[[str, int], None] | None = None,
+    on_anchors: Callable[[str, int, int], None] | None = None,
 ) -> Finished:
     """Carry out one run and return how it ended.
 

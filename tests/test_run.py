@@ -149,7 +149,7 @@ def bad_rows(folder, name, text):
         ("large_fraction", "between 0.01 and 0.10, got 0.2"),
         ("empty_set", "is empty"),
         ("broken_line", "line 2 is not valid JSON"),
-        ("contaminated", "contains 1 red-line items"),
+        ("contaminated", "contains 1 judged or benchmark prompts"),
         ("both", "both judged and injected"),
         ("bad_argument", "SFTConfig refuses them"),
     ],

@@ -1,9 +1,14 @@
-"""Make the anchors: golds and replicates of the red-line set, golds and top-k of the rehearsal set."""
+"""Make the anchors: golds and replicates of the red-line set, golds and top-k of the rehearsal set.
+
+Answers are drawn chunk by chunk, each chunk with a seed of its own, and every finished chunk is on disk.
+So an interrupted run goes on where it stopped, and its anchors are the same bytes.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from guardrail.anchors.journal import Journal
 from guardrail.anchors.store import (
     AnchorAnswer,
     Anchors,
@@ -14,7 +19,15 @@ from guardrail.anchors.store import (
 )
 from guardrail.sets.items import Item
 
-__all__ = ["AnsweredText", "Engine", "make_anchors"]
+__all__ = ["ACCEPTED_KL_ERROR", "TOP_KS", "AnsweredText", "Engine", "make_anchors"]
+
+TOP_KS = (16, 32, 64, 128, 256)
+"""How many log-probabilities a token may be stored; the least with an accepted error is taken."""
+ACCEPTED_KL_ERROR = 0.01
+"""Share of the full KL that top-k plus tail may miss."""
+_CHUNK = 64
+_MEASURED_GOLDS = 32
+"""Rehearsal golds the KL error is measured on."""
 
 
 class AnsweredText(Protocol):
@@ -47,6 +60,12 @@ class Engine(Protocol):
         """Return the model's k best log-probabilities at every gold token."""
         ...
 
+    def topk_error(
+        self, items: Sequence[Item], golds: Sequence[Sequence[int]], ks: Sequence[int], *, seed: int
+    ) -> dict[int, float]:
+        """Return for each k the share of the full KL that top-k plus tail misses."""
+        ...
+
 
 def make_anchors(
     folder: Path,
@@ -55,46 +74,63 @@ def make_anchors(
     rehearsal: Sequence[Item],
     gold_engine: Engine,
     reference_engine: Engine,
-    on_progress: Callable[[str, int], None] | None = None,
+    on_progress: Callable[[str, int, int], None] | None = None,
 ) -> Anchors:
     """Answer every item with the untouched base, store the anchors and return them.
 
     Red-line items get a gold (replicate 0) and `manifest.replicates` further answers drawn anew, so
     that the baseline is fresh base behaviour; greedy answers do not vary, there the gold is the
-    baseline. Rehearsal items get a gold and the KL reference's log-probabilities on it.
+    baseline. Rehearsal items get a gold and the KL reference's log-probabilities on it, `manifest.top_k`
+    of them a token, or as few as keep the KL error within `ACCEPTED_KL_ERROR` where it is `None`.
 
     Args:
         folder: Where to write.
-        manifest: What the anchors are made with; its seed seeds replicate r with seed + r.
+        manifest: What the anchors are made with; its seed seeds every chunk.
         red_line: Judged items.
         rehearsal: Injected items.
         gold_engine: Answers with the gold base.
         reference_engine: Scores with the KL reference.
-        on_progress: Called with what was done and how many items.
+        on_progress: Told the part in hand, how much of it is done and how much it is.
     """
-    tell = on_progress or (lambda what, count: None)
+    tell = on_progress or (lambda what, done, total: None)
     rounds = 0 if manifest.decoding.mode == "greedy" else manifest.replicates
+    parts = [("red-line golds", red_line, 0)]
+    parts += [(f"replicate {r}", red_line, r) for r in range(1, rounds + 1)]
+    parts += [("rehearsal golds", rehearsal, 0)]
+
+    journal = Journal(folder, manifest)
     answers: list[AnchorAnswer] = []
+    for number, (what, items, replicate) in enumerate(parts):
+        done = 0
+        for at, start in enumerate(range(0, len(items), _CHUNK)):
+            chunk = items[start : start + _CHUNK]
+            made = journal.chunk([item.id for item in chunk], replicate)
+            if made is None:
+                seed = manifest.seed + number * 100_000 + at
+                given = gold_engine.answer(chunk, seed=seed)
+                made = [
+                    AnchorAnswer(item.id, replicate, one.text, one.token_ids, one.finish_reason)
+                    for item, one in zip(chunk, given, strict=True)
+                ]
+                journal.append(made)
+            answers += made
+            done += len(chunk)
+            tell(what, done, len(items))
 
-    def keep(items: Sequence[Item], replicate: int) -> Sequence[AnsweredText]:
-        given = gold_engine.answer(items, seed=manifest.seed + replicate)
-        for item, one in zip(items, given, strict=True):
-            answers.append(
-                AnchorAnswer(item.id, replicate, one.text, one.token_ids, one.finish_reason)
-            )
-        return given
-
-    for replicate in range(rounds + 1):
-        keep(red_line, replicate)
-        tell("red-line golds" if replicate == 0 else f"replicate {replicate}", len(red_line))
-    golds = [one.token_ids for one in keep(rehearsal, 0)]
-    tell("rehearsal golds", len(rehearsal))
+    golds = [a.token_ids for a in answers[len(answers) - len(rehearsal) :]]
+    measured = slice(None, None, max(1, len(rehearsal) // _MEASURED_GOLDS))
+    ks = TOP_KS if manifest.top_k is None else (manifest.top_k,)
+    errors = reference_engine.topk_error(
+        rehearsal[measured], golds[measured], ks, seed=manifest.seed
+    )
+    k = next((k for k, error in errors.items() if error <= ACCEPTED_KL_ERROR), ks[-1])
+    tell("KL error", len(golds[measured]), len(golds[measured]))
     stored: Mapping[str, TopK] = {
         item.id: entry
-        for item, entry in zip(
-            rehearsal, reference_engine.topk(rehearsal, golds, manifest.top_k), strict=True
-        )
+        for item, entry in zip(rehearsal, reference_engine.topk(rehearsal, golds, k), strict=True)
     }
-    tell("reference log-probabilities", len(rehearsal))
-    write_anchors(folder, manifest, answers, stored)
+    tell("reference log-probabilities", len(rehearsal), len(rehearsal))
+    finished = manifest.model_copy(update={"top_k": k, "kl_error": errors})
+    write_anchors(folder, finished, answers, stored)
+    journal.remove()
     return read_anchors(folder)

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from safetensors.numpy import load_file, save_file
 
 from guardrail.anchors.decoding import Decoding
@@ -26,8 +26,10 @@ __all__ = [
     "Anchors",
     "Manifest",
     "TopK",
+    "answer_line",
     "manifest_difference",
     "read_anchors",
+    "read_answer",
     "write_anchors",
 ]
 
@@ -49,12 +51,15 @@ class Manifest(BaseModel):
     decoding: Decoding
     replicates: int
     seed: int
-    top_k: int
+    top_k: int | None
+    """Log-probabilities stored a token; `None`, in what a recipe asks for: as few as are enough."""
     batch_size: int
     engine: str
     dtype: str
     versions: dict[str, str]
     """Library versions, for the record; a difference is not refused."""
+    kl_error: dict[int, float] = Field(default_factory=dict)
+    """k → share of the full KL that k log-probabilities and a tail missed, for the record."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,25 +101,33 @@ class Anchors:
         return self.answers[item_id][0].text
 
 
+def answer_line(answer: AnchorAnswer) -> str:
+    """Return an answer as one line of JSON."""
+    return json.dumps(
+        {
+            "item": answer.item,
+            "replicate": answer.replicate,
+            "text": answer.text,
+            "token_ids": list(answer.token_ids),
+            "finish_reason": answer.finish_reason,
+        },
+        ensure_ascii=False,
+    )
+
+
+def read_answer(line: str) -> AnchorAnswer:
+    """Return the answer a line of JSON holds."""
+    row = json.loads(line)
+    return AnchorAnswer(**{**row, "token_ids": tuple(row["token_ids"])})
+
+
 def write_anchors(
     folder: Path, manifest: Manifest, answers: Sequence[AnchorAnswer], topk: Mapping[str, TopK]
 ) -> None:
     """Write the three files, the manifest last and atomically."""
     folder.mkdir(parents=True, exist_ok=True)
-    lines = [
-        json.dumps(
-            {
-                "item": a.item,
-                "replicate": a.replicate,
-                "text": a.text,
-                "token_ids": list(a.token_ids),
-                "finish_reason": a.finish_reason,
-            },
-            ensure_ascii=False,
-        )
-        for a in answers
-    ]
-    (folder / "answers.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    lines = "".join(answer_line(answer) + "\n" for answer in answers)
+    (folder / "answers.jsonl").write_text(lines, encoding="utf-8")
     tensors: dict[str, NDArray[Any]] = {}
     for item_id, entry in topk.items():
         tensors[f"{item_id}/ids"] = entry.ids
@@ -139,8 +152,7 @@ def read_anchors(folder: Path) -> Anchors:
     answers: dict[str, list[AnchorAnswer]] = {}
     with (folder / "answers.jsonl").open(encoding="utf-8") as file:
         for line in file:
-            row = json.loads(line)
-            answer = AnchorAnswer(**{**row, "token_ids": tuple(row["token_ids"])})
+            answer = read_answer(line)
             answers.setdefault(answer.item, []).append(answer)
     tensors = load_file(folder / "topk.safetensors")
     ids = [name.removesuffix("/ids") for name in tensors if name.endswith("/ids")]
@@ -155,8 +167,10 @@ def manifest_difference(found: Manifest, wanted: Manifest) -> list[str]:
     differences = []
     mine, theirs = found.model_dump(mode="json"), wanted.model_dump(mode="json")
     for name in mine:
-        if name == "versions" or mine[name] == theirs[name]:
+        if name in ("versions", "kl_error") or mine[name] == theirs[name]:
             continue
+        if name == "top_k" and theirs[name] is None:
+            continue  # the recipe leaves it to the measured error
         if isinstance(mine[name], dict):
             parts = [k for k in mine[name] if mine[name][k] != theirs[name].get(k)]
             differences += [

@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from guardrail.anchors.decoding import Decoding
 from guardrail.anchors.store import TopK
 from guardrail.kl.forward import gold_logits
-from guardrail.kl.loss import reference_topk
+from guardrail.kl.loss import reference_topk, topk_shortfall
 from guardrail.sets.items import Item
 
 __all__ = [
@@ -198,6 +198,29 @@ class InProcessEngine:
                     )
                 )
         return stored
+
+    def topk_error(
+        self, items: Sequence[Item], golds: Sequence[Sequence[int]], ks: Sequence[int], *, seed: int
+    ) -> dict[int, float]:
+        """Return for each k the share of the full KL that k log-probabilities and a tail miss.
+
+        Measured against a policy whose every logit is moved by a standard normal (`topk_shortfall`).
+        """
+        generator = torch.Generator(device=next(self.model.parameters()).device).manual_seed(seed)
+        kept, full = dict.fromkeys(ks, 0.0), 0.0
+        with kept_training_state(self.model):
+            for logits in gold_logits(
+                self.model,
+                self.prompts(items),
+                golds,
+                pad_id=self.tokenizer.pad_token_id,
+                batch_size=self.batch_size,
+            ):
+                found, whole = topk_shortfall(logits, ks, generator)
+                full += whole
+                for k in ks:
+                    kept[k] += found[k]
+        return {k: 1 - kept[k] / full for k in ks}
 
     def gold_logprobs(self, items: Sequence[Item], golds: Sequence[Sequence[int]]) -> list[float]:
         """Return each gold's mean log-probability a token, in nats."""

@@ -1,9 +1,11 @@
 """The KL term: how far the policy is from the stored reference on gold tokens."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
-__all__ = ["forward_kl_topk", "reference_topk"]
+__all__ = ["forward_kl_topk", "reference_topk", "topk_shortfall"]
 
 
 def reference_topk(logits: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -53,6 +55,28 @@ def forward_kl_topk(logits: Tensor, ids: Tensor, logprobs: Tensor, tail: Tensor)
     return head + torch.where(
         has_tail, safe_tail.exp() * (safe_tail - policy_tail), torch.zeros_like(head)
     )
+
+
+def topk_shortfall(
+    logits: Tensor, ks: Sequence[int], generator: torch.Generator
+) -> tuple[dict[int, float], float]:
+    """Return the summed KL over top-k plus tail for each k, and the summed KL over the vocabulary.
+
+    The policy is the reference with every logit moved by a standard normal, a change that spares no
+    token: fine-tuning moves the tail less, so what is missed here is on the high side.
+
+    Args:
+        logits: The reference's, shape (tokens, vocabulary).
+        ks: How many log-probabilities to keep.
+        generator: Draws the noise; on the device of `logits`.
+    """
+    wide = _wide(logits)
+    noise = torch.randn(wide.shape, generator=generator, device=wide.device, dtype=wide.dtype)
+    policy = wide + noise
+    reference, moved = torch.log_softmax(wide, -1), torch.log_softmax(policy, -1)
+    full = float((reference.exp() * (reference - moved)).sum())
+    kept = {k: float(forward_kl_topk(policy, *reference_topk(wide, k)).sum()) for k in ks}
+    return kept, full
 
 
 def _wide(logits: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Near-duplicates and overlap: exact keys, MinHash candidates, ROUGE-L, shared 13-grams.
+"""Near-duplicates: exact keys, MinHash candidates, ROUGE-L.
 
 ROUGE-L is the F-measure of the longest common subsequence, 2·LCS / (m + n) (Lin 2004, "ROUGE: A Package
 for Automatic Evaluation of Summaries", §3.1, with β = 1), here over characters, as Self-Instruct used it
@@ -10,33 +10,32 @@ whose sets of character pairs have Jaccard similarity J meet in a bucket with pr
 import hashlib
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 
 from rapidfuzz.distance import Indel
 from rensa import RMinHash, RMinHashLSH
 
 __all__ = [
     "NEAR",
+    "NGRAM",
     "NearDuplicates",
     "content_hash",
     "hash64",
-    "ngrams",
     "plain",
     "rouge_l",
-    "shared_ngrams",
 ]
 
 NEAR = 0.7
 """ROUGE-L from which two prompts count as nearly the same."""
 NGRAM = 13
-"""Characters that two sets must share in a row to count as overlapping."""
+"""Units (Han characters, words) that two sets must share in a row to count as overlapping."""
 
 _PERMUTATIONS, _BANDS, _SHINGLE = 64, 16, 2
-_NOT_CONTENT = re.compile(r"[\W_]+")
+_NOT_CONTENT = re.compile(r"(?:[^\w+×÷*/=<>-]|_)+")
 
 
 def plain(text: str) -> str:
-    """Return what comparisons see: compatibility-normalised, lower case, letters and digits only."""
+    """Return what comparisons see: compatibility-normalised, lower case, letters, digits, signs of arithmetic."""
     bare = _NOT_CONTENT.sub("", text)
     if not unicodedata.is_normalized("NFKC", bare):
         bare = _NOT_CONTENT.sub("", unicodedata.normalize("NFKC", bare))
@@ -59,20 +58,6 @@ def rouge_l(one: str, other: str) -> float:
     return float(Indel.normalized_similarity(one, other))
 
 
-def ngrams(text: str, size: int = NGRAM) -> Iterator[str]:
-    """Yield the runs of `size` characters of a plain text."""
-    return (text[i : i + size] for i in range(len(text) - size + 1))
-
-
-def shared_ngrams(text: str, known: dict[str, list[str]], size: int = NGRAM) -> dict[str, str]:
-    """Return id → the first shared run, for the ids in `known` (run → ids) that share one with the text."""
-    found: dict[str, str] = {}
-    for run in ngrams(plain(text), size):
-        for name in known.get(run, ()):
-            found.setdefault(name, run)
-    return found
-
-
 class NearDuplicates:
     """Texts seen so far, by MinHash bucket; about 1.4 KB a text, whatever its length."""
 
@@ -86,22 +71,23 @@ class NearDuplicates:
         signature.update([text[i : i + _SHINGLE] for i in range(max(1, len(text) - _SHINGLE + 1))])
         return signature
 
-    def nearest(self, text: str) -> tuple[int, float] | None:
-        """Return number and ROUGE-L of the most similar candidate at or above `NEAR`, if any."""
-        return self._best(text, self._buckets.query(self._signature(text)))
-
     def add(self, number: int, text: str) -> tuple[int, float] | None:
-        """Add a plain text unless one nearly the same is there; return that one."""
+        """Add a plain text unless one nearly the same is there; return the nearest of those."""
         signature = self._signature(text)
-        found = self._best(text, self._buckets.query(signature))
-        if found is None:
+        found = self._meets(signature, text)
+        if not found:
             self._buckets.insert(number, signature)
-        return found
+        return max(found, key=lambda pair: pair[1], default=None)
 
-    def _best(self, text: str, candidates: Iterable[int]) -> tuple[int, float] | None:
-        best: tuple[int, float] | None = None
-        for number in sorted(candidates):
-            similarity = rouge_l(text, self._text_of(number))
-            if similarity >= NEAR and (best is None or similarity > best[1]):
-                best = (number, similarity)
-        return best
+    def keep(self, number: int, text: str) -> None:
+        """Add a plain text, whatever is there already."""
+        self._buckets.insert(number, self._signature(text))
+
+    def near(self, text: str) -> list[tuple[int, float]]:
+        """Return number and ROUGE-L of every candidate at or above `NEAR`, in order of number."""
+        return self._meets(self._signature(text), text)
+
+    def _meets(self, signature: RMinHash, text: str) -> list[tuple[int, float]]:
+        candidates = sorted(self._buckets.query(signature))
+        pairs = [(number, rouge_l(text, self._text_of(number))) for number in candidates]
+        return [(number, similarity) for number, similarity in pairs if similarity >= NEAR]

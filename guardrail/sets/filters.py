@@ -13,8 +13,6 @@ SHORTEST, LONGEST = 6, 2000
 """Characters a last question may have."""
 LEAST_CHINESE = 0.5
 """Share of each question that is Chinese."""
-MOST_TRADITIONAL = 0.02
-"""Traditional characters among all of the questions."""
 MOST_TURNS = 4
 """Exchanges of a dialogue; more drift too far from its opening."""
 
@@ -107,9 +105,7 @@ FILTERS: Mapping[str, Callable[[Item], bool]] = {
     "not Chinese": lambda item: any(
         chinese_share(turn) < LEAST_CHINESE for turn in _user_turns(item)
     ),
-    "Traditional characters": lambda item: (
-        count_traditional(_questions(item)) > MOST_TRADITIONAL * len(_questions(item))
-    ),
+    "Traditional characters": lambda item: count_traditional(_questions(item)) > 0,
     "too many turns": lambda item: _exchanges(item) > MOST_TURNS,
     "unfilled placeholder": lambda item: _PLACEHOLDER.search(_said(item)) is not None,
     "needs image or link": lambda item: _NEEDS_MEDIA.search(_questions(item)) is not None,

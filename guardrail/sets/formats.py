@@ -13,10 +13,12 @@ from dataclasses import dataclass, replace
 from itertools import zip_longest
 from typing import Any
 
+from guardrail.errors import InputError
+
 __all__ = ["FORMATS", "Conversation", "Format", "WrongRow", "read_conversation", "recognise"]
 
 
-class WrongRow(ValueError):
+class WrongRow(InputError):
     """A row that is not of its format; the message names field, rule and value."""
 
 

@@ -1,7 +1,6 @@
 """Somebody's corpora → items: read, mend, filter, de-duplicate, draw; every row lost is counted by reason."""
 
 import heapq
-import json
 from array import array
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -153,14 +152,10 @@ class _Spool:
         return self._file.readline()
 
     def prompt(self, number: int) -> str:
-        return plain(_prompt(json.loads(self.line(number))["messages"]))
+        return plain(Item.model_validate_json(self.line(number)).prompt)
 
     def __len__(self) -> int:
         return len(self._starts)
-
-
-def _prompt(messages: Sequence[Any]) -> str:
-    return "\n".join(m["content"] if isinstance(m, dict) else m.content for m in messages)
 
 
 class _Draw:
@@ -243,7 +238,7 @@ def import_files(
                 if isinstance(made, str):
                     funnel.lost[made] += 1
                     continue
-                prompt = plain(_prompt(made.messages))
+                prompt = plain(made.prompt)
                 ident = f"{name}-{hash64(prompt):016x}"
                 if options.keep_duplicates:
                     ident += f"-{len(spool)}"

@@ -77,6 +77,11 @@ class Item(BaseModel):
         """The last user message."""
         return self.messages[-1].content
 
+    @property
+    def prompt(self) -> str:
+        """All turns but the system's, for comparisons."""
+        return "\n".join(m.content for m in self.messages if m.role != "system")
+
     def chat(self) -> list[dict[str, str]]:
         """The messages as plain dictionaries, for a chat template."""
         return [{"role": m.role, "content": m.content} for m in self.messages]

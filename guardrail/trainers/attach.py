@@ -108,7 +108,7 @@ class Guardrail:
         return cls(checked, red_line, rehearsal)
 
     def anchors(
-        self, *, rebuild: bool = False, on_progress: Callable[[str, int], None] | None = None
+        self, *, rebuild: bool = False, on_progress: Callable[[str, int, int], None] | None = None
     ) -> Anchors:
         """Return the recipe's anchors, made now if absent.
 
@@ -117,7 +117,9 @@ class Guardrail:
         """
         folder = Path(str(self.recipe.anchors))
         wanted = wanted_manifest(self.recipe, self.red_line, self.rehearsal)
-        if (folder / "manifest.json").is_file() and not rebuild:
+        if rebuild:
+            (folder / "manifest.json").unlink(missing_ok=True)
+        if (folder / "manifest.json").is_file():
             anchors = read_anchors(folder)
             self.check_anchors(anchors)
             return anchors

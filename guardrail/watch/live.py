@@ -34,9 +34,16 @@ class LiveDisplay:
         """Move the bar."""
         self._progress.update(self._bar, completed=step, total=steps)
 
-    def on_anchors(self, what: str, count: int) -> None:
-        """Print one finished part of the anchors."""
-        self._progress.console.print(f"  anchors: {what}, {count} items")
+    def on_anchors(self, what: str, done: int, total: int) -> None:
+        """Move the bar through one part of the anchors; print it once it is finished."""
+        finished = done >= total
+        self._numbers = {} if finished else {"anchors": f"anchors: {what}"}
+        self._progress.update(
+            self._bar, completed=done, total=total, numbers=" ".join(self._numbers.values())
+        )
+        if finished:
+            self._progress.console.print(f"  anchors: {what}, {total} items")
+            self._progress.update(self._bar, completed=0, total=None)
 
     def on_record(self, record: Record) -> None:
         """Show what a ledger record says."""

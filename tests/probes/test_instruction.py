@@ -1,10 +1,10 @@
 import pytest
 from pydantic import TypeAdapter
 
-from guardrail.text import count_characters
 from guardrail.probes.instruction import count_list_items, count_paragraphs, count_sentences
 from guardrail.probes.measure import check_passes
 from guardrail.sets.checks import Check
+from guardrail.text import count_characters
 
 CHECK = TypeAdapter(Check)
 
@@ -33,6 +33,7 @@ def test_characters_are_counted_as_a_word_processor_does(text, count):
         ("1. 甲\n2. 乙", 2, 0),
         ("1、甲\n2、乙\n3、丙", 3, 0),
         ("（1）甲\n（2）乙", 2, 0),
+        ("（1）2年没穿的送走\n（2）3年没穿的扔掉", 2, 0),
         ("一、甲\n二、乙", 2, 0),
         ("①甲\n②乙", 2, 0),
         ("第一，甲\n第二，乙", 2, 0),

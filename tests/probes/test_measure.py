@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from guardrail.text import parse_answer, strip_fence
 from guardrail.probes.measure import METRICS, measure
 from guardrail.sets.items import Item
+from guardrail.text import parse_answer, strip_fence
 
 
 def item(**changes) -> Item:

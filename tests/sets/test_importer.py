@@ -135,6 +135,7 @@ def test_rouge_l_is_the_f_measure_of_the_longest_common_subsequence() -> None:
     assert rouge_l("甲乙", "丙丁") == 0.0
     assert plain("Ａ１，豆汁儿！ b") == "a1豆汁儿b"
     assert content_hash("豆汁儿？") == content_hash(" 豆汁儿！")
+    assert content_hash("3+5等于几？") != content_hash("3-5等于几？")
 
 
 def test_near_duplicates_are_found_among_many() -> None:
@@ -142,8 +143,9 @@ def test_near_duplicates_are_found_among_many() -> None:
     near = NearDuplicates(texts.__getitem__)
     for number, text in enumerate(texts):
         near.add(number, text)
-    assert near.nearest(texts[0] + "呢") == (0, pytest.approx(1.0, abs=0.05))
-    assert near.nearest(plain("清明前后种瓜点豆，今年雨水多不多")) is None
+    assert near.near(texts[0] + "呢")[0] == (0, pytest.approx(1.0, abs=0.05))
+    assert near.near(plain("清明前后种瓜点豆，今年雨水多不多")) == []
+    assert near.add(len(texts), texts[3]) == (3, 1.0)
 
 
 @pytest.mark.skipif(not SAMPLES.is_dir(), reason="the samples of public corpora are not here")

@@ -1,0 +1,52 @@
+"""Anchors that are poor fuses: the base's own answers that cannot show much. Reported, never dropped."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from guardrail.anchors.store import Anchors
+from guardrail.probes.measure import measure
+from guardrail.sets.items import Item
+from guardrail.text import parse_answer
+
+__all__ = ["PoorFuse", "poor_fuses"]
+
+Why = Literal["cut", "empty", "base fails its own check", "replicates disagree"]
+
+
+@dataclass(frozen=True, slots=True)
+class PoorFuse:
+    """An item whose anchor says little, why, and its figure."""
+
+    item: str
+    ability: str
+    why: Why
+    detail: str
+
+
+def poor_fuses(items: Sequence[Item], anchors: Anchors) -> list[PoorFuse]:
+    """Return what is wrong with the items' anchors, in item order; one item may be named twice.
+
+    - `cut`: an answer reached the length limit.
+    - `empty`: an answer shows nothing, or nothing but thinking.
+    - `base fails its own check`: no answer of the base passes; a fall cannot show here.
+    - `replicates disagree`: some answers pass and some do not; the item adds noise.
+    """
+    found: list[PoorFuse] = []
+    for item in items:
+        answers = anchors.answers[item.id]
+        measured = [measure(item, a.text, answers[0].text) for a in answers]
+
+        def tell(why: Why, count: int, item: Item = item, of: int = len(answers)) -> None:
+            if count:
+                found.append(PoorFuse(item.id, item.ability, why, f"{count} of {of} answers"))
+
+        tell("cut", sum(a.finish_reason == "length" for a in answers))
+        tell("empty", sum(not parse_answer(a.text).text for a in answers))
+        passed = Counter(values["passed"] for values in measured)
+        if passed[0.0] == len(answers):
+            tell("base fails its own check", len(answers))
+        elif passed[0.0]:
+            tell("replicates disagree", passed[0.0])
+    return found
