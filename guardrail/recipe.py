@@ -13,10 +13,11 @@ from guardrail.drift.rule import Budget, DriftConfig
 from guardrail.engines.look import default_metric_rules
 from guardrail.errors import InputError
 from guardrail.ladder import LadderConfig
+from guardrail.models import Hub, is_hub_name, model_folder
 from guardrail.probes.measure import METRICS
 from guardrail.shipped import find_recipe, resolve
 
-__all__ = ["Recipe", "read_recipe"]
+__all__ = ["Recipe", "read_recipe", "with_model_folders"]
 
 SAFE_FRACTION = 0.05
 MOST_FRACTION = 0.10
@@ -164,12 +165,14 @@ class Recipe(_Section):
     """Which trainer is guarded."""
     mode: Literal["guard", "watch"] = "guard"
     """`guard` injects and acts; `watch` only looks and changes nothing."""
+    hub: Hub | None = None
+    """Where models named `ORG/MODEL` or `ORG/MODEL@REVISION` come from; left out, models are folders."""
     gold_base: str
-    """Folder of the original model whose abilities are to be kept."""
+    """Folder or hub name of the original model whose abilities are to be kept."""
     start_model: str | None = None
-    """Folder of the model training starts from; by default the gold base."""
+    """Folder or hub name of the model training starts from; by default the gold base."""
     kl_reference: str | None = None
-    """Folder of the model the KL pulls to; by default the gold base."""
+    """Folder or hub name of the model the KL pulls to; by default the gold base."""
     thinking: bool = False
     """`enable_thinking` of the chat template, pinned for anchors and looks."""
     seed: int = Field(default=0, ge=0)
@@ -250,6 +253,25 @@ def _all_errors(error: ValidationError) -> str:
     return "; ".join(lines)
 
 
+def with_model_folders(recipe: Recipe) -> Recipe:
+    """Return the recipe with every hub name replaced by a local folder, downloaded if need be.
+
+    Raises:
+        InputError: a model cannot be had, or a folder holds no model.
+    """
+    found: dict[str, str] = {}
+    for key in ("gold_base", "start_model", "kl_reference"):
+        name = str(getattr(recipe, key))
+        if recipe.hub and not Path(name).is_absolute():
+            found[key] = str(model_folder(name, recipe.hub))
+        elif not (Path(name) / "config.json").is_file():
+            raise InputError(
+                f"`{key}`: `{name}` is no model folder (no config.json); give the path of a model's "
+                "folder, or set `hub: huggingface` or `hub: modelscope` and give its name there"
+            )
+    return recipe.model_copy(update=found)
+
+
 def read_recipe(name: str | Path, **overrides: Any) -> Recipe:
     """Return the recipe of a file or a shipped name, its paths made absolute.
 
@@ -276,11 +298,15 @@ def read_recipe(name: str | Path, **overrides: Any) -> Recipe:
     def absolute(value: str) -> str:
         return str(resolve(value, folder))
 
+    def model(value: str) -> str:
+        is_folder = resolve(value, folder).is_dir()
+        return value if recipe.hub and is_hub_name(value) and not is_folder else absolute(value)
+
     return recipe.model_copy(
         update={
-            "gold_base": absolute(recipe.gold_base),
-            "start_model": absolute(recipe.start_model or recipe.gold_base),
-            "kl_reference": absolute(recipe.kl_reference or recipe.gold_base),
+            "gold_base": model(recipe.gold_base),
+            "start_model": model(recipe.start_model or recipe.gold_base),
+            "kl_reference": model(recipe.kl_reference or recipe.gold_base),
             "sets": Sets(
                 red_line=absolute(recipe.sets.red_line),
                 rehearsal=absolute(recipe.sets.rehearsal),

@@ -83,16 +83,9 @@ def preflight(recipe: Recipe) -> tuple[Guardrail, list[dict[str, Any]]]:
     Raises:
         InputError: sets, models or training data break a rule.
     """
-    for key in ("gold_base", "start_model", "kl_reference"):
-        folder = Path(getattr(recipe, key))
-        if not (folder / "config.json").is_file():
-            raise InputError(
-                f"`{key}`: `{folder}` is no model folder (no config.json); download the model "
-                "first and give the path of its folder"
-            )
     guardrail = Guardrail.from_recipe(recipe)
     rows = read_training_rows(recipe.train.data)
-    _check_contamination(recipe, rows, guardrail.red_line)
+    _check_contamination(guardrail.recipe, rows, guardrail.red_line)
     return guardrail, rows
 
 
@@ -172,6 +165,7 @@ def run_recipe(
     if resume and not taken:
         raise InputError(f"run folder `{run}` holds no run to resume; leave --resume away")
     guardrail, rows = preflight(recipe)
+    recipe = guardrail.recipe
     guardrail.anchors(on_progress=on_anchors)
     output = run / "checkpoints"
     trainer = build_trainer(recipe, rows, output)

@@ -17,7 +17,7 @@ from guardrail.engines.in_process import InProcessEngine, encode_prompts, load_m
 from guardrail.errors import InputError
 from guardrail.kl.term import rehearsal_samples
 from guardrail.ledger import Ledger, Record
-from guardrail.recipe import Recipe, read_recipe
+from guardrail.recipe import Recipe, read_recipe, with_model_folders
 from guardrail.sets.items import Item, items_sha256, read_items
 from guardrail.trainers.callback import GuardCallback
 from guardrail.trainers.guard import Guard
@@ -84,12 +84,12 @@ class Guardrail:
 
     @classmethod
     def from_recipe(cls, recipe: str | Path | Recipe) -> Self:
-        """Read a recipe and its sets.
+        """Read a recipe and its sets; models of a hub are downloaded.
 
         Raises:
             InputError: recipe or sets break a rule, or an item is both judged and injected.
         """
-        checked = recipe if isinstance(recipe, Recipe) else read_recipe(recipe)
+        checked = with_model_folders(recipe if isinstance(recipe, Recipe) else read_recipe(recipe))
         red_line = read_items(checked.sets.red_line)
         rehearsal = read_items(checked.sets.rehearsal)
         judged = {item.question: item.id for item in red_line if not item.rehearsed}
