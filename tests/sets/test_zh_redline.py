@@ -1,4 +1,4 @@
-"""Every check of the shipped red-line set has an answer that passes it and one that fails it."""
+"""Every check of the shipped red-line set has four answers that pass it and one that fails it."""
 
 import json
 from collections import Counter
@@ -44,6 +44,9 @@ def test_every_answerable_item_can_be_verified():
 def test_its_checks_pass_a_good_answer_and_fail_a_bad_one(item_id):
     item, example = ITEMS[item_id], EXAMPLES[item_id]
     good = parse_answer(example["passing"]).text
+    for answer in example["good"]:
+        text = parse_answer(answer).text
+        assert [c for c in item.checks if not check_passes(c, text)] == [], answer
     for number, check in enumerate(item.checks):
         bad = parse_answer(example["failing"][number]).text
         assert check_passes(check, good), f"check {number} fails a good answer"
