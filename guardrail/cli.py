@@ -1,10 +1,11 @@
-"""The command line: `guardrail run | demo | check | anchor | status | report | recipes | sets`."""
+"""The command line: `guardrail run | demo | check | anchor | status | report | look | simulate | recipes | sets`."""
 
 import json
 import shutil
 import sys
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -19,6 +20,7 @@ from guardrail.cli_common import (
     print_json,
     quiet_libraries,
 )
+from guardrail.drift.rule import LEVELS, verdict_as_dict
 from guardrail.errors import InputError
 
 __all__ = ["app"]
@@ -35,6 +37,10 @@ app.add_typer(cli_anchor.app, name="anchor")
 app.add_typer(cli_sets.app, name="sets")
 
 
+MarginOption = Annotated[
+    list[str] | None,
+    typer.Option(help="METRIC=MARGIN,CRITICAL, for example passed=0.05,0.10; may be repeated."),
+]
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a guarded run.")]
 
 
@@ -180,6 +186,112 @@ def report(run: RunArgument) -> None:
         from guardrail.watch.report import build_report
 
         typer.echo(build_report(run))
+
+
+@app.command()
+def look(
+    model: Annotated[
+        Path, typer.Argument(metavar="MODEL", help="A checkpoint's or adapter's folder.")
+    ],
+    anchors: Annotated[Path, typer.Option(help="The gold base's anchors (`guardrail anchor`).")],
+    base: Annotated[Path | None, typer.Option(help="The model an adapter sits on.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder; by default runs/look-MODEL.")] = None,
+    margin: MarginOption = None,
+    samples: Annotated[
+        int, typer.Option(min=1, help="Answers an item; more see smaller drops.")
+    ] = 1,
+    fail_on: Annotated[
+        Literal["warn", "serious", "critical"],
+        typer.Option(help="Mildest level that exits with 1."),
+    ] = "warn",
+    seed: Annotated[int, typer.Option(help="Of sampled answers.")] = 0,
+    as_json: JsonFlag = False,
+) -> None:
+    """Judge a finished model by the anchors: the run's own rule, with all its budget on one look.
+
+    Exit codes: 0 within its margins, 1 drifted, 2 bad input.
+
+    Example: `guardrail look runs/first/checkpoints/checkpoint-100 --anchors anchors/toy-sft`
+    """
+    with clear_errors():
+        from rich.progress import Progress
+
+        from guardrail.look import look_at
+        from guardrail.watch.report import build_report
+        from guardrail.watch.status import render_look
+
+        quiet_libraries()
+        folder = (out or Path("runs") / f"look-{model.resolve().name}").resolve()
+        with Progress(console=console, transient=True) as progress:
+            bar = progress.add_task("answers", total=None)
+            looked = look_at(
+                model,
+                anchors,
+                folder,
+                base=base,
+                margins=_margins(margin or ()),
+                samples=samples,
+                seed=seed,
+                on_progress=lambda done, total: progress.update(bar, completed=done, total=total),
+            )
+        report_path = build_report(folder)
+        verdict = verdict_as_dict(looked.verdict)
+        if as_json:
+            print_json({"model": str(model), **verdict, "report": str(report_path)})
+        else:
+            Console().print(render_look(verdict))
+            console.print(f"report: {report_path}", soft_wrap=True)
+        if LEVELS.index(looked.verdict.level) >= LEVELS.index(fail_on):
+            raise typer.Exit(HALTED)
+
+
+@app.command()
+def simulate(
+    file: Annotated[
+        Path,
+        typer.Argument(metavar="FILE", help="A trajectory (JSON), a run folder or its ledger."),
+    ],
+    margin: MarginOption = None,
+    verdicts_only: Annotated[
+        bool, typer.Option("--verdicts-only", help="Judge every look and leave the ladder out.")
+    ] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Replay a run or a scripted trajectory through the drift rule and the ladder.
+
+    A trajectory is `{"abilities": [n names], "planned_looks": T, "metrics": {NAME: {"worse": "lower" or
+    "higher", "margin": 0.03, "critical": 0.08, "base": [n][K], "looks": [T][n]}}}` with `null` where a metric
+    does not apply.
+
+    Example: `guardrail simulate runs/first --margin passed=0.05,0.10`
+    """
+    with clear_errors():
+        from guardrail.simulate import read_run_trajectory, read_trajectory
+        from guardrail.simulate import simulate as replay
+
+        is_run = file.is_dir() or file.name == "ledger.jsonl"
+        trajectory = read_run_trajectory(file) if is_run else read_trajectory(file)
+        looks = replay(trajectory, _margins(margin or ()), verdicts_only=verdicts_only)
+        if as_json:
+            print_json({"looks": looks})
+            return
+        from guardrail.watch.status import render_simulation
+
+        Console().print(render_simulation(looks))
+
+
+def _margins(given: Iterable[str]) -> dict[str, tuple[float, float]]:
+    found = {}
+    for text in given:
+        name, _, numbers = text.partition("=")
+        try:
+            tolerated, critical = (float(part) for part in numbers.split(","))
+        except ValueError as error:
+            raise InputError(
+                f"`--margin {text}` must read METRIC=MARGIN,CRITICAL, for example passed=0.05,0.10"
+            ) from error
+        found[name] = (tolerated, critical)
+    return found
 
 
 @app.command()

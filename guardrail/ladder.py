@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from guardrail.drift.rule import LEVELS, Level
+from guardrail.drift.rule import LEVELS, Level, Verdict
 
-__all__ = ["Action", "Judged", "LadderConfig", "decide"]
+__all__ = ["Action", "Judged", "LadderConfig", "decide", "judged_look"]
 
 Kind = Literal["none", "relax_kl", "raise_kl", "cut_lr", "repeat_look", "halt"]
 
@@ -39,6 +39,21 @@ class Judged:
     alarmed: tuple[str, ...] = ()
     harm_over_margin: Mapping[str, float] | None = None
     repeat: bool = False
+
+
+def judged_look(step: int, verdict: Verdict, *, repeat: bool = False) -> Judged:
+    """Return what the ladder needs of a verdict."""
+    return Judged(
+        step=step,
+        level=verdict.level,
+        alarmed=tuple(f"{s.metric}/{s.group}" for s in verdict.alarmed),
+        harm_over_margin={
+            f"{s.metric}/{s.group}": s.harm / s.margin
+            for s in verdict.streams
+            if s.tested and s.margin > 0
+        },
+        repeat=repeat,
+    )
 
 
 @dataclass(frozen=True, slots=True)

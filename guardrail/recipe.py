@@ -87,6 +87,11 @@ class Looks(_Section):
     """Optimizer steps between two looks; a look also falls on every save and on the end."""
     tripwire_every_steps: int = Field(default=20, ge=0)
     """Steps between two tripwires; 0 sets none."""
+    tripwire_task_prompts: int = Field(default=16, ge=0)
+    """Prompts of the new task the tripwire also watches; 0: none."""
+    early_look_kl: float = Field(default=0.1, ge=0)
+    """Nats a token: a tripwire above this, and twice what it was at the last look, brings a look forward;
+    0 never does."""
     replicates: int | None = Field(default=None, ge=1)
     """Base answers an item; by default 4 when sampled, 1 when greedy."""
     samples: int = Field(default=1, ge=1)
@@ -125,6 +130,8 @@ class Drift(_Section):
     halt_by_ability: float = Field(default=0.0025, gt=0, lt=1)
     min_items: int = Field(default=30, ge=2)
     """A stream with fewer items is reported, never tested."""
+    min_clusters: int = Field(default=20, ge=2)
+    """So is one with fewer clusters; an item without a cluster is one of its own."""
 
     @model_validator(mode="after")
     def _knows_the_metrics(self) -> Self:
@@ -220,6 +227,8 @@ class Recipe(_Section):
             overall=Budget(self.drift.warn_overall, self.drift.halt_overall),
             by_ability=Budget(self.drift.warn_by_ability, self.drift.halt_by_ability),
             min_items=self.drift.min_items,
+            min_units=self.drift.min_clusters,
+            seed=self.seed,
         )
 
     def ladder_config(self) -> LadderConfig:

@@ -9,7 +9,7 @@ from typing import Any
 
 from guardrail.errors import InputError
 
-__all__ = ["model_fingerprint", "weights_sha256"]
+__all__ = ["chat_template_sha256", "model_fingerprint", "weights_sha256"]
 
 _CHUNK_BYTES = 1 << 22
 
@@ -77,6 +77,15 @@ def _chat_template(folder: Path) -> str:
     )
 
 
+def chat_template_sha256(folder: Path) -> str:
+    """Return the hash of a model folder's chat template.
+
+    Raises:
+        InputError: it has none.
+    """
+    return hashlib.sha256(_chat_template(folder).encode("utf-8")).hexdigest()
+
+
 def model_fingerprint(folder: str | Path) -> dict[str, str]:
     """Return the hashes that tie anchors to one model: `weights`, `tokenizer`, `chat_template`.
 
@@ -94,5 +103,5 @@ def model_fingerprint(folder: str | Path) -> dict[str, str]:
     return {
         "weights": weights_sha256(folder),
         "tokenizer": hashlib.sha256(tokenizer.read_bytes()).hexdigest(),
-        "chat_template": hashlib.sha256(_chat_template(folder).encode("utf-8")).hexdigest(),
+        "chat_template": chat_template_sha256(folder),
     }

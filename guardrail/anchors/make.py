@@ -17,7 +17,7 @@ from guardrail.anchors.store import (
     read_anchors,
     write_anchors,
 )
-from guardrail.sets.items import Item
+from guardrail.sets.items import Item, write_items
 
 __all__ = ["ACCEPTED_KL_ERROR", "TOP_KS", "AnsweredText", "Engine", "make_anchors"]
 
@@ -131,6 +131,8 @@ def make_anchors(
     }
     tell("reference log-probabilities", len(rehearsal), len(rehearsal))
     finished = manifest.model_copy(update={"top_k": k, "kl_error": errors})
+    write_items(folder / "red-line.jsonl", red_line)
+    write_items(folder / "rehearsal.jsonl", rehearsal)
     write_anchors(folder, finished, answers, stored)
     journal.remove()
     return read_anchors(folder)

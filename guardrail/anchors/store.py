@@ -2,6 +2,8 @@
 
     FOLDER/manifest.json       what made them (see `Manifest`)
     FOLDER/answers.jsonl       one line an answer: item, replicate, raw text, token ids, finish reason
+    FOLDER/red-line.jsonl      the items they answer, so that a model can be judged by the folder alone
+    FOLDER/rehearsal.jsonl
     FOLDER/topk.safetensors    per rehearsal item `ID/ids` (n, k), `ID/logprobs` (n, k), `ID/tail` (n,)
 
 Replicate 0 is the gold. The manifest is written last, so a folder with a manifest is complete.

@@ -1,9 +1,10 @@
 """The drift rule: streams of harm → the verdict of one look, with one promise for the whole run.
 
-P(any warn) <= `alpha_warn` and P(any halt-grade level) <= `alpha_halt` over all looks, metrics and
-abilities, as long as every stream's population mean harm stays within its margin. The bound is a
-union over looks and streams (Bonferroni), so it holds for any trajectory and any dependence; it
-rests on the statistic's level in one look, which is exact only in large samples.
+P(any warn) <= 5 % and P(any serious or critical) <= 1 % over all looks, metrics and abilities, as long as
+every stream's population mean harm stays within its margin: four budgets, two families of streams (overall
+and by ability) each for warn and for halt, spent over the planned looks (`guardrail.drift.spending`). The
+promise is asymptotic in items and rests on simulation: docs/drift-simulation.md has its figures. It covers
+everything up to the first false action, since what a run does after it depends on the judged items.
 """
 
 import math
@@ -12,15 +13,25 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
+from guardrail.drift.spending import (
+    Spent,
+    bootstrap_maxima,
+    draws_needed,
+    multipliers,
+    spend,
+    standardised,
+)
 from guardrail.drift.statistic import (
     FloatArray,
+    IntArray,
     StreamStatistic,
     betting_z,
     item_harm,
     non_inferiority_z,
     stream_statistic,
+    unit_sums,
 )
 
 __all__ = [
@@ -34,6 +45,7 @@ __all__ = [
     "Stream",
     "Verdict",
     "judge",
+    "unit_numbers",
     "verdict_as_dict",
 ]
 
@@ -82,13 +94,26 @@ class DriftConfig:
     overall: Budget = field(default_factory=lambda: Budget(warn=0.025, halt=0.0075))
     by_ability: Budget = field(default_factory=lambda: Budget(warn=0.025, halt=0.0025))
     min_items: int = 30
+    """Items a stream needs to be tested."""
+    min_units: int = 20
+    """Clusters and single items a stream needs to be tested."""
+    seed: int = 0
+    """Of the bootstrap's weights."""
+
+    @property
+    def draws(self) -> int:
+        """How many bootstrap draws the budgets need."""
+        budgets = (self.overall.warn, self.overall.halt, self.by_ability.warn, self.by_ability.halt)
+        return draws_needed(self.planned_looks, min(budgets))
 
 
 @dataclass(frozen=True, slots=True)
 class RuleState:
-    """What the rule must remember from look to look: how many planned looks are used up."""
+    """What the rule must remember from look to look: the planned looks used up, and each budget."""
 
     looks_used: int = 0
+    spent: Mapping[str, Spent] = field(default_factory=dict)
+    """`warn overall`, `halt overall`, `warn by ability`, `halt by ability`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +122,8 @@ class Stream:
 
     `low` and `high` bound the mean harm at 95 % for this look alone: a picture, not the promise.
     `tested` is False with a `reason` where the stream cannot alarm; its level is then `ok` only in
-    the sense that nothing was shown.
+    the sense that nothing was shown. `attention` marks movement inside the margin: an ok stream whose
+    interval lies above zero. It is a mark for readers, without action and outside the promise.
     """
 
     metric: str
@@ -117,6 +143,7 @@ class Stream:
     level: Level
     tested: bool
     reason: str
+    attention: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +155,7 @@ class Verdict:
 
     @property
     def alarmed(self) -> tuple[Stream, ...]:
-        """The streams above ok, worst first; each may be named (the union bound covers them all)."""
+        """The streams above ok, worst first; each may be named (the boundary bounds the largest of all)."""
         alarmed = [s for s in self.streams if s.level != "ok"]
         return tuple(sorted(alarmed, key=lambda s: (-LEVELS.index(s.level), -s.z)))
 
@@ -138,13 +165,33 @@ class _Candidate:
     metric: str
     group: str
     harm: FloatArray
-    base: FloatArray
-    current: FloatArray
+    units: IntArray
+    values: MetricValues
     rule: MetricRule
+    statistic: StreamStatistic | None
+    """`None` where fewer than two units have an item that applies."""
+
+    @property
+    def items(self) -> int:
+        return 0 if self.statistic is None else self.statistic.n
+
+    @property
+    def unit_count(self) -> int:
+        return 0 if self.statistic is None else self.statistic.units
+
+
+def unit_numbers(clusters: Sequence[str | None]) -> IntArray:
+    """Return the unit of each item, numbered by first appearance: a cluster is one, so is an item without."""
+    first: dict[Any, int] = {}
+    keys = ((i,) if name is None else name for i, name in enumerate(clusters))
+    return np.array([first.setdefault(key, len(first)) for key in keys], dtype=np.intp)
 
 
 def _candidates(
-    values: Mapping[str, MetricValues], groups: Sequence[str], config: DriftConfig
+    values: Mapping[str, MetricValues],
+    groups: Sequence[str],
+    units: IntArray,
+    config: DriftConfig,
 ) -> list[_Candidate]:
     """Every metric overall and on each group; a group that is the whole metric is not repeated."""
     names = np.asarray(groups)
@@ -152,33 +199,88 @@ def _candidates(
     for metric, rule in config.metrics.items():
         if metric not in values:
             raise ValueError(f"metric `{metric}` has a margin but no values in this look")
-        base, current = values[metric].base, values[metric].current
-        harm = item_harm(base, current, worse=rule.worse, clip=rule.clip)
+        measured = values[metric]
+        harm = item_harm(measured.base, measured.current, worse=rule.worse, clip=rule.clip)
         applies = ~np.isnan(harm)
-        found.append(_Candidate(metric, "overall", harm, base, current, rule))
+        found.append(_candidate(metric, "overall", harm, units, measured, rule))
         for group in dict.fromkeys(groups):
             inside = applies & (names == group)
             if inside.any() and not (inside == applies).all():
-                found.append(
-                    _Candidate(metric, group, np.where(inside, harm, math.nan), base, current, rule)
-                )
+                only = np.where(inside, harm, math.nan)
+                found.append(_candidate(metric, group, only, units, measured, rule))
     return found
 
 
-def _evidence(harm: FloatArray, margin: float, rule: MetricRule) -> float:
+def _candidate(
+    metric: str,
+    group: str,
+    harm: FloatArray,
+    units: IntArray,
+    values: MetricValues,
+    rule: MetricRule,
+) -> _Candidate:
+    enough = len(np.unique(units[~np.isnan(harm)])) >= 2
+    statistic = stream_statistic(harm, units) if enough else None
+    return _Candidate(metric, group, harm, units, values, rule, statistic)
+
+
+def _evidence(
+    statistic: StreamStatistic, harm: FloatArray, units: IntArray, margin: float, rule: MetricRule
+) -> float:
     """The stronger of the two tests; the betting one needs to know how low a harm can be."""
-    z = non_inferiority_z(stream_statistic(harm), margin)
+    z = non_inferiority_z(statistic, margin)
     lowest = rule.clip if rule.clip is not None else 1.0 if rule.worst is not None else None
-    return z if lowest is None else max(z, betting_z(harm, margin, -lowest))
+    return z if lowest is None else max(z, betting_z(harm, margin, -lowest, units))
 
 
 def _blind(candidate: _Candidate, boundary: float) -> bool:
     """Whether not even total failure of every item would cross the boundary."""
-    if candidate.rule.worst is None:
+    rule, units = candidate.rule, candidate.units
+    if rule.worst is None or not math.isfinite(boundary):
         return False
-    worst = np.where(np.isnan(candidate.harm), math.nan, candidate.rule.worst)
-    harm = item_harm(candidate.base, worst, worse=candidate.rule.worse, clip=candidate.rule.clip)
-    return _evidence(harm, candidate.rule.margin, candidate.rule) <= boundary
+    worst = np.where(np.isnan(candidate.harm), math.nan, rule.worst)
+    harm = item_harm(candidate.values.base, worst, worse=rule.worse, clip=rule.clip)
+    return _evidence(stream_statistic(harm, units), harm, units, rule.margin, rule) <= boundary
+
+
+def _boundaries(
+    candidates: Sequence[_Candidate],
+    countable: Sequence[_Candidate],
+    config: DriftConfig,
+    state: RuleState,
+    share: float,
+) -> tuple[dict[str, float], dict[str, Spent]]:
+    """The boundary of each budget at this look, and what is spent after it."""
+    bounds = {f"{kind} {family}": math.inf for kind in _KINDS for family in _FAMILIES}
+    spent = dict(state.spent)
+    if not countable:
+        return bounds, spent
+    units = candidates[0].units
+    count = int(units.max()) + 1
+    columns = np.empty((count, len(countable)), dtype=np.float32)
+    for k, candidate in enumerate(countable):
+        inside = np.unique(units[~np.isnan(candidate.harm)])
+        columns[:, k] = standardised(unit_sums(candidate.harm, units), inside, count)
+    weights = multipliers(config.seed, config.draws, count)
+    for family in _FAMILIES:
+        members = [k for k, c in enumerate(countable) if _family(c) == family]
+        if not members:
+            continue
+        maxima = bootstrap_maxima(weights, columns, np.array(members, dtype=np.intp))
+        budget = config.overall if family == "overall" else config.by_ability
+        for kind, alpha in (("warn", budget.warn), ("halt", budget.halt)):
+            name = f"{kind} {family}"
+            boundary, spent[name] = spend(maxima, alpha, share, spent.get(name, Spent()))
+            # Streams without any spread leave nothing to draw: one stream at one look needs as much.
+            bounds[name] = max(boundary, -float(special.ndtri(alpha * share)))
+    return bounds, spent
+
+
+_KINDS, _FAMILIES = ("warn", "halt"), ("overall", "by ability")
+
+
+def _family(candidate: _Candidate) -> str:
+    return "overall" if candidate.group == "overall" else "by ability"
 
 
 def judge(
@@ -187,68 +289,76 @@ def judge(
     config: DriftConfig,
     state: RuleState,
     *,
+    clusters: Sequence[str | None] | None = None,
     final: bool = False,
 ) -> tuple[Verdict, RuleState]:
     """Return the verdict of one look and the state to hand to the next.
 
-    Each tested look spends alpha / (planned_looks * streams of its family). The last planned look is
-    kept for the final one: earlier looks beyond the plan are measured but not tested.
+    Each tested look may spend budgets up to its share of the planned looks, the final one all that is
+    left. The last planned look is kept for the final one: earlier looks beyond the plan are measured but
+    not tested.
 
     Args:
         values: metric → values; every metric of the config must be there.
         groups: The ability of each item, shape (n,). Rehearsed items must already be left out.
         config: Margins, budgets, planned looks.
-        state: What the previous look returned, `RuleState()` before the first.
+        state: What the previous look returned, `RuleState()` before the first. Items and their clusters
+            must be those of the previous look.
+        clusters: The cluster of each item, `None` for an item that stands alone; by default all do.
         final: Whether this is the run's last look.
 
     Raises:
         ValueError: a configured metric has no values, or shapes do not fit.
     """
-    candidates = _candidates(values, groups, config)
-    countable = [c for c in candidates if np.sum(~np.isnan(c.harm)) >= config.min_items]
-    left = config.planned_looks - state.looks_used - (0 if final else 1)
-    has_budget = left > 0
-    streams = []
-    for candidate in candidates:
-        overall = candidate.group == "overall"
-        budget = config.overall if overall else config.by_ability
-        family = sum((c.group == "overall") == overall for c in countable)
-        streams.append(_judge_stream(candidate, budget, family, config, has_budget))
+    units = unit_numbers([None] * len(groups) if clusters is None else clusters)
+    if len(units) != len(groups):
+        raise ValueError(f"`clusters` must name {len(groups)} items, got {len(units)}")
+    candidates = _candidates(values, groups, units, config)
+    countable = [
+        c for c in candidates if c.items >= config.min_items and c.unit_count >= config.min_units
+    ]
+    has_budget = state.looks_used < config.planned_looks - (0 if final else 1)
+    bounds, spent = {f"{k} {f}": math.inf for k in _KINDS for f in _FAMILIES}, dict(state.spent)
+    if has_budget:
+        share = 1.0 if final else (state.looks_used + 1) / config.planned_looks
+        bounds, spent = _boundaries(candidates, countable, config, state, share)
+    streams = [
+        _judge_stream(
+            c, bounds[f"warn {_family(c)}"], bounds[f"halt {_family(c)}"], config, has_budget
+        )
+        for c in candidates
+    ]
     level = LEVELS[max((LEVELS.index(s.level) for s in streams), default=0)]
-    return Verdict(level, tuple(streams)), RuleState(state.looks_used + int(has_budget))
-
-
-def _boundary(alpha: float, looks: int, streams: int) -> float:
-    """Return the z above which one stream alarms: Phi^-1(1 - alpha / (looks * streams))."""
-    return float(stats.norm.isf(alpha / (looks * streams)))
+    return Verdict(level, tuple(streams)), RuleState(state.looks_used + int(has_budget), spent)
 
 
 def _judge_stream(
-    candidate: _Candidate, budget: Budget, family: int, config: DriftConfig, has_budget: bool
+    candidate: _Candidate, warn: float, halt: float, config: DriftConfig, has_budget: bool
 ) -> Stream:
-    applies = ~np.isnan(candidate.harm)
-    n = int(applies.sum())
-    rule = candidate.rule
-    warn = _boundary(budget.warn, config.planned_looks, family) if family else math.inf
-    halt = _boundary(budget.halt, config.planned_looks, family) if family else math.inf
+    applies, rule, statistic = ~np.isnan(candidate.harm), candidate.rule, candidate.statistic
+    n, units = int(applies.sum()), candidate.unit_count
     mean = se = z = z_critical = math.nan
     low, high = -math.inf, math.inf
     reason = ""
     if n < config.min_items:
         reason = f"{n} items, {config.min_items} are needed"
+    elif units < config.min_units:
+        reason = f"{units} independent clusters, {config.min_units} are needed"
     elif not has_budget:
         reason = "all planned looks are used up"
+    elif math.isinf(warn) and math.isinf(halt):
+        reason = "the error budget has nothing left for this look"
     elif _blind(candidate, warn):
         reason = "blind: even total failure could not exceed the margin, base is too weak here"
-    if n >= 2:
-        statistic: StreamStatistic = stream_statistic(candidate.harm)
+    if statistic is not None:
         mean, se = statistic.mean, statistic.se
-        half = float(stats.t.ppf(0.975, n - 1)) * se
+        half = float(special.stdtrit(units - 1, 0.975)) * se
         low, high = mean - half, mean + half
-        z = _evidence(candidate.harm, rule.margin, rule)
-        z_critical = _evidence(candidate.harm, rule.critical, rule)
-    elif n == 1:
-        mean = float(candidate.harm[applies][0])
+        harm = candidate.harm
+        z = _evidence(statistic, harm, candidate.units, rule.margin, rule)
+        z_critical = _evidence(statistic, harm, candidate.units, rule.critical, rule)
+    elif n:
+        mean = float(candidate.harm[applies].mean())
     level: Level = "ok"
     if not reason:
         if z_critical > halt:
@@ -261,8 +371,8 @@ def _judge_stream(
         metric=candidate.metric,
         group=candidate.group,
         n=n,
-        base=float(candidate.base[applies].mean()) if n else math.nan,
-        now=float(candidate.current[applies].mean()) if n else math.nan,
+        base=float(candidate.values.base[applies].mean()) if n else math.nan,
+        now=float(candidate.values.current[applies].mean()) if n else math.nan,
         harm=mean,
         se=se,
         low=low,
@@ -275,6 +385,7 @@ def _judge_stream(
         level=level,
         tested=not reason,
         reason=reason,
+        attention=not reason and level == "ok" and low > 0,
     )
 
 

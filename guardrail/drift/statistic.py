@@ -5,18 +5,21 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
-from scipy.special import logsumexp
+from scipy import special
 
 __all__ = [
+    "FloatArray",
+    "IntArray",
     "StreamStatistic",
     "betting_z",
     "item_harm",
     "non_inferiority_z",
     "stream_statistic",
+    "unit_sums",
 ]
 
 FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.intp]
 
 _BETS = np.array([0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 0.95])
 """Bets as shares of the largest one that cannot ruin; a mixture, so that none must be chosen."""
@@ -26,9 +29,15 @@ _Z_CAP = 38.0  # beyond it the normal quantile of a float64 probability is infin
 
 @dataclass(frozen=True, slots=True)
 class StreamStatistic:
-    """Sample size, mean, standard deviation and standard error of one stream's harm."""
+    """Moments of one stream's harm.
+
+    `units` counts what was drawn independently: clusters of items made from one template, and single
+    items. `se` is the standard error of the mean over units, `sd` = se·sqrt(n) the spread an item would
+    have if all items were units, `skewness` that of the units.
+    """
 
     n: int
+    units: int
     mean: float
     sd: float
     se: float
@@ -65,26 +74,51 @@ def item_harm(
     return harm if clip is None else np.clip(harm, -clip, clip)
 
 
-def stream_statistic(harm: FloatArray) -> StreamStatistic:
-    """Return the moments of a stream's harm, NaN items left out; sd (ddof 1) is floored at 1/n.
+def unit_sums(harm: FloatArray, units: IntArray | None = None) -> FloatArray:
+    """Return each unit's sum of deviations from the mean harm, shape (units,); NaN items left out.
+
+    Without `units` every item is one. A unit all of whose items are NaN is left out.
+    """
+    applies = ~np.isnan(harm)
+    deviation: FloatArray = harm[applies] - harm[applies].mean()
+    if units is None:
+        return deviation
+    sums: FloatArray = np.bincount(units[applies], weights=deviation).astype(np.float64)
+    return sums[np.bincount(units[applies]) > 0]
+
+
+def stream_statistic(harm: FloatArray, units: IntArray | None = None) -> StreamStatistic:
+    """Return the moments of a stream's harm, NaN items left out; sd is floored at 1/n.
+
+    With G units whose deviations from the mean sum to s_g: se² = G/(G-1) · sum s_g² / n², the
+    cluster-robust variance of a mean (Liang & Zeger 1986, Biometrika 73, 13-22, with the usual
+    small-sample factor); with one item a unit that is sd²/n with ddof 1.
+
+    Args:
+        harm: Shape (n,).
+        units: The unit of each item, shape (n,); `None`: every item is one.
 
     Raises:
-        ValueError: fewer than two items are not NaN.
+        ValueError: fewer than two units have an item that is not NaN.
     """
-    values = harm[~np.isnan(harm)]
-    n = len(values)
-    if n < 2:
-        raise ValueError(f"a stream needs at least 2 items to have a spread, got {n}")
-    sd = max(float(np.std(values, ddof=1)), 1.0 / n)
-    # Over the floored sd, so that a spread of rounding errors gives 0 and not noise over noise.
-    skewness = float(np.mean((values - values.mean()) ** 3)) / sd**3
-    return StreamStatistic(n, float(values.mean()), sd, sd / math.sqrt(n), skewness)
+    n = int((~np.isnan(harm)).sum())
+    sums = unit_sums(harm, units) if n else np.empty(0)
+    count = len(sums)
+    if count < 2:
+        raise ValueError(
+            f"a stream needs at least 2 items or clusters to have a spread, got {count}"
+        )
+    spread = math.sqrt(float(sums @ sums) / (count - 1))
+    sd = max(spread * math.sqrt(count / n), 1.0 / n)
+    # Over the floored spread, so that one of rounding errors gives 0 and not noise over noise.
+    skewness = float(np.mean(sums**3)) / (sd * math.sqrt(n / count)) ** 3
+    return StreamStatistic(n, count, float(np.nanmean(harm)), sd, sd / math.sqrt(n), skewness)
 
 
 def non_inferiority_z(statistic: StreamStatistic, margin: float) -> float:
     """Return z for the null hypothesis "population mean harm <= margin"; large z is evidence of harm.
 
-    t = (mean - margin) / se, z = Phi^-1(F_{t, n-1}(t)), computed through log tail probabilities so
+    t = (mean - margin) / se with n units, z = Phi^-1(F_{t, n-1}(t)), computed in the lower tail and capped so
     that it stays finite. For z > 0 the skewness guard applies: with
     g = min(skewness - sqrt(6/n), 0), z <- max(0, z + g / (6 sqrt n) + g min(z, 8)^2 / (3 sqrt n)).
     The correction terms are those of Johnson's (1978, JASA 73, 536-544) modified t for the bias and
@@ -93,10 +127,10 @@ def non_inferiority_z(statistic: StreamStatistic, margin: float) -> float:
 
     Does not promise an exact level in small samples; the promise rests on simulation.
     """
-    n = statistic.n
+    n = statistic.units
     t = (statistic.mean - margin) / statistic.se
-    tail = float(stats.t.logsf(abs(t), n - 1))
-    size = float(-stats.norm.ppf(math.exp(tail))) if tail > -700 else _Z_CAP
+    tail = float(special.stdtr(n - 1, -abs(t)))
+    size = -float(special.ndtri(tail)) if tail > 0 else _Z_CAP
     z = math.copysign(min(size, _Z_CAP), t)
     if z <= 0:
         return z
@@ -105,7 +139,9 @@ def non_inferiority_z(statistic: StreamStatistic, margin: float) -> float:
     return max(0.0, z + g / (6 * root) + g * min(z, 8.0) ** 2 / (3 * root))
 
 
-def betting_z(harm: FloatArray, margin: float, lowest: float) -> float:
+def betting_z(
+    harm: FloatArray, margin: float, lowest: float, units: IntArray | None = None
+) -> float:
     """Return the same evidence as a z score from a test that assumes nothing but a bounded harm.
 
     E = mean over bets b of prod_i (1 + b / (margin - lowest) * (harm_i - margin)) has expectation at
@@ -118,6 +154,7 @@ def betting_z(harm: FloatArray, margin: float, lowest: float) -> float:
         harm: Item harms, NaN left out.
         margin: Tolerated mean harm, above `lowest`.
         lowest: Smallest harm an item can have: -1 for values in [0, 1], -clip for clipped ones.
+        units: The unit of each item; the bets are on the units' means, each counted once.
 
     Returns:
         z, -inf where the bet lost.
@@ -125,10 +162,15 @@ def betting_z(harm: FloatArray, margin: float, lowest: float) -> float:
     Source: Waudby-Smith & Ramdas (2024), "Estimating means of bounded random variables by betting",
     JRSS B 86(1), the capital process of section 4 with constant bets; the mixture of bets is ours.
     """
-    values = harm[~np.isnan(harm)]
+    applies = ~np.isnan(harm)
+    values = harm[applies]
+    if units is not None:
+        sizes = np.bincount(units[applies])
+        values = (np.bincount(units[applies], weights=values) / np.maximum(sizes, 1))[sizes > 0]
     stakes = _BETS / (margin - lowest)
     logs = np.log1p(stakes[:, None] * (values - margin)).sum(axis=1)
-    log_e = float(logsumexp(logs)) - math.log(len(_BETS))
+    largest = float(logs.max())
+    log_e = largest + math.log(float(np.mean(np.exp(logs - largest))))
     if log_e <= 0.0:
         return -math.inf
-    return min(float(stats.norm.isf(math.exp(-log_e))), _Z_CAP) if log_e < 700 else _Z_CAP
+    return min(-float(special.ndtri(math.exp(-log_e))), _Z_CAP) if log_e < 700 else _Z_CAP

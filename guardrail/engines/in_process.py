@@ -168,15 +168,7 @@ class InProcessEngine:
 
     def answer(self, items: Sequence[Item], *, seed: int) -> list[Completion]:
         """Return one completion per item; the model's training state is kept."""
-        with kept_training_state(self.model):
-            return generate(
-                self.model,
-                self.tokenizer,
-                self.prompts(items),
-                self.decoding,
-                seed=seed,
-                batch_size=self.batch_size,
-            )
+        return self.complete(self.prompts(items), seed=seed)
 
     def topk(self, items: Sequence[Item], golds: Sequence[Sequence[int]], k: int) -> list[TopK]:
         """Return the k best log-probabilities at every gold token, and the tail's."""
@@ -222,13 +214,27 @@ class InProcessEngine:
                     kept[k] += found[k]
         return {k: 1 - kept[k] / full for k in ks}
 
-    def gold_logprobs(self, items: Sequence[Item], golds: Sequence[Sequence[int]]) -> list[float]:
-        """Return each gold's mean log-probability a token, in nats."""
+    def complete(self, prompts: Sequence[list[int]], *, seed: int) -> list[Completion]:
+        """Return one completion per tokenised prompt; the model's training state is kept."""
+        with kept_training_state(self.model):
+            return generate(
+                self.model,
+                self.tokenizer,
+                prompts,
+                self.decoding,
+                seed=seed,
+                batch_size=self.batch_size,
+            )
+
+    def mean_logprobs(
+        self, prompts: Sequence[Sequence[int]], golds: Sequence[Sequence[int]]
+    ) -> list[float]:
+        """Return each gold's mean log-probability a token after its prompt, in nats."""
         means = []
         with kept_training_state(self.model):
             rows = gold_logits(
                 self.model,
-                self.prompts(items),
+                prompts,
                 golds,
                 pad_id=self.tokenizer.pad_token_id,
                 batch_size=self.batch_size,

@@ -5,11 +5,11 @@ from array import array
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO, Any
 
+import numpy as np
 from pydantic import ValidationError
 
 from guardrail.errors import InputError
@@ -177,9 +177,10 @@ class _Draw:
         elif -heap[0][0] > key:
             heapq.heapreplace(heap, (-key, number))
 
-    def drawn(self) -> list[int]:
+    def drawn(self) -> "array[int]":
         best = sorted((-key, number) for heap in self._heaps.values() for key, number in heap)
-        return [*self._all, *(number for _, number in best[: self._limit or None])]
+        self._all.extend(number for _, number in best[: self._limit or None])
+        return self._all
 
 
 def _recognised(row: Row, options: ImportOptions) -> str:
@@ -200,8 +201,8 @@ def import_files(
 ) -> Funnel:
     """Write the items that the files are good for and return what became of the rows.
 
-    The same files, options and seed write the same bytes. Filters run in constant memory;
-    de-duplication holds about 1.6 KB a row that reaches it.
+    The same files, options and seed write the same bytes. Rows wait on disk: what stays in memory
+    is 16 bytes a row that passes the filters, and about 1.6 KB more for de-duplication.
 
     Raises:
         InputError: an unknown format or filter, a file that cannot be read, a row of the wrong
@@ -250,12 +251,13 @@ def import_files(
                 if name not in draws:
                     draws[name] = _draw_of(name, options)
                 draws[name].offer(made.task or "", draw_key(options.seed, made.id), number)
-        chosen = sorted(chain.from_iterable(draw.drawn() for draw in draws.values()))
+        numbers = [np.asarray(draw.drawn(), dtype=np.uint64) for draw in draws.values()]
+        chosen = np.sort(np.concatenate([*numbers, np.empty(0, dtype=np.uint64)]))
         funnel.kept = len(chosen)
         funnel.lost[NOT_DRAWN] = len(spool) - len(chosen)
         partial = out.with_name(out.name + ".partial")
         with partial.open("wb") as file:
-            file.writelines(map(spool.line, chosen))
+            file.writelines(spool.line(int(number)) for number in chosen)
     partial.replace(out)
     return funnel
 

@@ -16,6 +16,7 @@ from guardrail.trainers.guard import Guard
 from guardrail.trainers.injection import Injection
 from guardrail.trainers.levers import scale_learning_rate
 from guardrail.trainers.state import write_state
+from guardrail.trainers.task_prompts import opening_tokens, task_prompts
 
 __all__ = ["GuardCallback"]
 
@@ -80,7 +81,19 @@ class GuardCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
             self._kl_self_test()
         guard.look_zero(self._engine(), start_is_gold_base=self.start_is_gold_base)
         if guard.recipe.looks.tripwire_every_steps:
+            self._set_task_wire()
             guard.tripwire(self._engine(), 0)
+
+    def _set_task_wire(self) -> None:
+        """Choose prompts of the new task for the tripwire; a trainer without tokenised rows has none."""
+        count = self.guard.recipe.looks.tripwire_task_prompts
+        rows = self.trainer.train_dataset
+        if not count or rows is None:
+            return
+        opening = opening_tokens(self._tokenizer, thinking=self.guard.recipe.thinking)
+        prompts = task_prompts(rows, opening, count)
+        if prompts:
+            self.guard.set_task_wire(self._engine(), prompts)
 
     def _planned_looks(self, max_steps: int, args: Any) -> int:
         """Looks this run will take, the reserve included; the error budget is spent over them."""
@@ -138,8 +151,9 @@ class GuardCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
         step = state.global_step
         looks = self.guard.recipe.looks
         final = step >= state.max_steps
+        early = False
         if looks.tripwire_every_steps and step % looks.tripwire_every_steps == 0:
-            self.guard.tripwire(self._engine(), step)
+            early = self.guard.tripwire(self._engine(), step)
         trigger = ""
         if final:
             trigger = "end"
@@ -147,6 +161,8 @@ class GuardCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
             trigger = "save"
         elif step % looks.every_steps == 0:
             trigger = "schedule"
+        elif early:
+            trigger = "tripwire"
         if trigger:
             self._look(step, trigger, control, final=final)
 

@@ -1,5 +1,6 @@
 """The guard of one run: looks, asks the rule and the ladder, writes the ledger, moves the levers."""
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from guardrail.engines.look import (
     write_answers,
 )
 from guardrail.errors import InputError
-from guardrail.ladder import Action, Judged, decide
+from guardrail.ladder import Action, decide, judged_look
 from guardrail.ledger import Ledger
 from guardrail.recipe import Recipe
 from guardrail.sets.items import Item
@@ -85,8 +86,10 @@ class Guard:
         self.state.looks += 1
         anchored = self._only_judged(anchor_measurements(list(self.red_line), self.anchors))
         groups = [item.ability for item in self.judged_items]
+        clusters = [item.cluster for item in self.judged_items]
         config = self.recipe.drift_config(self.state.planned_looks)
-        verdict, _ = judge(look_values(anchored, measured), groups, config, RuleState())
+        values = look_values(anchored, measured)
+        verdict, _ = judge(values, groups, config, RuleState(), clusters=clusters)
         if start_is_gold_base:
             disagreement = _disagreement(verdict)
             self.state.baseline = measured
@@ -102,6 +105,7 @@ class Guard:
             answers=file,
             seconds=round(seconds, 3),
             inherited=not start_is_gold_base,
+            planned_looks=self.state.planned_looks,
             failed_pipeline_check=disagreement,
             **verdict_as_dict(verdict),
         )
@@ -132,10 +136,13 @@ class Guard:
             groups,
             config,
             self.state.rule,
+            clusters=[item.cluster for item in self.judged_items],
             final=final,
         )
         number = self.state.looks
         self.state.looks += 1
+        self.state.extra_looks += trigger in ("repeat", "tripwire")
+        self.state.wire_at_look = max(0.0, self.state.wire)
         self.ledger.append(
             "look",
             step,
@@ -145,19 +152,7 @@ class Guard:
             seconds=round(seconds, 3),
             **verdict_as_dict(verdict),
         )
-        self.state.history.append(
-            Judged(
-                step=step,
-                level=verdict.level,
-                alarmed=tuple(f"{s.metric}/{s.group}" for s in verdict.alarmed),
-                harm_over_margin={
-                    f"{s.metric}/{s.group}": s.harm / s.margin
-                    for s in verdict.streams
-                    if s.tested and s.margin > 0
-                },
-                repeat=repeat,
-            )
-        )
+        self.state.history.append(judged_look(step, verdict, repeat=repeat))
         ladder = self.recipe.ladder_config()
         earlier = self.state.history[:-1]
         before = decide(earlier, ladder) if earlier else Action("none", 1.0, 1.0, "")
@@ -175,16 +170,25 @@ class Guard:
             )
         return action
 
-    def tripwire(self, engine: InProcessEngine, step: int) -> None:
-        """Record how far the policy has moved on the golds, without generating.
+    def set_task_wire(self, engine: InProcessEngine, prompts: list[list[int]]) -> None:
+        """Let the start model answer prompts of the new task; tripwires watch its answers from now on."""
+        started = time.perf_counter()
+        golds = [list(c.token_ids) for c in engine.complete(prompts, seed=self.recipe.seed)]
+        base = engine.mean_logprobs(prompts, golds)
+        self.state.task_wire = {"prompts": prompts, "golds": golds, "base": base}
+        self._spend("tripwires", time.perf_counter() - started)
+
+    def tripwire(self, engine: InProcessEngine, step: int) -> bool:
+        """Record how far the policy has moved, without generating; return whether to look early.
 
         For golds sampled from base, the mean of log p_base - log p_policy a token estimates the
-        forward KL; it can be slightly negative. It is logged and never acts.
+        forward KL; it can be slightly negative. It never acts: the most it does is bring a look forward,
+        out of the reserve and never the reserve's last, which is kept for a repeat.
         """
         started = time.perf_counter()
         items = self.judged_items
         golds = [self.anchors.answers[item.id][0].token_ids for item in items]
-        now = engine.gold_logprobs(items, golds)
+        now = engine.mean_logprobs(engine.prompts(items), golds)
         if self.state.tripwire_base is None:
             self.state.tripwire_base = now
         moved = np.array(self.state.tripwire_base) - np.array(now)
@@ -192,15 +196,32 @@ class Guard:
             ability: round(float(moved[[i.ability == ability for i in items]].mean()), 6)
             for ability in dict.fromkeys(item.ability for item in items)
         }
+        task = None
+        if self.state.task_wire is not None:
+            wire = self.state.task_wire
+            task_now = engine.mean_logprobs(wire["prompts"], wire["golds"])
+            task = float(np.mean(np.array(wire["base"]) - np.array(task_now)))
+        kl = float(moved.mean())
+        largest = max(kl, -math.inf if task is None else task)
+        threshold = self.recipe.looks.early_look_kl
+        early = (
+            threshold > 0
+            and largest > max(threshold, 2 * self.state.wire_at_look)
+            and self.state.extra_looks < self.recipe.looks.reserve - 1
+        )
+        self.state.wire = largest
         seconds = time.perf_counter() - started
         self._spend("tripwires", seconds)
         self.ledger.append(
             "tripwire",
             step,
-            kl=round(float(moved.mean()), 6),
+            kl=round(kl, 6),
             by_ability=by_ability,
+            task_kl=None if task is None else round(task, 6),
+            early_look=early,
             seconds=round(seconds, 3),
         )
+        return early
 
     def _spend(self, what: str, seconds: float) -> None:
         self.state.seconds[what] = self.state.seconds.get(what, 0.0) + seconds

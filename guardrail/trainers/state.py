@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from guardrail.drift.rule import RuleState
+from guardrail.drift.spending import Spent
 from guardrail.engines.look import Measured
 from guardrail.ladder import Judged
 
@@ -40,6 +41,14 @@ class GuardState:
     """Look 0's measurements, the baseline of every later look."""
     tripwire_base: list[float] | None = None
     """Each gold's mean log-probability under the start model, nats a token."""
+    task_wire: dict[str, Any] | None = None
+    """Prompts of the new task, the start model's answers (`golds`) and their mean log-probabilities."""
+    wire: float = 0.0
+    """The larger tripwire when it was last measured, nats a token."""
+    wire_at_look: float = 0.0
+    """What it was at the last look."""
+    extra_looks: int = 0
+    """Early and repeated looks taken from the reserve."""
     last_ok_checkpoint: str | None = None
     failures: int = 0
     """Looks that could not be measured."""
@@ -49,7 +58,9 @@ class GuardState:
 
 def _as_json(state: GuardState) -> dict[str, Any]:
     content = {name: getattr(state, name) for name in GuardState.__slots__}
-    content["rule"] = asdict(state.rule)
+    content["rule"] = asdict(state.rule) | {
+        "spent": {name: spent.dead for name, spent in state.rule.spent.items()}
+    }
     content["history"] = [asdict(judged) for judged in state.history]
     if state.baseline is not None:
         content["baseline"] = {
@@ -72,7 +83,9 @@ def write_state(folder: Path, state: GuardState) -> None:
 def read_state(folder: Path) -> GuardState:
     """Return the state of a checkpoint, bit for bit as it was written."""
     content = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
-    content["rule"] = RuleState(**content["rule"])
+    rule = content["rule"]
+    spent = {name: Spent(dead) for name, dead in rule["spent"].items()}
+    content["rule"] = RuleState(rule["looks_used"], spent)
     content["history"] = [
         Judged(**{**entry, "alarmed": tuple(entry["alarmed"])}) for entry in content["history"]
     ]

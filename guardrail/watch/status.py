@@ -1,5 +1,7 @@
 """`guardrail status`: the live branch of a run's ledger, for a terminal and for scripts."""
 
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ from rich.text import Text
 
 from guardrail.ledger import Record, live_records, read_ledger
 
-__all__ = ["LEVEL_STYLE", "render_status", "run_status"]
+__all__ = ["LEVEL_STYLE", "render_look", "render_simulation", "render_status", "run_status"]
 
 LEVEL_STYLE = {"ok": "green", "warn": "yellow", "serious": "dark_orange", "critical": "bold red"}
 """Terminal colour of each level; the word always stands beside it."""
@@ -106,3 +108,67 @@ def render_status(status: dict[str, Any]) -> RenderableType:
     if status["failures"]:
         parts.append(Text(f"{status['failures']} looks could not be measured", "bold red"))
     return Group(*parts)
+
+
+def render_look(verdict: Mapping[str, Any]) -> RenderableType:
+    """Return one verdict as a rich table of the tested streams, worst first, and what was not tested."""
+    table = Table(
+        "metric", "group", "items", "base", "now", "harm", "95 % interval", "margin", "level"
+    )
+    tested = [s for s in verdict["streams"] if s["tested"]]
+    for s in sorted(tested, key=lambda s: (s["level"] == "ok", -s["z"], s["group"] != "overall")):
+        shown = Text(s["level"], LEVEL_STYLE[s["level"]])
+        if s["attention"]:
+            shown = Text("ok, attention", "yellow")
+        table.add_row(
+            s["metric"],
+            s["group"],
+            str(s["n"]),
+            f"{s['base']:.3f}",
+            f"{s['now']:.3f}",
+            f"{s['harm']:+.3f}",
+            f"{s['low']:+.3f} … {s['high']:+.3f}",
+            f"{s['margin']:g}",
+            shown,
+        )
+    why = Counter(s["reason"].split(":")[0] for s in verdict["streams"] if not s["tested"])
+    level = verdict["level"]
+    parts: list[RenderableType] = [table]
+    if why:
+        reasons = "; ".join(f"{count} × {reason}" for reason, count in why.most_common())
+        parts.append(Text(f"not tested: {reasons}", "dim"))
+    if any(s["attention"] for s in tested):
+        parts.append(Text("attention: moved, but not shown to be beyond the margin", "yellow"))
+    return Group(*parts, Text.assemble("verdict: ", (level, LEVEL_STYLE[level])))
+
+
+def render_simulation(looks: Sequence[Mapping[str, Any]]) -> RenderableType:
+    """Return the replayed looks as a rich table; the last line says where the ladder halted."""
+    table = Table(
+        "look", "step", "level", "largest evidence", "action", "KL weight", "learning rate"
+    )
+    for look in looks:
+        known = [s for s in look["streams"] if s["tested"] and s["z"] is not None]
+        most = max(known, key=lambda s: s["z"] - (s["boundary_warn"] or 0.0), default=None)
+        shown = "nothing tested"
+        if most is not None:
+            shown = (
+                f"{most['metric']}/{most['group']} {most['harm']:+.3f} (margin {most['margin']:g})"
+            )
+        action = look["action"]
+        table.add_row(
+            str(look["look"]),
+            str(look["step"]),
+            Text(look["level"], LEVEL_STYLE[look["level"]]),
+            shown,
+            "" if action is None or action["kind"] == "none" else action["kind"],
+            "" if action is None else f"×{action['boost']:g}",
+            "" if action is None else f"×{action['lr_factor']:g}",
+        )
+    halted = (
+        bool(looks) and looks[-1]["action"] is not None and looks[-1]["action"]["kind"] == "halt"
+    )
+    end = (
+        Text("would have halted here", "bold red") if halted else Text("would have run on", "green")
+    )
+    return Group(table, end)

@@ -54,16 +54,6 @@ def test_levels_rise_with_harm():
     assert {"warn", "serious"} & set(levels)
 
 
-def test_boundary_is_the_union_bound_of_its_family():
-    verdict, _ = judge(values(0), GROUPS, config(), RuleState())
-    streams = by_name(verdict)
-    overall, ability = streams["passed/overall"], streams["passed/writing"]
-    assert overall.boundary_warn == pytest.approx(stats.norm.isf(0.025 / (10 * 1)))
-    assert overall.boundary_halt == pytest.approx(stats.norm.isf(0.0075 / (10 * 1)))
-    # two abilities have 30 items, the third is too small to count
-    assert ability.boundary_warn == pytest.approx(stats.norm.isf(0.025 / (10 * 2)))
-
-
 def test_the_worst_ability_is_named():
     verdict, _ = judge(values(60), GROUPS, config(), RuleState())
     assert "passed/reasoning" in {f"{s.metric}/{s.group}" for s in verdict.alarmed}

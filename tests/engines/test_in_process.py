@@ -94,7 +94,7 @@ def test_mean_gold_logprob_equals_the_definition(base, items):
     model, tokenizer = base
     engine = InProcessEngine(model, tokenizer, GREEDY, False, 5)
     golds = [a.token_ids for a in engine.answer(items, seed=0)]
-    batched = engine.gold_logprobs(items, golds)
+    batched = engine.mean_logprobs(engine.prompts(items), golds)
     model.eval()
     for prompt, gold, mean in zip(engine.prompts(items), golds, batched, strict=True):
         with torch.no_grad():

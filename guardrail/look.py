@@ -1,0 +1,195 @@
+"""One look at a finished model: the run's judgement offline, for a release gate."""
+
+import json
+import re
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from guardrail.anchors.fingerprint import chat_template_sha256
+from guardrail.anchors.store import Anchors, read_anchors
+from guardrail.drift.rule import DriftConfig, RuleState, Verdict, judge, verdict_as_dict
+from guardrail.engines.in_process import InProcessEngine, load_model
+from guardrail.engines.look import (
+    anchor_measurements,
+    default_metric_rules,
+    look_values,
+    measure_completions,
+    write_answers,
+)
+from guardrail.errors import InputError
+from guardrail.ledger import FILE_NAME, Ledger
+from guardrail.sets.items import Item, read_items
+
+__all__ = ["Looked", "look_at"]
+
+_CHUNK = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """The verdict on one model and the folder that holds answers, ledger and report."""
+
+    verdict: Verdict
+    folder: Path
+
+
+def _load(model: Path, base: Path | None) -> tuple[Any, Any, Path]:
+    """Model and tokenizer of a checkpoint or of a PEFT adapter on its base, and the template's folder."""
+    adapter = model / "adapter_config.json"
+    if not adapter.is_file():
+        if not (model / "config.json").is_file():
+            raise InputError(
+                f"`{model}` is neither a model folder (config.json) nor an adapter (adapter_config.json)"
+            )
+        return *load_model(model), model
+    from peft import PeftModel
+
+    if base is None:
+        named = json.loads(adapter.read_text(encoding="utf-8"))["base_model_name_or_path"]
+        base = Path(str(named))
+    if not (base / "config.json").is_file():
+        raise InputError(
+            f"adapter `{model}` sits on `{base}`, which is no model folder here; give it with `--base`"
+        )
+    weights, tokenizer = load_model(base)
+    return PeftModel.from_pretrained(weights, str(model)).merge_and_unload(), tokenizer, base
+
+
+def _items(anchors: Path) -> list[Item]:
+    path = anchors / "red-line.jsonl"
+    if not path.is_file():
+        raise InputError(
+            f"anchors `{anchors}` were made without their red line; run `guardrail anchor RECIPE --rebuild`"
+        )
+    return [item for item in read_items(path) if not item.rehearsed]
+
+
+def look_at(
+    model: Path,
+    anchors_folder: Path,
+    folder: Path,
+    *,
+    base: Path | None = None,
+    margins: Mapping[str, tuple[float, float]] | None = None,
+    samples: int = 1,
+    seed: int = 0,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Looked:
+    """Judge a model against the anchors with the whole error budget of one look; write its folder.
+
+    Decoding, thinking mode and batch size are the anchors'. The baseline is the anchors' replicates.
+
+    Args:
+        model: A checkpoint's folder, or an adapter's.
+        anchors_folder: Made by `guardrail anchor`.
+        folder: Where ledger and answers go; must not hold a run.
+        base: The model an adapter sits on; by default the one the adapter names.
+        margins: metric → (margin, critical) in place of the defaults.
+        samples: Answers an item, averaged; more see smaller drops.
+        seed: Of sampled answers.
+        on_progress: Told how many answers are there and how many there will be.
+
+    Raises:
+        InputError: no model, anchors or their red line, a chat template that is not the anchors', or a
+            folder that holds a run.
+    """
+    if (folder / FILE_NAME).is_file():
+        raise InputError(f"`{folder}` already holds a run; give another `--out`")
+    anchors, items = read_anchors(anchors_folder), _items(anchors_folder)
+    manifest = anchors.manifest
+    weights, tokenizer, template_of = _load(model, base)
+    found = chat_template_sha256(template_of)
+    if found != manifest.gold_base["chat_template"]:
+        raise InputError(
+            f"`{template_of}` has another chat template ({found[:12]}…) than the anchors' base "
+            f"({manifest.gold_base['chat_template'][:12]}…); its answers would differ for that reason alone"
+        )
+    weights.eval()
+    engine = InProcessEngine(
+        weights, tokenizer, manifest.decoding, manifest.thinking, manifest.batch_size
+    )
+    started = time.perf_counter()
+    answers: list[list[Any]] = [[] for _ in items]
+    for sample in range(samples):
+        for start in range(0, len(items), _CHUNK):
+            chunk = items[start : start + _CHUNK]
+            drawn = engine.answer(chunk, seed=seed + 10_000 * (sample + 1) + start)
+            for offset, one in enumerate(drawn):
+                answers[start + offset].append(one)
+            if on_progress is not None:
+                on_progress(sample * len(items) + start + len(chunk), samples * len(items))
+    golds = [anchors.gold(item.id) for item in items]
+    measured = measure_completions(items, [[a.text for a in row] for row in answers], golds)
+    baseline = anchor_measurements(items, anchors)
+    config = DriftConfig(default_metric_rules(dict(margins or {})), planned_looks=1, seed=seed)
+    verdict, _ = judge(
+        look_values(baseline, measured),
+        [item.ability for item in items],
+        config,
+        RuleState(),
+        clusters=[item.cluster for item in items],
+        final=True,
+    )
+    _write(
+        folder, model, anchors_folder, items, anchors, baseline, answers, measured, verdict, started
+    )
+    return Looked(verdict, folder)
+
+
+def _write(
+    folder: Path,
+    model: Path,
+    anchors_folder: Path,
+    items: list[Item],
+    anchors: Anchors,
+    baseline: Any,
+    answers: Any,
+    measured: Any,
+    verdict: Verdict,
+    started: float,
+) -> None:
+    """Write the look as a run of one look, so that `guardrail report` and `status` read it."""
+    step = int(found[1]) if (found := re.search(r"checkpoint-(\d+)", str(model))) else 1
+    base_file, now_file = "looks/look-0000-step-0.jsonl", f"looks/look-0001-step-{step}.jsonl"
+    base_answers = [anchors.answers[item.id][1:] or anchors.answers[item.id] for item in items]
+    write_answers(folder / base_file, items, base_answers, baseline)  # type: ignore[arg-type]
+    write_answers(folder / now_file, items, answers, measured)
+    ledger = Ledger(folder)
+    sets = {"red_line": str((anchors_folder / "red-line.jsonl").resolve())}
+    ledger.append(
+        "started",
+        0,
+        name=model.name,
+        mode="look",
+        seed=0,
+        recipe={
+            "sets": sets,
+            "gold_base": str(model),
+            "anchors": str(anchors_folder.resolve()),
+        },
+        versions=anchors.manifest.versions,
+    )
+    same = {name: table.mean(axis=1, keepdims=True) for name, table in baseline.items()}
+    nothing, _ = judge(
+        look_values(baseline, same),
+        [item.ability for item in items],
+        replace(DriftConfig(default_metric_rules(), planned_looks=1)),
+        RuleState(),
+        clusters=[item.cluster for item in items],
+        final=True,
+    )
+    shared = {"inherited": False, "failed_pipeline_check": [], "planned_looks": 1}
+    ledger.append(
+        "look", 0, look=0, trigger="start", answers=base_file, seconds=0.0,
+        **shared, **verdict_as_dict(nothing),
+    )  # fmt: skip
+    ledger.append(
+        "look", step, look=1, trigger="end", answers=now_file,
+        seconds=round(time.perf_counter() - started, 3), **shared, **verdict_as_dict(verdict),
+    )  # fmt: skip
+    ledger.append(
+        "ended", step, outcome="finished", last_ok_checkpoint=None, failures=0, steps=0, seconds={}
+    )

@@ -1,0 +1,282 @@
+"""What would have happened: a run or a scripted trajectory through the drift rule and the ladder again.
+
+A trajectory is a JSON object:
+
+    {"abilities": [n names], "planned_looks": T,
+     "metrics": {NAME: {"worse": "lower"|"higher", "margin": …, "critical": …,
+                        "base": [n][K], "looks": [T][n]}}}
+
+with `null` where a metric does not apply to an item. `clusters` ([n] names or null) may be added, and `worst`
+and `clip` to a metric. A run folder is replayed from the answers' measurements that its looks wrote down.
+"""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from typing_extensions import Self
+
+from guardrail.drift.rule import (
+    DriftConfig,
+    MetricRule,
+    MetricValues,
+    RuleState,
+    judge,
+    verdict_as_dict,
+)
+from guardrail.drift.statistic import FloatArray
+from guardrail.errors import InputError
+from guardrail.ladder import Judged, LadderConfig, decide, judged_look
+from guardrail.ledger import live_records, read_ledger
+from guardrail.recipe import Recipe
+from guardrail.sets.items import read_items
+
+__all__ = ["Trajectory", "read_run_trajectory", "read_trajectory", "simulate"]
+
+
+class _Metric(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    worse: Literal["lower", "higher"]
+    margin: float = Field(ge=0)
+    critical: float = Field(ge=0)
+    worst: float | None = None
+    clip: float | None = Field(default=None, gt=0)
+    base: list[list[float | None]]
+    looks: list[list[float | None]]
+
+
+class _Script(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    abilities: list[str] = Field(min_length=2)
+    planned_looks: int = Field(ge=1)
+    clusters: list[str | None] | None = None
+    metrics: dict[str, _Metric] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _shapes_fit(self) -> Self:
+        items = len(self.abilities)
+        if self.clusters is not None and len(self.clusters) != items:
+            raise ValueError(f"`clusters` must name {items} items, got {len(self.clusters)}")
+        counts = {name: len(metric.looks) for name, metric in self.metrics.items()}
+        if len(set(counts.values())) > 1:
+            raise ValueError(f"metrics must have equally many looks, got {counts}")
+        for name, metric in self.metrics.items():
+            widths = {len(row) for row in metric.base}
+            if len(metric.base) != items or len(widths) != 1 or 0 in widths:
+                raise ValueError(
+                    f"metric `{name}`: `base` must be {items} rows of equally many values"
+                )
+            for number, look in enumerate(metric.looks, start=1):
+                if len(look) != items:
+                    raise ValueError(
+                        f"metric `{name}`: look {number} must have {items} values, got {len(look)}"
+                    )
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class Trajectory:
+    """Everything the rule and the ladder see of a run."""
+
+    config: DriftConfig
+    ladder: LadderConfig
+    groups: Sequence[str]
+    clusters: Sequence[str | None]
+    steps: Sequence[int]
+    """The step of each look; a step that comes twice in a row is a repeat on the same weights."""
+    looks: Sequence[Mapping[str, MetricValues]]
+    last_step: int
+    """A look at this step is the run's final one and may spend what budget is left."""
+
+
+def _array(values: Any) -> FloatArray:
+    return np.array(values, dtype=np.float64)  # None becomes NaN
+
+
+def _is_binary(metric: _Metric) -> bool:
+    known = {v for row in (*metric.base, *metric.looks) for v in row if v is not None}
+    return known <= {0.0, 1.0}
+
+
+def _rule(metric: _Metric) -> MetricRule:
+    worst = metric.worst
+    if worst is None and metric.clip is None and _is_binary(metric):
+        worst = 0.0 if metric.worse == "lower" else 1.0
+    return MetricRule(metric.worse, metric.margin, metric.critical, worst, metric.clip)
+
+
+def read_trajectory(path: Path) -> Trajectory:
+    """Return the trajectory of a JSON file; a metric whose values are all 0 or 1 is a rate.
+
+    Raises:
+        InputError: no such file, broken JSON, a key or a shape that does not fit.
+    """
+    try:
+        script = _Script.model_validate_json(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"`{path}` cannot be read ({error}); give a trajectory file or a run folder"
+        ) from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "trajectory"
+        raise InputError(
+            f"`{path}`: `{where}`: {first['msg'].removeprefix('Value error, ')}; "
+            "see `guardrail simulate --help`"
+        ) from error
+    names = list(script.metrics)
+    looks = [
+        {
+            name: MetricValues(
+                _array(script.metrics[name].base), _array(script.metrics[name].looks[t])
+            )
+            for name in names
+        }
+        for t in range(len(script.metrics[names[0]].looks))
+    ]
+    config = DriftConfig(
+        metrics={name: _rule(metric) for name, metric in script.metrics.items()},
+        planned_looks=script.planned_looks,
+    )
+    clusters = script.clusters or [None] * len(script.abilities)
+    steps = range(1, len(looks) + 1)
+    return Trajectory(
+        config, LadderConfig(), script.abilities, clusters, steps, looks, script.planned_looks
+    )
+
+
+def _measured(path: Path, ids: Sequence[str], metrics: Sequence[str]) -> dict[str, FloatArray]:
+    """Metric → values, shape (items, replicates), of one look's answers file."""
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    by_item: dict[str, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        by_item.setdefault(row["item"], []).append(row)
+    lacking = [name for name in ids if name not in by_item]
+    if lacking:
+        raise InputError(
+            f"`{path}` holds no answer to {', '.join(lacking[:3])}; it is not this run's"
+        )
+    return {m: _array([[row.get(m) for row in by_item[name]] for name in ids]) for m in metrics}
+
+
+def read_run_trajectory(run: Path) -> Trajectory:
+    """Return the trajectory of a run folder (or of its ledger.jsonl), its own margins and ladder.
+
+    Raises:
+        InputError: the folder holds no run, or its looks' answers or its red-line set are gone.
+    """
+    run = run.parent if run.name == "ledger.jsonl" else run
+    records = live_records(read_ledger(run))
+    started = next((r for r in records if r["kind"] == "started"), None)
+    looks = [r for r in records if r["kind"] == "look"]
+    if started is None or not looks:
+        raise InputError(f"`{run}` holds no look to replay; give the folder of a run that looked")
+    recipe = Recipe.model_validate(started["recipe"])
+    items = [item for item in read_items(recipe.sets.red_line) if not item.rehearsed]
+    ids = [item.id for item in items]
+    metrics = list(recipe.drift_config(1).metrics)
+    measured = []
+    for look in looks:
+        path = run / look["answers"]
+        if not path.is_file():
+            raise InputError(
+                f"`{path}` is missing; a run is replayed from the answers of its looks"
+            )
+        measured.append(_measured(path, ids, metrics))
+    baseline = measured[0]
+    if looks[0]["inherited"] and recipe.on_inherited == "refuse":
+        from guardrail.anchors.store import read_anchors
+        from guardrail.engines.look import anchor_measurements
+
+        baseline = anchor_measurements(items, read_anchors(Path(str(recipe.anchors))))
+    return Trajectory(
+        config=recipe.drift_config(looks[0]["planned_looks"]),
+        ladder=recipe.ladder_config(),
+        groups=[item.ability for item in items],
+        clusters=[item.cluster for item in items],
+        steps=[look["step"] for look in looks[1:]],
+        looks=[
+            {m: MetricValues(baseline[m], now[m].mean(axis=1)) for m in metrics}
+            for now in measured[1:]
+        ],
+        last_step=next((look["step"] for look in looks if look["trigger"] == "end"), -1),
+    )
+
+
+def simulate(
+    trajectory: Trajectory,
+    margins: Mapping[str, tuple[float, float]] | None = None,
+    *,
+    verdicts_only: bool = False,
+) -> list[dict[str, Any]]:
+    """Return one entry a look: number, step, level, streams, action; the replay ends where the ladder halts.
+
+    A script cannot answer a repeated look, so a critical look counts as confirmed by itself unless the
+    trajectory holds the repeat.
+
+    Args:
+        trajectory: What was measured.
+        margins: metric → (margin, critical), in place of the trajectory's.
+        verdicts_only: Judge every look and leave the ladder out; `action` is None.
+
+    Raises:
+        InputError: margins of a metric the trajectory does not have.
+    """
+    config = _with_margins(trajectory.config, margins or {})
+    state = RuleState()
+    history: list[Judged] = []
+    told = []
+    for number, (step, values) in enumerate(
+        zip(trajectory.steps, trajectory.looks, strict=True), start=1
+    ):
+        verdict, state = judge(
+            values,
+            trajectory.groups,
+            config,
+            state,
+            clusters=trajectory.clusters,
+            final=step == trajectory.last_step,
+        )
+        repeat = bool(history) and history[-1].step == step
+        history.append(judged_look(step, verdict, repeat=repeat))
+        action = None
+        if not verdicts_only:
+            action = _decide(history, trajectory, number)
+        told.append({"look": number, "step": step, **verdict_as_dict(verdict), "action": action})
+        if action is not None and action["kind"] == "halt":
+            break
+    return told
+
+
+def _decide(history: list[Judged], trajectory: Trajectory, number: int) -> dict[str, Any]:
+    action = decide(history, trajectory.ladder)
+    follows = number < len(trajectory.steps) and trajectory.steps[number] == history[-1].step
+    if action.kind == "repeat_look" and not follows:
+        history.append(replace(history[-1], repeat=True))
+        action = decide(history, trajectory.ladder)
+    return {
+        "kind": action.kind,
+        "boost": action.boost,
+        "lr_factor": action.lr_factor,
+        "reason": action.reason,
+    }
+
+
+def _with_margins(config: DriftConfig, margins: Mapping[str, tuple[float, float]]) -> DriftConfig:
+    rules = dict(config.metrics)
+    for name, (margin, critical) in margins.items():
+        if name not in rules:
+            raise InputError(f"unknown metric `{name}`; the trajectory has {', '.join(rules)}")
+        if not 0 <= margin <= critical or math.isinf(critical):
+            raise InputError(
+                f"metric `{name}`: 0 ≤ margin ≤ critical must hold, got {margin} and {critical}"
+            )
+        rules[name] = replace(rules[name], margin=margin, critical=critical)
+    return replace(config, metrics=rules)

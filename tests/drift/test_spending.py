@@ -1,0 +1,201 @@
+"""Oracle values and limiting cases of the boundary, and what the rule inherits from it."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from guardrail.drift.rule import DriftConfig, MetricRule, MetricValues, RuleState, judge
+from guardrail.drift.spending import (
+    Spent,
+    bootstrap_maxima,
+    draws_needed,
+    multipliers,
+    spend,
+    standardised,
+)
+from guardrail.drift.statistic import stream_statistic, unit_sums
+
+
+def boundaries(maxima, alpha: float, looks: int) -> list[float]:
+    """The boundary of each look; `maxima(t)` draws the family's largest Z* at look t."""
+    spent, found = Spent(), []
+    for t in range(1, looks + 1):
+        boundary, spent = spend(np.asarray(maxima(t), dtype=np.float32), alpha, t / looks, spent)
+        found.append(boundary)
+    return found
+
+
+def test_a_tiny_budget_by_hand():
+    assert boundaries(lambda t: [1.5, 2.5, 3.5, 4.5], 0.5, 4) == [math.inf, 3.5, math.inf, 2.5]
+
+
+def test_frozen_looks_end_at_the_boundary_of_one_look():
+    draws = np.random.default_rng(0).standard_normal(200_000)
+    found = boundaries(lambda t: draws, 0.05, 50)
+    for look in (1, 10, 50):
+        assert found[look - 1] == pytest.approx(stats.norm.isf(0.05 * look / 50), abs=0.03)
+
+
+def test_independent_looks_need_the_union_bound():
+    rng = np.random.default_rng(1)
+    found = boundaries(lambda t: rng.standard_normal(200_000), 0.05, 50)
+    assert found[0] == pytest.approx(3.090, abs=0.05)
+    assert found[49] == pytest.approx(3.075, abs=0.05)
+
+
+def test_one_look_of_six_independent_streams():
+    rng = np.random.default_rng(2)
+    found = boundaries(lambda t: rng.standard_normal((200_000, 6)).max(axis=1), 0.025, 1)
+    assert found[0] == pytest.approx(2.635, abs=0.03)
+
+
+def test_no_budget_is_no_test_and_never_the_old_boundary():
+    spent = Spent()
+    first, spent = spend(np.arange(100, dtype=np.float32), 0.05, 1.0, spent)
+    assert math.isfinite(first)
+    again, after = spend(np.arange(100, dtype=np.float32), 0.05, 1.0, spent)
+    assert again == math.inf
+    assert after == spent
+
+
+def test_never_more_draws_are_spent_than_the_budget_has():
+    rng = np.random.default_rng(3)
+    spent = Spent()
+    for t in range(1, 21):
+        _, spent = spend(rng.standard_normal(5000).astype(np.float32), 0.04, t / 20, spent)
+        assert (~spent.alive(5000)).sum() <= 0.04 * t / 20 * 5001
+
+
+def test_draws_suffice_for_every_look_of_the_smallest_budget():
+    assert draws_needed(50, 0.0025) == 20_000
+    assert draws_needed(200, 0.0025) == 80_000
+    for looks in (10, 50, 200):
+        draws = draws_needed(looks, 0.0025)
+        assert all(int(0.0025 * t / looks * (draws + 1)) >= t for t in range(1, looks + 1))
+
+
+def test_weights_are_the_same_for_the_same_seed():
+    multipliers.cache_clear()
+    first = multipliers(7, 1000, 30).copy()
+    multipliers.cache_clear()
+    np.testing.assert_array_equal(multipliers(7, 1000, 30), first)
+    assert not np.array_equal(multipliers(8, 1000, 30), first)
+
+
+def test_the_bootstrap_statistic_has_unit_variance_also_with_clusters():
+    rng = np.random.default_rng(4)
+    clusters = np.repeat(np.arange(40), 5)
+    harm = rng.normal(0, 1, 40)[clusters] + rng.normal(0, 0.3, 200)
+    for units in (np.arange(200), clusters):
+        sums = unit_sums(harm, units)
+        column = standardised(sums, np.arange(len(sums)), len(sums))[:, None]
+        drawn = bootstrap_maxima(multipliers(0, 20_000, len(sums)), column, np.array([0]))
+        # so that it varies as the statistic does: s²·U/(U-1) is n²·se²
+        expected = (len(sums) - 1) / len(sums)
+        assert float(drawn.var()) == pytest.approx(expected, rel=0.05)
+
+
+def test_clusters_widen_the_standard_error():
+    rng = np.random.default_rng(5)
+    clusters = np.repeat(np.arange(40), 5)
+    harm = rng.normal(0, 1, 40)[clusters] + rng.normal(0, 0.3, 200)
+    alone, clustered = stream_statistic(harm), stream_statistic(harm, clusters)
+    assert (alone.units, clustered.units) == (200, 40)
+    assert alone.mean == clustered.mean
+    # the variance of a mean of 40 independent cluster means
+    of_means = harm.reshape(40, 5).mean(axis=1)
+    assert clustered.se == pytest.approx(of_means.std(ddof=1) / math.sqrt(40))
+    assert clustered.se > 1.8 * alone.se
+
+
+N = 120
+GROUPS = ["甲"] * 60 + ["乙"] * 60
+LENGTH = MetricRule("lower", 0.10, 0.22)
+
+
+def measured(seed: int, copies: int = 1) -> dict[str, MetricValues]:
+    rng = np.random.default_rng(seed)
+    base = rng.normal(5, 0.4, (N, 4))
+    now = base.mean(axis=1) - 0.05 + rng.normal(0, 0.3, N)
+    return {f"length-{k}": MetricValues(base, now) for k in range(copies)}
+
+
+def config(copies: int = 1, looks: int = 5) -> DriftConfig:
+    return DriftConfig({f"length-{k}": LENGTH for k in range(copies)}, planned_looks=looks)
+
+
+def run(copies=1, order=None, looks=5, settings=None, clusters=None):
+    state, found = RuleState(), []
+    for seed in range(looks):
+        values = measured(seed, copies)
+        groups = GROUPS
+        if order is not None:
+            values = {k: MetricValues(v.base[order], v.current[order]) for k, v in values.items()}
+            groups = [GROUPS[i] for i in order]
+        verdict, state = judge(values, groups, settings or config(copies), state, clusters=clusters)
+        found.append((verdict, state))
+    return found
+
+
+def test_a_duplicated_stream_leaves_the_boundaries_exactly_as_they_were():
+    one, two = run(1), run(2)
+    for (v1, _), (v2, _) in zip(one, two, strict=True):
+        assert v1.streams[0].boundary_warn == v2.streams[0].boundary_warn
+        assert v1.streams[1].boundary_halt == v2.streams[1].boundary_halt
+
+
+def test_the_state_resumes_bit_for_bit():
+    whole = run()
+    values = measured(4)
+    _, state = whole[3]
+    copy = RuleState(state.looks_used, {k: Spent(str(s.dead)) for k, s in state.spent.items()})
+    verdict, after = judge(values, GROUPS, config(), copy)
+    assert verdict == whole[4][0]
+    assert after == whole[4][1]
+
+
+def test_adding_to_harm_and_margin_alike_changes_nothing():
+    values = measured(0)["length-0"]
+    shifted = MetricValues(values.base, values.current - 0.25)
+    settings = DriftConfig({"length-0": replace(LENGTH, margin=0.35, critical=0.47)}, 5)
+    (before, _), (after, _) = (
+        judge({"length-0": values}, GROUPS, config(), RuleState()),
+        judge({"length-0": shifted}, GROUPS, settings, RuleState()),
+    )
+    for a, b in zip(before.streams, after.streams, strict=True):
+        assert a.z == pytest.approx(b.z, abs=1e-9)
+        assert a.boundary_warn == pytest.approx(b.boundary_warn, abs=1e-5)
+
+
+def test_a_cluster_is_one_draw_and_too_few_are_not_tested():
+    clusters = [f"模板{i // 12}" for i in range(N)]
+    verdict, _ = run(clusters=clusters, looks=1)[0]
+    assert {s.reason for s in verdict.streams} == {
+        "10 independent clusters, 20 are needed",
+        "5 independent clusters, 20 are needed",
+    }
+    named = [f"模板{i // 4}" for i in range(N)]
+    verdict, _ = run(clusters=named, looks=1)[0]
+    assert [s.tested for s in verdict.streams] == [True, False, False]
+
+
+def test_levels_are_nested_and_movement_inside_the_margin_is_marked():
+    base = np.ones((N, 4))
+    rule = {"passed": MetricRule("lower", 0.2, 0.4, worst=0.0)}
+    for fallen in range(0, N + 1, 6):
+        now = np.ones(N)
+        now[:fallen] = 0.0
+        verdict, _ = judge(
+            {"passed": MetricValues(base, now)}, ["all"] * N, DriftConfig(rule, 5), RuleState()
+        )
+        (stream,) = verdict.streams
+        assert stream.boundary_halt >= stream.boundary_warn
+        assert stream.z >= stream.z_critical
+        assert stream.attention == (stream.level == "ok" and stream.low > 0)
+        if fallen == 12:
+            assert (stream.level, stream.attention) == ("ok", True)
+        if fallen == 0:
+            assert not stream.attention

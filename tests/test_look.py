@@ -1,0 +1,103 @@
+"""The release gate on the real toy base: itself, a damaged copy, and adapters."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from guardrail.cli import app
+from guardrail.engines.in_process import load_model
+from guardrail.shipped import shipped_root
+
+BASE = shipped_root() / "recipes/toy/base"
+
+pytestmark = [pytest.mark.run, pytest.mark.filterwarnings("ignore")]
+
+
+@pytest.fixture(scope="module")
+def anchors(tmp_path_factory):
+    import yaml
+
+    folder = tmp_path_factory.mktemp("anchored")
+    recipe = {
+        "name": "small",
+        "gold_base": str(BASE),
+        "sets": {
+            "red_line": str(shipped_root() / "eval_sets/toy-redline-300/items.jsonl"),
+            "rehearsal": str(shipped_root() / "rehearsal_sets/toy-general/items.jsonl"),
+        },
+        "train": {"data": "none.jsonl"},
+        "anchors": str(folder / "anchors"),
+        "looks": {"replicates": 2, "batch_size": 150, "decoding": {"max_new_tokens": 40}},
+    }
+    path = folder / "small.yaml"
+    path.write_text(yaml.safe_dump(recipe), encoding="utf-8")
+    done = CliRunner().invoke(app, ["anchor", str(path), "--json"])
+    assert done.exit_code == 0, done.output
+    return folder / "anchors"
+
+
+def look(model, anchors, out, *more, code):
+    done = CliRunner().invoke(
+        app, ["look", str(model), "--anchors", str(anchors), "--out", str(out), "--json", *more]
+    )
+    assert done.exit_code == code, done.output
+    return json.loads(done.stdout) if code < 2 else " ".join(done.output.split())
+
+
+@pytest.fixture
+def damaged(tmp_path):
+    model, tokenizer = load_model(BASE)
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for p in model.parameters():
+            p.add_(0.5 * p.std() * torch.randn_like(p))
+    model.save_pretrained(tmp_path / "checkpoint-40")
+    tokenizer.save_pretrained(tmp_path / "checkpoint-40")
+    return tmp_path / "checkpoint-40"
+
+
+def test_the_base_passes_and_a_damaged_copy_does_not(anchors, damaged, tmp_path):
+    same = look(BASE, anchors, tmp_path / "same", code=0)
+    assert same["level"] == "ok"
+    assert any(s["tested"] for s in same["streams"])
+    bad = look(damaged, anchors, tmp_path / "bad", code=1)
+    assert bad["level"] == "critical"
+    page = (tmp_path / "bad/report.html").read_text(encoding="utf-8")
+    assert "40" in page
+    status = CliRunner().invoke(app, ["status", str(tmp_path / "bad"), "--json"])
+    assert json.loads(status.stdout)["last_look_step"] == 40
+    assert "already holds a run" in look(BASE, anchors, tmp_path / "bad", code=2)
+
+
+def test_an_adapter_is_judged_on_its_base(anchors, tmp_path):
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(r=4, target_modules=["q_proj", "v_proj"])
+    model = get_peft_model(load_model(BASE)[0], config)
+    model.save_pretrained(tmp_path / "untrained")
+    assert (
+        look(tmp_path / "untrained", anchors, tmp_path / "a", "--base", str(BASE), code=0)["level"]
+        == "ok"
+    )
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            if "lora_B" in name:
+                p.normal_(0, 0.5)
+    model.save_pretrained(tmp_path / "trained")
+    worse = look(tmp_path / "trained", anchors, tmp_path / "b", "--base", str(BASE), code=1)
+    assert worse["level"] in ("serious", "critical")
+
+
+def test_what_cannot_be_judged_is_named(anchors, tmp_path):
+    assert "is neither a model folder" in look(tmp_path, anchors, tmp_path / "x", code=2)
+    assert "holds no finished anchors" in look(BASE, tmp_path / "none", tmp_path / "x", code=2)
+    other = tmp_path / "other"
+    shutil.copytree(BASE, other)
+    (other / "chat_template.jinja").write_text("{{ messages }}", encoding="utf-8")
+    assert "has another chat template" in look(other, anchors, tmp_path / "x", code=2)
+    unknown = look(BASE, anchors, tmp_path / "x", "--margin", "passed", code=2)
+    assert "METRIC=MARGIN,CRITICAL" in unknown
