@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from guardrail.anchors.store import Anchors
 from guardrail.drift.rule import RuleState, Verdict, judge, verdict_as_dict
@@ -91,7 +91,10 @@ class Guard:
         values = look_values(anchored, measured)
         verdict, _ = judge(values, groups, config, RuleState(), clusters=clusters)
         if start_is_gold_base:
-            disagreement = _disagreement(verdict)
+            # The items are the same on both sides: what differs is how answers fell, item by item, so
+            # clusters do not matter here.
+            by_item, _ = judge(values, groups, config, RuleState())
+            disagreement = _disagreement(by_item)
             self.state.baseline = measured
         else:
             disagreement = []
@@ -230,9 +233,9 @@ class Guard:
 def _disagreement(verdict: Verdict) -> list[str]:
     """Streams in which look 0 differs from the anchors beyond a simultaneous 1 % noise bound."""
     tested = [s for s in verdict.streams if s.n >= 2]
-    bound = float(stats.norm.isf(0.005 / len(tested)))
-    return [
-        f"{s.metric}/{s.group} is off by {s.harm:+.3f}, {abs(s.harm) / s.se:.1f} standard errors"
-        for s in tested
-        if abs(s.harm) > bound * s.se
-    ]
+    found = []
+    for s in tested:
+        t = abs(s.harm) / s.se
+        if 2 * float(special.stdtr(s.n - 1, -t)) < 0.01 / len(tested):
+            found.append(f"{s.metric}/{s.group} is off by {s.harm:+.3f}, {t:.1f} standard errors")
+    return found
