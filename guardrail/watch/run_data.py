@@ -43,23 +43,29 @@ class StreamFacts:
     level: str
     tested: bool
     reason: str
+    attention: bool | None = None
+    """Whether an ok stream moved inside its margin; older ledgers do not say."""
 
     @property
     def standing(self) -> str:
         """The one word for badge and sentence.
 
-        A level above ok; `few_items`, `blind`, `no_budget` or `untested` where the stream could not
-        alarm; `not_shown` where the mean is beyond the margin without proof; else `ok`.
+        A level above ok; `few_items`, `few_clusters`, `blind`, `no_budget` or `untested` where the
+        stream could not alarm; `not_shown` where the mean is beyond the margin without proof;
+        `attention` where it moved inside its margin; else `ok`.
         """
         if self.level != "ok":
             return self.level
         if not self.tested:
-            for opening, code in (("blind", "blind"), ("all planned", "no_budget")):
+            openings = {"blind": "blind", "all planned": "no_budget", "the error budget": "no_budget"}
+            for opening, code in openings.items():
                 if self.reason.startswith(opening):
                     return code
+            if "clusters" in self.reason:
+                return "few_clusters"
             return "few_items" if "are needed" in self.reason else "untested"
         beyond = self.harm is None or self.margin is None or self.harm > self.margin
-        return "not_shown" if beyond else "ok"
+        return "not_shown" if beyond else "attention" if self.attention else "ok"
 
 
 @dataclass(frozen=True, slots=True)
