@@ -2,6 +2,7 @@
 
 import json
 import random
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -212,7 +213,9 @@ def _header(recipe: Recipe, rows: list[Any], guardrail: Guardrail) -> dict[str, 
         "training_rows": len(rows),
         "red_line_items": len(guardrail.red_line),
         "red_line_sha256": items_sha256(guardrail.red_line),
+        "red_line_sources": dict(Counter(i.source for i in guardrail.red_line).most_common()),
         "rehearsal_items": len(guardrail.rehearsal),
+        "rehearsal_sources": dict(Counter(i.source for i in guardrail.rehearsal).most_common()),
         "rehearsal_sha256": items_sha256(guardrail.rehearsal),
         "versions": {"redline-guardrail": __version__}
         | {name: version(name) for name in ("torch", "transformers", "trl")},

@@ -10,7 +10,7 @@ from guardrail.anchors.store import Anchors
 from guardrail.drift.rule import MetricRule, MetricValues
 from guardrail.drift.statistic import FloatArray
 from guardrail.engines.in_process import Completion
-from guardrail.probes.measure import METRICS, measure
+from guardrail.probes.measure import METRICS, measure, thinking_characters
 from guardrail.sets.items import Item
 
 __all__ = [
@@ -68,7 +68,7 @@ def look_values(baseline: Measured, current: Measured) -> dict[str, MetricValues
 def write_answers(
     path: Path, items: Sequence[Item], answers: Sequence[Sequence[Completion]], measured: Measured
 ) -> None:
-    """Write one JSON line an answer: item, replicate, text, finish reason, every metric."""
+    """Write one JSON line an answer: item, replicate, text, finish reason, 字 of thinking, every metric."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
     with partial.open("w", encoding="utf-8", errors="backslashreplace") as file:
@@ -80,6 +80,7 @@ def write_answers(
                     "replicate": k,
                     "text": answer.text,
                     "finish_reason": answer.finish_reason,
+                    "thinking_characters": thinking_characters(answer.text),
                     **{name: None if np.isnan(v) else v for name, v in values.items()},
                 }
                 file.write(json.dumps(row, ensure_ascii=False) + "\n")

@@ -66,7 +66,9 @@ def json_check_passes(check: Json, text: str) -> bool:
     if (check.fence == "required" and not fenced) or (check.fence == "forbidden" and fenced):
         return False
     try:
-        value = json.loads(body, parse_constant=_refuse, object_pairs_hook=_unique_keys)
+        value = json.loads(
+            body.lstrip("\ufeff"), parse_constant=_refuse, object_pairs_hook=_unique_keys
+        )
     except (ValueError, RecursionError):
         return False
     if check.root == "array":

@@ -6,6 +6,7 @@ Does not see meaning: a sentence of the right length that says something false p
 import re
 
 from guardrail.sets.checks import (
+    Address,
     Characters,
     Contains,
     EndsWith,
@@ -17,8 +18,9 @@ from guardrail.sets.checks import (
     Paragraphs,
     Sentences,
     StartsWith,
+    Title,
 )
-from guardrail.text import chinese_share, count_characters, strip_fence
+from guardrail.text import chinese_share, count_characters, plain_text, strip_fence
 
 __all__ = [
     "InstructionCheck",
@@ -29,7 +31,8 @@ __all__ = [
 ]
 
 InstructionCheck = (
-    Characters
+    Address
+    | Characters
     | Contains
     | EndsWith
     | InOrder
@@ -40,18 +43,30 @@ InstructionCheck = (
     | Paragraphs
     | Sentences
     | StartsWith
+    | Title
 )
 
 _NUMBERED = re.compile(
-    r"^\s*(?:#{1,6}\s*)?(?:\*\*|__)?"  # a heading or bold item is an item
+    r"^[^\S\n]*(?:#{1,6}\s*)?(?:\*\*|__)?"  # a heading or bold item is an item
     r"(?:[(（]?\d{1,3}(?:[)）、]|[．.:：](?!\d))|[(（]?[一二三四五六七八九十]{1,3}[)）、.．]|[①-⑳]"
     r"|\d\ufe0f?\u20e3|第[一二三四五六七八九十\d]{1,3}[步点条项]?[，,、：:])",
     re.MULTILINE,
 )
 _BULLETED = re.compile(
-    r"^\s*(?:[•·●▪◦□☐○]|[-*+–](?=\s)|[-–](?![-–\d\s])|\*(?![*\s]))\s*\S", re.MULTILINE
+    r"^[^\S\n]*(?:[•·●▪◦□☐○]|[-*+–](?=\s)|[-–](?![-–\d\s])|\*(?![*\s]))[^\S\n]*\S", re.MULTILINE
 )
-_SENTENCE_END = re.compile(r"[。！？!?]+[”’」』）)]*|(?<=[A-Za-z0-9\"”])\.(?=\s|\Z)")
+_CLOSERS = '”’」』）)"*'
+_SENTENCE_END = re.compile(
+    # The end of a quotation that 他说 follows ends nothing.
+    rf"[。！？!?]+[{_CLOSERS}]*(?![。！？!?{_CLOSERS}])(?!(?<=[”」])[^。！？!?，,\n]{{0,8}}[说道问喊叫答笑嚷][，。,])"
+    # A full stop after a word, not after Mr. or an initial.
+    rf"|(?<=[A-Za-z0-9\"”’)\]%])(?<!\bMr)(?<!\bMs)(?<!\bMrs)(?<!\bDr)(?<!\bSt)(?<!\bvs)(?<!\b[A-Z])"
+    rf"\.[{_CLOSERS}]*(?=\Z|\s(?![a-z]))"
+)
+_INLINE_NUMBER = re.compile(r"(?<=[。！？；;])\s*\d{1,2}[.．、]\s*(?!\d)")
+_HEADING = re.compile(r"^\s*(?:#{1,6}\s|\*\*[^*\n]+\*\*\s*$|[《【][^》】\n]*[》】]\s*$)")
+_LABEL_CHARACTERS = 15
+_QUOTED = re.compile(r"“[^”]{0,300}”|「[^」]{0,300}」|《[^》]{0,100}》")
 _LATIN = re.compile(r"[A-Za-z]")
 _EDGE = " \t\r\n。．.！!？?，,、；;：:“”\"'‘’「」『』《》【】[]()（）*`$_"
 _MARKS = re.compile(r"[*`$\s]+|\\boxed|[{}]")
@@ -65,9 +80,41 @@ def count_list_items(text: str, style: str = "any") -> int:
 
 
 def count_sentences(text: str) -> int:
-    """Return the number of sentences; a last piece without end punctuation counts as one."""
-    pieces = _SENTENCE_END.split(text)
-    return sum(1 for piece in pieces if piece.strip(_EDGE + "…—"))
+    """Return the number of sentences as a Chinese reader counts them.
+
+    A sentence ends with 。！？ or at the end of its line; a line that ends in a comma, ； or ：runs on.
+    List numbers end nothing. A heading counts nothing, nor does a short line without end punctuation
+    (a title, a label, a signature) beside lines that have it, unless it is a list item.
+    """
+    raw = [line for line in text.splitlines() if line.strip()]
+    lines = [plain_text(line).strip() for line in raw]
+    ended = any(_SENTENCE_END.search(line) for line in lines)
+    count, runs_on = 0, False
+    for written, line in zip(raw, lines, strict=True):
+        *whole, last = _SENTENCE_END.split(_INLINE_NUMBER.sub("", line))
+        if ended and not whole and not runs_on and _HEADING.match(written):
+            continue
+        count += sum(_says(piece) for piece in whole)
+        last = last.rstrip("*_`")
+        if _says(last):
+            alone = not (runs_on or whole)
+            runs_on = last[-1] in "，,、；;：:"
+            if not runs_on and not (alone and ended and not _counts_unended(written, last)):
+                count += 1
+        elif whole:
+            runs_on = False
+    return count + runs_on
+
+
+def _says(piece: str) -> bool:
+    return bool(piece.strip(_EDGE + "…—"))
+
+
+def _counts_unended(written: str, line: str) -> bool:
+    """Whether a line without end punctuation is a sentence where others have theirs."""
+    return bool(
+        count_list_items(written) or "，" in line or count_characters(line) > _LABEL_CHARACTERS
+    )
 
 
 def count_paragraphs(text: str) -> int:
@@ -78,6 +125,31 @@ def count_paragraphs(text: str) -> int:
 def _within(count: int, check: Characters | ListItems | Paragraphs | Sentences) -> bool:
     low = check.at_least is None or count >= check.at_least
     return low and (check.at_most is None or count <= check.at_most)
+
+
+def _has_title(check: Title, text: str) -> bool:
+    """The first line is a heading, stands in 《》 or 【】, or is a short line above the text."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    if len(lines) < 2:
+        return False
+    title = plain_text(lines[0]).strip()
+    title = title.removeprefix("标题：").removeprefix("题目：")
+    size = count_characters(title.strip(_EDGE))
+    if not size or (check.at_most is not None and size > check.at_most):
+        return False
+    return bool(_HEADING.match(lines[0])) or (size <= 25 and title[-1] not in "。，,；;：:、")
+
+
+def _addresses(check: Address, text: str) -> bool:
+    """The answer says 您 and never 你, or the other way round; quotations are somebody else's."""
+    own = _QUOTED.sub("", text)
+    return {word for word in "您你" if word in own} == {check.is_}
+
+
+def _members_named(options: tuple[str, ...], text: str) -> int:
+    """How many different options occur, the longest first: 番石榴 names no 石榴."""
+    longest_first = "|".join(re.escape(o) for o in sorted(options, key=len, reverse=True))
+    return len(set(re.findall(longest_first, text)))
 
 
 def _in_order(text: str, parts: tuple[str, ...]) -> bool:
@@ -111,9 +183,11 @@ def instruction_check_passes(check: InstructionCheck, text: str) -> bool:
         case InOrder():
             return _in_order(text, check.parts)
         case Members():
-            return sum(option in text for option in check.options) == check.count
+            return _members_named(check.options, text) == check.count
         case StartsWith():
-            return text.lstrip().startswith(check.any)
+            # Emphasis and an opening quotation mark are not part of what it says.
+            bare = text.lstrip(_EDGE + "#>")
+            return text.lstrip().startswith(check.any) or bare.startswith(check.any)
         case EndsWith():
             # Emphasis, formula marks and spaces inside the ending are not part of what it says.
             plain = _MARKS.sub("", text)
@@ -122,6 +196,10 @@ def instruction_check_passes(check: InstructionCheck, text: str) -> bool:
         case OneOf():
             bare = strip_fence(text)[0].replace("\\boxed{", "").strip(_EDGE + "{}")
             return bare in {option.strip(_EDGE) for option in check.options}
+        case Title():
+            return _has_title(check, text)
+        case Address():
+            return _addresses(check, text)
         case Language():
             share = chinese_share(text)
             return (

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 __all__ = [
+    "Address",
     "Characters",
     "Check",
     "Contains",
@@ -22,6 +23,7 @@ __all__ = [
     "Sentences",
     "StartsWith",
     "Table",
+    "Title",
 ]
 
 
@@ -47,13 +49,19 @@ class _Count(_Check):
 
 
 class Characters(_Count):
-    """字数: Han characters and punctuation count one each, a Latin word or a number counts one."""
+    """字数: Han characters and punctuation count one each, a Latin word or a number counts one.
+
+    Markdown marks, list numbers and bullets count nothing.
+    """
 
     kind: Literal["characters"]
 
 
 class Sentences(_Count):
-    """句数: pieces that end in 。！？ or their half-width forms; ； and …… end no sentence."""
+    """句数: pieces that end in 。！？ or their half-width forms, or at the end of a line.
+
+    ；and …… end no sentence; headings and list numbers are none.
+    """
 
     kind: Literal["sentences"]
 
@@ -140,6 +148,22 @@ class Language(_Check):
     """`zh`: most letters are Han; `en`: hardly any is."""
 
 
+class Title(_Check):
+    """The answer opens with a title line: a heading, 《…》, 【…】, or a short line above the text."""
+
+    kind: Literal["title"]
+    at_most: int | None = Field(default=None, ge=1)
+    """Most characters of the title, brackets around it not counted."""
+
+
+class Address(_Check):
+    """The answer addresses its reader as 您 and never as 你, or the other way round."""
+
+    kind: Literal["address"]
+    is_: Literal["您", "你"] = Field(alias="is")
+    """The word it uses."""
+
+
 JsonType = Literal["string", "number", "integer", "boolean", "array", "object", "null"]
 
 
@@ -184,6 +208,8 @@ Check = Annotated[
     | OneOf
     | Language
     | Json
-    | Table,
+    | Table
+    | Title
+    | Address,
     Field(discriminator="kind"),
 ]

@@ -14,9 +14,8 @@ _SPACES = re.compile(r"[\u00a0\u2002-\u200a\u202f\u205f]")
 _ODD = re.compile(r"[\\\u00a0\u00ad\u2002-\u200f\u2028-\u202f\u205f-\u2064\u3000\ufeff]")
 """One look for everything below: most texts hold nothing odd."""
 _ESCAPED = re.compile(r"\\([_*\[\]#])")
-_LITERAL_BREAKS_AT_END = re.compile(r"(?:\\n)+\Z")
 
-_MANY_DIGITS = re.compile(r"\d[\d -]{9}")
+_MANY_DIGITS = re.compile(r"[0-9][0-9 -]{9}")
 _EMAIL = re.compile(r"[A-Za-z0-9._%+-]+@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*\.[A-Za-z]{2,}")
 _PHONE = re.compile(r"(?<![\d.])(?:\+?86[- ]?)?1[3-9]\d[- ]?\d{4}[- ]?\d{4}(?!\d)")
 _IDENTITY_CARD = re.compile(r"(?<!\d)\d{17}[\dXx](?!\d)")
@@ -45,7 +44,10 @@ def clean_text(text: str) -> str:
         text = "".join(parts)
     else:
         text = _outside_code(text)
-    return _LITERAL_BREAKS_AT_END.sub("", text.strip()).strip()
+    text = text.strip()
+    while text.endswith("\\n"):
+        text = text.removesuffix("\\n").rstrip()
+    return text
 
 
 def scrub_personal_data(text: str) -> tuple[str, int]:

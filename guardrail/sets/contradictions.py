@@ -10,6 +10,7 @@ from itertools import combinations
 from typing import Any
 
 from guardrail.sets.checks import (
+    Address,
     Characters,
     Check,
     Contains,
@@ -24,6 +25,7 @@ from guardrail.sets.checks import (
     Sentences,
     StartsWith,
     Table,
+    Title,
 )
 from guardrail.text import count_characters
 
@@ -61,14 +63,15 @@ def _list_span(checks: Sequence[Check], style: str) -> tuple[int, float]:
 
 
 def _lines_needed(checks: Sequence[Check]) -> int:
-    """Fewest lines an answer can have: paragraphs, list items, a table with header and rule."""
+    """Fewest lines an answer can have: paragraphs, list items, table and rule, title and text."""
     items = max(
         _list_span(checks, "any")[0],
         _list_span(checks, "numbered")[0] + _list_span(checks, "bulleted")[0],
     )
     paragraphs = _span(c for c in checks if isinstance(c, Paragraphs))[0]
     tables = [2 + (c.rows or 0) for c in checks if isinstance(c, Table)]
-    return max(items, paragraphs, *tables, 0)
+    titled = [2 for c in checks if isinstance(c, Title)]
+    return max(items, paragraphs, *tables, *titled, 0)
 
 
 def _characters_needed(checks: Sequence[Check]) -> int:
@@ -120,7 +123,7 @@ def _counts(checks: Sequence[Check]) -> Iterator[str]:
             yield f"{name} must be at least {low} and at most {high:g}"
     if paragraphs[0] <= paragraphs[1] < _lines_needed(checks):
         yield (
-            f"list_items or table need {_lines_needed(checks)} lines, paragraphs allows {paragraphs[1]:g}"
+            f"list_items, table or title need {_lines_needed(checks)} lines, paragraphs allows {paragraphs[1]:g}"
         )
     if characters[0] <= characters[1] < _characters_needed(checks):
         yield (
@@ -143,6 +146,8 @@ def _required(checks: Sequence[Check]) -> Iterator[tuple[str, tuple[str, ...]]]:
                 yield check.kind, check.any
             case Table():
                 yield from (("table", (column,)) for column in check.columns)
+            case Address():
+                yield "address", (check.is_,)
             case Json():
                 fixed = (value for value in check.values.values() if isinstance(value, str))
                 yield from (("json", (text,)) for text in (*check.keys, *check.values, *fixed))
@@ -169,6 +174,8 @@ def _words(checks: Sequence[Check]) -> Iterator[str]:
     languages = {c.is_ for c in checks if isinstance(c, Language)}
     if len(languages) > 1:
         yield "language must be zh and en"
+    if len({c.is_ for c in checks if isinstance(c, Address)}) > 1:
+        yield "address must be 您 and 你"
 
 
 def _members(checks: Sequence[Check]) -> Iterator[str]:
@@ -245,7 +252,7 @@ def _only_the_answer(checks: Sequence[Check]) -> Iterator[str]:
 def _formats(checks: Sequence[Check]) -> Iterator[str]:
     whole = [c for c in checks if isinstance(c, Json)]
     if whole:
-        excluded: list[str] = [c.kind for c in checks if isinstance(c, Table | OneOf)]
+        excluded: list[str] = [c.kind for c in checks if isinstance(c, Table | OneOf | Title)]
         if any(_list_span(checks, style)[0] for style in ("any", "numbered", "bulleted")):
             excluded.append("list_items")
         yield from (f"json is the whole answer, {kind} cannot pass beside it" for kind in excluded)

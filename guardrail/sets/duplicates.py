@@ -4,18 +4,20 @@ ROUGE-L is the F-measure of the longest common subsequence, 2·LCS / (m + n) (Li
 for Automatic Evaluation of Summaries", §3.1, with β = 1), here over characters, as Self-Instruct used it
 to keep instructions apart (Wang et al. 2023, threshold 0.7). MinHash only names candidates: two texts
 whose sets of character pairs have Jaccard similarity J meet in a bucket with probability
-1 - (1 - J⁴)¹⁶, 0.64 at J = 0.5 and 0.99 at 0.7.
+1 - (1 - J⁴)¹⁶, 0.64 at J = 0.5 and 0.99 at 0.7. Of more than 32 candidates the latest 32 are compared.
 """
 
 import hashlib
 import re
 import unicodedata
 from collections.abc import Callable
+from operator import add
 
 from rapidfuzz.distance import Indel
 from rensa import RMinHash, RMinHashLSH
 
 __all__ = [
+    "MOST_CANDIDATES",
     "NEAR",
     "NGRAM",
     "NearDuplicates",
@@ -30,7 +32,10 @@ NEAR = 0.7
 NGRAM = 13
 """Units (Han characters, words) that two sets must share in a row to count as overlapping."""
 
-_PERMUTATIONS, _BANDS, _SHINGLE = 64, 16, 2
+MOST_CANDIDATES = 32
+"""Candidates a text is compared with, the latest ones: thousands of variants of one prompt stay affordable."""
+
+_PERMUTATIONS, _BANDS = 64, 16
 _NOT_CONTENT = re.compile(r"(?:[^\w+×÷*/=<>-]|_)+")
 
 
@@ -68,7 +73,7 @@ class NearDuplicates:
 
     def _signature(self, text: str) -> RMinHash:
         signature = RMinHash(num_perm=_PERMUTATIONS, seed=1)
-        signature.update([text[i : i + _SHINGLE] for i in range(max(1, len(text) - _SHINGLE + 1))])
+        signature.update(list(map(add, text, text[1:])) or [text])
         return signature
 
     def add(self, number: int, text: str) -> tuple[int, float] | None:
@@ -88,6 +93,6 @@ class NearDuplicates:
         return self._meets(self._signature(text), text)
 
     def _meets(self, signature: RMinHash, text: str) -> list[tuple[int, float]]:
-        candidates = sorted(self._buckets.query(signature))
+        candidates = sorted(self._buckets.query(signature))[-MOST_CANDIDATES:]
         pairs = [(number, rouge_l(text, self._text_of(number))) for number in candidates]
         return [(number, similarity) for number, similarity in pairs if similarity >= NEAR]

@@ -31,11 +31,10 @@ _NEEDS_MEDIA = re.compile(
 )
 _ATTACK = re.compile(
     r"(?:忽略|无视|忘记|忘掉|放弃|覆盖)[^。！？\n]{0,8}(?:之前|以上|上面|先前|前面|上述|所有|一切|此前)[^。！？\n]{0,8}(?:指示|指令|规则|设定|提示|约束|限制|要求)"
-    r"|\bDAN\b|开发者模式|越狱|非限制版|不受[^。！？\n]{0,10}(?:限制|约束|审查)的[^。！？\n]{0,10}(?:AI|模型|助手|ChatGPT|版本)"
-    r"|你的?(?:系统|初始|原始)(?:提示词?|指令|prompt)[^。！？\n]{0,12}(?:是什么|输出|告诉|重复|打印|泄露|复述)"
-    r"|(?:输出|告诉我|重复|打印|复述)[^。！？\n]{0,8}(?:系统|初始|原始)(?:提示词?|指令|prompt)"
-    r"|ignore (?:all |the )?(?:previous|above|prior) instructions|jailbreak",
-    re.IGNORECASE,
+    r"|\bDAN\b|开发者模式|越狱|非限制版|不受[^。！？\n]{0,10}(?:限制|约束|审查)的[^。！？\n]{0,10}(?:AI|模型|助手|版本)"
+    r"|你的?(?:系统|初始|原始)(?:提示词?|指令|[Pp]rompt)[^。！？\n]{0,12}(?:是什么|输出|告诉|重复|打印|泄露|复述)"
+    r"|(?:输出|告诉我|重复|打印|复述)[^。！？\n]{0,8}(?:系统|初始|原始)(?:提示词?|指令|[Pp]rompt)"
+    r"|[Ii]gnore (?:all |the )?(?:previous|above|prior) instructions|[Jj]ailbreak"
 )
 _UNSAFE = re.compile(
     r"(?:制作|制造|自制|合成|提炼|购买|贩卖|藏匿)[^。！？\n]{0,8}(?:炸弹|炸药|毒品|冰毒|海洛因|枪支|手枪|毒药|毒气)"
@@ -44,8 +43,7 @@ _UNSAFE = re.compile(
     r"|黄色小说|色情|裸聊|约炮|成人(?:网站|电影)|未成年[^。！？\n]{0,6}(?:性|裸)|儿童色情|种族(?:低劣|灭绝)|傻[逼bB]|操你妈"
 )
 _IDENTITY = re.compile(
-    r"ChatGPT|OpenAI|GPT-?\d|文心一言|\bBard\b|\bClaude\b|你是谁|你叫什么|谁(?:开发|训练|创造)了你|你的(?:开发者|创造者|训练数据)|作为(?:一个)?(?:AI|人工智能)(?:语言)?模型",
-    re.I,
+    r"[Cc]hat ?[Gg][Pp][Tt]|CHATGPT|[Oo]pen ?[Aa][Ii]|OPENAI|[Gg][Pp][Tt]-?\d|文心一言|\bBard\b|\bClaude\b|你是谁|你叫什么|谁(?:开发|训练|创造)了你|你的(?:开发者|创造者|训练数据)|作为(?:一个)?(?:AI|人工智能)(?:语言)?模型"
 )
 _ROLE_PLAY = re.compile(
     r"\A[^。！？\n]{0,6}(?:我(?:想|希望|要)(?:让)?你(?:扮演|充当|担任|成为)|你(?:将|现在)?(?:要)?扮演|请(?:你)?(?:扮演|充当)|(?:现在)?你是一(?:个|名|位)|假设你是|假装你是|从现在(?:开始|起)[，,]?你)"
@@ -76,8 +74,16 @@ def _user_turns(item: Item) -> list[str]:
     return [m.content for m in item.messages if m.role == "user"]
 
 
-def _said(item: Item) -> str:
-    return "\n".join([m.content for m in item.messages] + [item.answer or ""])
+def _occurs(pattern: re.Pattern[str], item: Item) -> bool:
+    """Whether it occurs in any turn or in the source's answer."""
+    return any(pattern.search(m.content) for m in item.messages) or (
+        item.answer is not None and pattern.search(item.answer) is not None
+    )
+
+
+def _found(hint: re.Pattern[str], pattern: re.Pattern[str], item: Item) -> bool:
+    text = _questions(item)
+    return hint.search(text) is not None and pattern.search(text) is not None
 
 
 def _exchanges(item: Item) -> int:
@@ -97,20 +103,25 @@ def _needs_missing_text(item: Item) -> bool:
     return len(item.messages) == 1 and _NEEDS_TEXT.search(item.question.strip()) is not None
 
 
+# What a prompt must hold for the long patterns to be worth their time: most hold none of these.
+_MEDIA_HINT = re.compile("[图照截频录附链网hw]")
+_UNSAFE_HINT = re.compile("[炸毒洛枪药残杀架洗诈税伪盗偷奸拐私贿瓷黄色裸约网影童族傻操未破]")
+
+
 FILTERS: Mapping[str, Callable[[Item], bool]] = {
     "too short": lambda item: len(item.question.strip()) < SHORTEST,
     "too long": lambda item: len(item.question) > LONGEST,
-    "broken text": lambda item: _BROKEN.search(_said(item)) is not None,
+    "broken text": lambda item: _occurs(_BROKEN, item),
     "special tokens": lambda item: _SPECIAL.search(_questions(item)) is not None,
     "not Chinese": lambda item: any(
         chinese_share(turn) < LEAST_CHINESE for turn in _user_turns(item)
     ),
     "Traditional characters": lambda item: count_traditional(_questions(item)) > 0,
     "too many turns": lambda item: _exchanges(item) > MOST_TURNS,
-    "unfilled placeholder": lambda item: _PLACEHOLDER.search(_said(item)) is not None,
-    "needs image or link": lambda item: _NEEDS_MEDIA.search(_questions(item)) is not None,
+    "unfilled placeholder": lambda item: _occurs(_PLACEHOLDER, item),
+    "needs image or link": lambda item: _found(_MEDIA_HINT, _NEEDS_MEDIA, item),
     "attack": lambda item: _ATTACK.search(_questions(item)) is not None,
-    "unsafe": lambda item: _UNSAFE.search(_questions(item)) is not None,
+    "unsafe": lambda item: _found(_UNSAFE_HINT, _UNSAFE, item),
     "identity": lambda item: _IDENTITY.search(_questions(item)) is not None,
     "role-play template": lambda item: _ROLE_PLAY.search(_questions(item)) is not None,
     "means nothing alone": lambda item: _CONTINUE.search(item.question.strip()) is not None,

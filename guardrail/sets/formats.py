@@ -33,6 +33,8 @@ class Conversation:
     """The source's name for rows that are variants of one."""
     translated: bool = False
     """Whether the row itself says that it was translated into Chinese."""
+    choice: str | None = None
+    """The letter of the right option, for multiple choice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,7 +280,10 @@ def _choice(row: Mapping[str, Any]) -> Conversation:
     options = "\n".join(f"{letter}. {_text(row, letter)}" for letter in "ABCD")
     answer = _text(row, "Answer") or _text(row, "answer")
     prompt = f"{question}\n{options}\n只回答选项的字母。"
-    return Conversation(_pair(prompt, answer), "multiple choice")
+    right = answer.strip().upper()
+    return Conversation(
+        _pair(prompt, answer), "multiple choice", choice=right if right in tuple("ABCD") else None
+    )
 
 
 def _query(row: Mapping[str, Any]) -> Conversation:

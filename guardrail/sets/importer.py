@@ -2,6 +2,7 @@
 
 import heapq
 from array import array
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -9,11 +10,11 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO, Any
 
-import numpy as np
 from pydantic import ValidationError
 
 from guardrail.errors import InputError
 from guardrail.sets.abilities import guess_ability
+from guardrail.sets.checks import OneOf
 from guardrail.sets.clean import clean_text, scrub_personal_data
 from guardrail.sets.duplicates import NearDuplicates, hash64, plain
 from guardrail.sets.filters import FILTERS, first_reason
@@ -99,8 +100,10 @@ def draw_key(seed: int, item_id: str) -> int:
     return hash64(f"{seed}:{item_id}")
 
 
-def _item(said: Conversation, source: str, licence: str, funnel: Funnel) -> Item | str:
-    """The conversation as an item without its own id, or the reason why it is none."""
+def _item(
+    said: Conversation, name: str, source: str, licence: str, funnel: Funnel
+) -> tuple[Item, str] | str:
+    """The conversation as an item and its plain prompt, or the reason why it is none."""
     if any(role == "tool" for role, _ in said.turns):
         return TOOLS
     turns: list[tuple[str, str]] = []
@@ -116,46 +119,46 @@ def _item(said: Conversation, source: str, licence: str, funnel: Funnel) -> Item
     answer = turns.pop()[1] if turns and turns[-1][0] == "assistant" else ""
     if not turns or turns[-1][0] != "user" or not all(text for _, text in turns):
         return NO_QUESTION
+    prompt = plain("\n".join(text for role, text in turns if role != "system"))
     funnel.scrubbed += scrubbed
     funnel.thinking += bool(thinking)
-    return Item(
-        id="new",
+    item = Item(
+        id=f"{name}-{hash64(prompt):016x}",
         ability=guess_ability(turns[-1][1], said.task),
         source=source,
         licence=licence,
         messages=tuple(Message(role=role, content=text) for role, text in turns),
+        checks=() if said.choice is None else (OneOf(kind="one_of", options=(said.choice,)),),
         cluster=said.cluster,
         task=said.task,
         answer=answer or None,
         thinking=thinking or None,
     )
+    return item, prompt
 
 
 class _Spool:
-    """The items that passed the filters, on disk, so that memory does not grow with their length."""
+    """Lines on disk that can be read again by number, so that memory does not grow with their length."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
         self._starts = array("Q")
         self._end = 0
+        self._at_end = True
 
-    def add(self, line: str) -> int:
+    def add(self, line: str) -> None:
         data = line.encode("utf-8") + b"\n"
-        self._file.seek(self._end)
+        if not self._at_end:
+            self._file.seek(self._end)
+            self._at_end = True
         self._file.write(data)
         self._starts.append(self._end)
         self._end += len(data)
-        return len(self._starts) - 1
 
-    def line(self, number: int) -> bytes:
+    def text(self, number: int) -> str:
         self._file.seek(self._starts[number])
-        return self._file.readline()
-
-    def prompt(self, number: int) -> str:
-        return plain(Item.model_validate_json(self.line(number)).prompt)
-
-    def __len__(self) -> int:
-        return len(self._starts)
+        self._at_end = False
+        return self._file.readline().decode("utf-8").removesuffix("\n")
 
 
 class _Draw:
@@ -163,24 +166,18 @@ class _Draw:
 
     def __init__(self, per_task: int, limit: int) -> None:
         self._per_task, self._limit = per_task, limit
-        self._all = array("Q")
         self._heaps: dict[str, list[tuple[int, int]]] = {}
 
     def offer(self, task: str, key: int, number: int) -> None:
-        most = self._per_task or self._limit
-        if not most:
-            self._all.append(number)
-            return
         heap = self._heaps.setdefault(task if self._per_task else "", [])
-        if len(heap) < most:
+        if len(heap) < (self._per_task or self._limit):
             heapq.heappush(heap, (-key, number))
         elif -heap[0][0] > key:
             heapq.heapreplace(heap, (-key, number))
 
-    def drawn(self) -> "array[int]":
+    def drawn(self) -> set[int]:
         best = sorted((-key, number) for heap in self._heaps.values() for key, number in heap)
-        self._all.extend(number for _, number in best[: self._limit or None])
-        return self._all
+        return {number for _, number in best[: self._limit or None]}
 
 
 def _recognised(row: Row, options: ImportOptions) -> str:
@@ -201,8 +198,8 @@ def import_files(
 ) -> Funnel:
     """Write the items that the files are good for and return what became of the rows.
 
-    The same files, options and seed write the same bytes. Rows wait on disk: what stays in memory
-    is 16 bytes a row that passes the filters, and about 1.6 KB more for de-duplication.
+    The same files, options and seed write the same bytes. Filters and draws run in constant
+    memory, rows wait on disk; de-duplication holds about 1.5 KB a row that reaches it.
 
     Raises:
         InputError: an unknown format or filter, a file that cannot be read, a row of the wrong
@@ -217,11 +214,13 @@ def import_files(
     tell = on_progress or (lambda path, done: None)
     funnel = Funnel()
     out.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryFile(dir=out.parent) as scratch:
-        spool = _Spool(scratch)
-        near = NearDuplicates(spool.prompt)
+    with TemporaryFile(dir=out.parent) as scratch, TemporaryFile(dir=out.parent) as plain_scratch:
+        prompts = _Spool(plain_scratch)
+        near = NearDuplicates(prompts.text)
         answers: dict[int, int] = {}
-        draws: dict[str, _Draw] = {}
+        draws: dict[str, _Draw | None] = {}
+        names: list[tuple[int, str]] = []  # number of a file's first item, the file's format
+        number = 0
         for path in files:
             name = ""
             for row in read_rows(path, options.encoding, lambda done, path=path: tell(path, done)):  # type: ignore[misc]
@@ -233,47 +232,57 @@ def import_files(
                         )
                     funnel.lost[BROKEN] += 1
                     continue
-                name = name or _recognised(row, options)
+                if not name:
+                    name = _recognised(row, options)
+                    names.append((number, name))
+                    draws.setdefault(name, _draw_of(name, options))
                 funnel.formats[name] += 1
                 made = _made(row, name, path, options, funnel)
                 if isinstance(made, str):
                     funnel.lost[made] += 1
                     continue
-                prompt = plain(made.prompt)
-                ident = f"{name}-{hash64(prompt):016x}"
+                item, prompt = made
                 if options.keep_duplicates:
-                    ident += f"-{len(spool)}"
-                elif lost := _seen(prompt, made.answer or "", answers, near, len(spool)):
+                    item = item.model_copy(update={"id": f"{item.id}-{number}"})
+                elif lost := _seen(prompt, item.answer or "", answers, near, number):
                     funnel.lost[lost] += 1
                     continue
-                made = made.model_copy(update={"id": ident})
-                number = spool.add(item_line(made))
-                if name not in draws:
-                    draws[name] = _draw_of(name, options)
-                draws[name].offer(made.task or "", draw_key(options.seed, made.id), number)
-        numbers = [np.asarray(draw.drawn(), dtype=np.uint64) for draw in draws.values()]
-        chosen = np.sort(np.concatenate([*numbers, np.empty(0, dtype=np.uint64)]))
-        funnel.kept = len(chosen)
-        funnel.lost[NOT_DRAWN] = len(spool) - len(chosen)
+                if not options.keep_duplicates:
+                    prompts.add(prompt)
+                draw = draws[name]
+                if draw is not None:
+                    draw.offer(item.task or "", draw_key(options.seed, item.id), number)
+                scratch.write(item_line(item).encode("utf-8") + b"\n")
+                number += 1
+        chosen = {name: None if draw is None else draw.drawn() for name, draw in draws.items()}
+        scratch.seek(0)
         partial = out.with_name(out.name + ".partial")
         with partial.open("wb") as file:
-            file.writelines(spool.line(int(number)) for number in chosen)
+            firsts = [first for first, _ in names]
+            for at, line in enumerate(scratch):
+                drawn = chosen[names[bisect_right(firsts, at) - 1][1]]
+                if drawn is None or at in drawn:
+                    file.write(line)
+                    funnel.kept += 1
+        funnel.lost[NOT_DRAWN] = number - funnel.kept
     partial.replace(out)
     return funnel
 
 
-def _draw_of(name: str, options: ImportOptions) -> _Draw:
+def _draw_of(name: str, options: ImportOptions) -> _Draw | None:
     default = FORMATS[name]
     per_task = default.per_task if options.per_task is None else options.per_task
     limit = default.limit if options.limit is None else options.limit
-    return _Draw(per_task or 0, limit or 0)
+    return _Draw(per_task or 0, limit or 0) if per_task or limit else None
 
 
-def _made(row: Row, name: str, path: Path, options: ImportOptions, funnel: Funnel) -> Item | str:
+def _made(
+    row: Row, name: str, path: Path, options: ImportOptions, funnel: Funnel
+) -> tuple[Item, str] | str:
     try:
         said = read_conversation(row.value)
         licence = options.licence or FORMATS[name].licence
-        made = _item(said, f"{name}:{path.name}", licence, funnel)
+        made = _item(said, name, f"{name}:{path.name}", licence, funnel)
     except (WrongRow, ValidationError) as error:
         if options.skip_broken:
             return WRONG
@@ -284,14 +293,15 @@ def _made(row: Row, name: str, path: Path, options: ImportOptions, funnel: Funne
         return made
     if said.translated and "translated" not in options.allow:
         return TRANSLATED_ROW
-    return first_reason(made, options.allow) or made
+    return first_reason(made[0], options.allow) or made
 
 
 def _seen(
     prompt: str, answer: str, answers: dict[int, int], near: NearDuplicates, number: int
 ) -> str | None:
     """Why a plain prompt is a duplicate of an earlier one, `None` if it is new and now known."""
-    question, said = hash64(prompt), hash64(answer)
+    # Python's own hash will do: these keys live as long as the process.
+    question, said = hash(prompt), hash(answer)
     if question in answers:
         return SAME if answers[question] == said else CONFLICT
     answers[question] = said

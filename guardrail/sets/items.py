@@ -137,9 +137,7 @@ def read_items(path: str | Path) -> list[Item]:
 
 def item_line(item: Item) -> str:
     """Return an item as one line of JSON: defaults left out, keys in schema order."""
-    return json.dumps(
-        item.model_dump(mode="json", by_alias=True, exclude_defaults=True), ensure_ascii=False
-    )
+    return item.model_dump_json(by_alias=True, exclude_defaults=True)
 
 
 def write_items(path: str | Path, items: Iterable[Item]) -> None:

@@ -19,9 +19,11 @@ TRANSLATION_MARKS: dict[str, re.Pattern[str]] = {
     ),
     # names and places of English textbooks
     "foreign_names": re.compile(
-        r"约翰|玛丽|汤姆|爱丽丝|鲍勃|杰克|史密斯|萨拉|莎拉|艾米丽|迈克|大卫|简·|[一-鿿]{2,4}·[一-鿿]{2,4}"
+        r"约翰|玛丽|汤姆|爱丽丝|鲍勃|杰克|史密斯|萨拉|莎拉|艾米丽|迈克|大卫|[一-鿿]·[一-鿿]{2}"
     ),
-    "foreign_units": re.compile(r"\d\s*(?:美元|美分|英里|英尺|英寸|磅|加仑|盎司|华氏度)|\$\s?\d"),
+    "foreign_units": re.compile(
+        r"[0-9]\s*(?:美元|美分|英里|英尺|英寸|磅|加仑|盎司|华氏度)|\$\s?[0-9]"
+    ),
     # 对于…来说, 作为一个…
     "for_somebody": re.compile(
         r"对于[^，。！？\n]{1,16}来说|作为一(?:个|名)[^，。！？\n]{1,14}(?:，|的)"
@@ -34,7 +36,7 @@ TRANSLATION_MARKS: dict[str, re.Pattern[str]] = {
     ),
     "carry_out": re.compile(r"(?:进行|做出|作出|给予)(?:了|一个|一次|一些)[^，。！？\n]{0,10}的"),
     # English punctuation kept inside Chinese
-    "english_punctuation": re.compile(r"[一-鿿],[一-鿿]|[一-鿿]\?(?:\s|\Z)|[一-鿿]\.(?:\s|\Z)"),
+    "english_punctuation": re.compile(r"(?<=[一-鿿])(?:,(?=[一-鿿])|[?.](?:\s|\Z))"),
     # plural 们 on things, 它们的
     "plurals": re.compile(r"(?:它们的|动物们|植物们|国家们|公司们|事物们|其他们)"),
 }

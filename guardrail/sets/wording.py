@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 
 from guardrail.sets.checks import (
+    Address,
     Characters,
     Check,
     Contains,
@@ -18,6 +19,7 @@ from guardrail.sets.checks import (
     Sentences,
     StartsWith,
     Table,
+    Title,
 )
 
 __all__ = ["ABILITY_NAMES", "CHECK_NAMES", "describe_check"]
@@ -45,6 +47,8 @@ CHECK_NAMES: Mapping[str, str] = {
     "language": "语言",
     "json": "JSON",
     "table": "表格",
+    "title": "标题",
+    "address": "称呼",
 }
 
 _STYLES = {"any": "分点", "numbered": "编号分点", "bulleted": "符号分点"}
@@ -127,3 +131,8 @@ def describe_check(check: Check) -> str:
             return _json(check)
         case Table():
             return _table(check)
+        case Title():
+            limit = "" if check.at_most is None else f"（不超过 {check.at_most} 字）"
+            return f"第一行是标题{limit}"
+        case Address():
+            return f"称对方“{check.is_}”，不称“{'你' if check.is_ == '您' else '您'}”"

@@ -94,6 +94,8 @@ def _reproduce(data: RunData) -> dict[str, Any]:
         ],
         "kl_self_test": data.kl_self_test,
         **{k: data.started.get(k) for k in ("training_rows", "red_line_items", "rehearsal_items")},
+        "red_line_sources": data.started.get("red_line_sources") or {},
+        "rehearsal_sources": data.started.get("rehearsal_sources") or {},
     }
 
 

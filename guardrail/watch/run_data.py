@@ -57,7 +57,11 @@ class StreamFacts:
         if self.level != "ok":
             return self.level
         if not self.tested:
-            openings = {"blind": "blind", "all planned": "no_budget", "the error budget": "no_budget"}
+            openings = {
+                "blind": "blind",
+                "all planned": "no_budget",
+                "the error budget": "no_budget",
+            }
             for opening, code in openings.items():
                 if self.reason.startswith(opening):
                     return code

@@ -106,6 +106,7 @@ def test_a_metric_without_values_is_an_error():
         judge({}, GROUPS, config(), RuleState())
 
 
+@pytest.mark.run
 def test_false_alarms_over_a_run_at_the_margin_stay_within_the_budget():
     """Least favourable null: true harm equals the margin, items shared by all looks."""
     rng = np.random.default_rng(20261121)

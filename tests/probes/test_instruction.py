@@ -4,6 +4,8 @@ from pydantic import TypeAdapter
 from guardrail.probes.instruction import count_list_items, count_paragraphs, count_sentences
 from guardrail.probes.measure import check_passes
 from guardrail.sets.checks import Check
+from guardrail.sets.contradictions import contradictions
+from guardrail.sets.wording import describe_check
 from guardrail.text import count_characters
 
 CHECK = TypeAdapter(Check)
@@ -17,6 +19,13 @@ def passes(text: str, **check) -> bool:
     ("text", "count"),
     [
         ("春眠不觉晓，处处闻啼鸟。", 12),
+        ("**春眠**不觉晓", 5),
+        ("# 春晓\n> 春眠\n---\n`啼鸟`", 6),
+        ("1. 甲\n2、乙\n（3）丙\n- 丁\n一、戊", 5),
+        ("| 甲 | 乙 |\n|---|:-:|\n| 丙 | 丁 |", 4),
+        ("1.5公斤", 3),
+        ("2**3=8", 6),
+        ("-5℃", 3),
         ("我用 Python 3.11 写代码", 7),
         ("增长了12.5%，约3,000人", 8),
         ("  \n\u3000", 0),
@@ -66,6 +75,22 @@ def test_list_items_are_counted_by_their_markers(text, numbered, bulleted):
         ("It was 5. He left.", 2),
         ("高筋适合做面包；低筋适合做蛋糕。", 1),
         ("嗯……好吧。", 1),
+        ("1. 洗菜。\n2. 切菜。\n3. 下锅。", 3),
+        ("1. 洗菜\n2. 切菜\n3. 下锅", 3),
+        ("分三步。1. 洗菜。2. 切菜。", 3),
+        ("We ate **mooncakes**. They were good (very).", 2),
+        ("Mr. Li met J. K. Rowling at 5 p.m. on Monday.", 1),
+        ("# 秋天\n春天来了。花开了。", 2),
+        ("# 为什么一到秋天，院子里的树叶就一片一片地变黄呢\n风起。叶落。", 2),
+        ("《秋思》\n风起。叶落。", 2),
+        ("老家的秋天\n风起。叶落。", 2),
+        ("风起。叶落。\n\n张三\n6月12日", 2),
+        ("“快走！”妈妈喊道。", 1),
+        ("他问：“去吗？”我说：“去。”", 2),
+        ("锦瑟无端五十弦，\n一弦一柱思华年。", 1),
+        ("可以这样看：\n\n1. 甲。\n2. 乙。", 2),
+        ("风起了\n叶落了", 2),
+        ("**今天晴。** 明天雨。", 2),
     ],
 )
 def test_sentences(text, count):
@@ -113,6 +138,59 @@ def test_language_by_share_of_letters():
     assert passes("I like apples.", kind="language", **{"is": "en"})
     assert not passes("I like 苹果 and 香蕉.", kind="language", **{"is": "en"})
     assert not passes("123", kind="language", **{"is": "zh"})
+
+
+def test_a_longer_member_names_no_shorter_one():
+    options = ["石榴", "番石榴", "香蕉"]
+    assert passes("番石榴和香蕉。", kind="members", options=options, count=2)
+    assert passes("番石榴、石榴和香蕉。", kind="members", options=options, count=3)
+    assert passes("苹果梨和苹果。", kind="members", options=["苹果", "苹果梨"], count=2)
+
+
+def test_openings_ignore_emphasis_and_quotation_marks():
+    assert passes("“**亲爱的**同学们", kind="starts_with", any=["亲爱的"])
+    assert passes("《活着》讲福贵。", kind="starts_with", any=["《活着》"])
+    assert not passes("好的：亲爱的同学们", kind="starts_with", any=["亲爱的"])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "# 秋思\n风起。",
+        "**秋思**\n\n风起。",
+        "《秋思》\n风起。",
+        "标题：秋思\n风起。",
+        "秋思\n风起。",
+    ],
+)
+def test_a_title_is_a_first_line_above_the_text(text):
+    assert passes(text, kind="title")
+    assert passes(text, kind="title", at_most=2)
+    assert not passes(text, kind="title", at_most=1)
+
+
+@pytest.mark.parametrize("text", ["风起。\n叶落。", "秋思", "", "风起了，\n叶落了。"])
+def test_a_sentence_is_no_title(text):
+    assert not passes(text, kind="title")
+
+
+def test_address_is_one_word_and_never_the_other():
+    assert passes("您好，祝您愉快。", kind="address", **{"is": "您"})
+    assert passes("您好，“你”字怎么写？", kind="address", **{"is": "您"})
+    assert not passes("您好，你来一下。", kind="address", **{"is": "您"})
+    assert not passes("大家好。", kind="address", **{"is": "你"})
+
+
+def test_new_checks_have_words_and_contradictions():
+    title = CHECK.validate_python({"kind": "title", "at_most": 8})
+    formal = CHECK.validate_python({"kind": "address", "is": "您"})
+    plain = CHECK.validate_python({"kind": "address", "is": "你"})
+    assert describe_check(title) == "第一行是标题（不超过 8 字）"
+    assert describe_check(formal) == "称对方“您”，不称“你”"
+    assert contradictions([title, formal]) == []
+    assert contradictions([formal, plain]) == ["address must be 您 and 你"]
+    assert contradictions([title, CHECK.validate_python({"kind": "json"})])
+    assert contradictions([title, CHECK.validate_python({"kind": "paragraphs", "at_most": 1})])
 
 
 def test_limits_of_characters():

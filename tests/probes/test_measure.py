@@ -1,10 +1,12 @@
 import math
+import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from guardrail.probes.measure import METRICS, measure
+from guardrail.probes.measure import METRICS, measure, thinking_characters
+from guardrail.probes.similarity import chrf
 from guardrail.sets.items import Item
 from guardrail.text import parse_answer, strip_fence
 
@@ -64,9 +66,100 @@ def test_an_empty_answer_fails_and_stays_finite():
     assert values["shorter"] == 0.0
 
 
+def test_similarity_reads_the_first_twenty_thousand_characters():
+    assert chrf("甲乙" * 10_000 + "丙" * 5_000, "甲乙" * 10_000) == pytest.approx(1.0)
+
+
 def test_a_fence_must_surround_the_whole_answer():
     assert strip_fence("```json\n{}\n```") == ("{}", True)
     assert strip_fence("好的\n```\n{}\n```")[1] is False
+
+
+def test_thinking_is_measured_apart():
+    assert thinking_characters("<think>\n想一想\n</think>\n\n苹果") == 3
+    assert thinking_characters("<think>没有结束") == 4
+    assert thinking_characters("苹果") == 0
+    assert measure(item(), "<think>" + "想" * 500 + "</think>苹果、梨", "苹果、梨")[
+        "longer"
+    ] == pytest.approx(math.log(4))
+
+
+def test_language_and_fluency_apply_where_chinese_prose_is_due():
+    plain = measure(item(), "It is an apple and it is very sweet.", "苹果、梨")
+    assert (plain["language"], plain["fluency"]) == (1.0, 0.0)
+    english = measure(item(checks=[{"kind": "language", "is": "en"}]), "An apple.", "An apple.")
+    assert math.isnan(english["language"])
+    assert math.isnan(english["fluency"])
+    data = measure(item(checks=[{"kind": "json"}]), '{"果": "梨"}', '{"果": "梨"}')
+    assert data["language"] == 0.0
+    assert math.isnan(data["fluency"])
+
+
+def test_translation_applies_to_translation_items():
+    asked = [{"role": "user", "content": "翻译成英文：这里禁止吸烟。"}]
+    item_ = item(ability="translation", messages=asked, checks=[])
+    assert measure(item_, "No smoking here.", "No smoking.")["translation"] == 0.0
+    assert measure(item_, "这里不让抽烟。", "No smoking.")["translation"] == 1.0
+    assert math.isnan(measure(item(), "苹果、梨", "苹果、梨")["translation"])
+
+
+EVERY_CHECK = [
+    {"kind": "characters", "at_least": 1},
+    {"kind": "sentences", "at_least": 1},
+    {"kind": "paragraphs", "at_least": 1},
+    {"kind": "list_items", "at_most": 9},
+    {"kind": "contains", "all": ["甲"]},
+    {"kind": "in_order", "parts": ["甲", "乙"]},
+    {"kind": "members", "options": ["甲", "乙"], "count": 1},
+    {"kind": "starts_with", "any": ["甲"]},
+    {"kind": "ends_with", "any": ["甲"]},
+    {"kind": "one_of", "options": ["甲"]},
+    {"kind": "json"},
+    {"kind": "table"},
+    {"kind": "title"},
+    {"kind": "address", "is": "您"},
+    {"kind": "language", "is": "zh"},
+]
+WHOLE_UNICODE = st.text(
+    st.one_of(st.characters(), st.characters(categories=["Cs", "Cc", "Co"])), max_size=300
+)
+
+
+@given(WHOLE_UNICODE, WHOLE_UNICODE.filter(bool), st.sampled_from(["translation", "writing"]))
+def test_no_unicode_makes_a_probe_raise_or_infinite(text, question, ability):
+    asked = [
+        {"role": "user", "content": "翻译成中文：" + question.encode(errors="replace").decode()}
+    ]
+    values = measure(item(ability=ability, messages=asked, checks=EVERY_CHECK), text, text[::-1])
+    assert not any(math.isinf(value) for value in values.values())
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        "我不能",
+        "“",
+        "（",
+        "**",
+        "\n",
+        "```\n",
+        "a",
+        "a ",
+        "the is ",
+        "的的",
+        "- 甲\n",
+        "| ",
+        "$",
+        "1.",
+        "。”",
+    ],
+)
+def test_a_megabyte_of_anything_is_measured_in_seconds(piece):
+    text = piece * (1_000_000 // len(piece))
+    start = time.perf_counter()
+    asked = [{"role": "user", "content": "翻译成中文：It is a long day."}]
+    measure(item(ability="translation", messages=asked, checks=EVERY_CHECK), text, text)
+    assert time.perf_counter() - start < 20
 
 
 @given(st.text(max_size=300))

@@ -27,6 +27,8 @@ DESCRIBED = [
     ({"kind": "ends_with", "any": ["完"]}, "结尾是：“完”"),
     ({"kind": "one_of", "options": ["差评"]}, "只写答案：“差评”"),
     ({"kind": "language", "is": "en"}, "用英文回答"),
+    ({"kind": "title", "at_most": 8}, "第一行是标题（不超过 8 字）"),
+    ({"kind": "address", "is": "您"}, "称对方“您”，不称“你”"),
     (
         {"kind": "json", "keys": {"名": "string"}, "values": {"名": "甲"}, "fence": "forbidden"},
         '整个回答是 JSON 对象；只含键 名: string；名 = "甲"；不得用代码块',

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from guardrail.errors import InputError
+from guardrail.probes.measure import check_passes
 from guardrail.sets.duplicates import NearDuplicates, content_hash, plain, rouge_l
 from guardrail.sets.importer import ImportOptions, import_files
 from guardrail.sets.items import read_items
@@ -122,6 +123,17 @@ def test_broken_lines_are_counted_when_asked_for(tmp_path: Path) -> None:
         file.write('{"instruction": "断\n{"instruction": ["x"], "output": ""}\n')
     funnel = import_files([source], tmp_path / "out", ImportOptions(skip_broken=True))
     assert (funnel.lost["broken line"], funnel.lost["wrong fields"], funnel.kept) == (1, 1, 10)
+
+
+def test_a_choice_question_can_be_scored(tmp_path: Path) -> None:
+    source = tmp_path / "cooking.csv"
+    source.write_text(
+        ",Question,A,B,C,D,Answer\n0,豆汁儿最常配什么小吃？,焦圈,面包,粽子,月饼,A\n", "utf-8"
+    )
+    import_files([source], tmp_path / "out")
+    (item,) = read_items(tmp_path / "out")
+    (check,) = item.checks
+    assert [check_passes(check, said) for said in ("A", "A。", "B", "选A，因为香")] == [True, True, False, False]  # fmt: skip
 
 
 def test_an_unknown_file_names_the_formats(tmp_path: Path) -> None:

@@ -116,6 +116,7 @@ class Story:
             training_rows=500,
             red_line_items=len(self.items),
             rehearsal_items=20,
+            red_line_sources={"belle:eval_set.json": 3, "written for guardrail": 7},
             versions={"torch": "2.13.0"},
         )
         self.ledger.append("domain_loss", 0, held_out=2.5)
@@ -598,6 +599,14 @@ def test_hostile_text_is_inert_wherever_it_stands(tmp_path: Path) -> None:
         "[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\u200b-\u200f]", page
     )
     assert len(page) < 200_000
+
+
+def test_the_page_names_where_the_items_come_from(story: Story) -> None:
+    story.start()
+    story.look(0, trigger="start")
+    page, facts = story.build()
+    assert "belle:eval_set.json 3 题，written for guardrail 7 题" in shown_text(page)
+    assert facts["reproduce"]["red_line_sources"]["belle:eval_set.json"] == 3
 
 
 def test_inert_keeps_ordinary_text() -> None:

@@ -1,0 +1,192 @@
+"""Is an answer that should be Chinese in clean, Simplified Chinese.
+
+Code, formulas, links, quotations, bracketed terms and words of the question are legitimate in any script.
+Does not see single English words where Chinese has its own, Traditional characters in quotation marks,
+nor whether the Chinese is good. Answers to a request for another language have no fault here.
+"""
+
+import re
+import unicodedata
+
+from guardrail.probes.request import read_request
+from guardrail.text import chinese_share, count_traditional
+
+__all__ = ["LANGUAGE_FAULTS", "language_faults"]
+
+LANGUAGE_FAULTS = ("empty", "english", "traditional", "other script", "garbled")
+"""Every fault, in the order they are reported."""
+
+_READ_CHARACTERS = 20_000
+_LEAST_CHINESE = 0.5
+_LEAST_TRADITIONAL = 3
+_LEAST_OTHER = 4
+_CODE = re.compile(
+    r"```.*?(?:```|\Z)|~~~.*?(?:~~~|\Z)|`[^`\n]*`|\$\$[^$]*\$\$|\$[^$\n]*\$|\\\[.{0,1000}?\\\]|\\\(.{0,1000}?\\\)"
+    r"|https?://\S+|(?<![\w.+-])[A-Za-z0-9_.+-]{1,64}@[\w-]{1,64}\.[\w.]{1,64}|</?[A-Za-z][^<>\n]{0,200}>",
+    re.DOTALL,
+)
+_CODE_LINE = re.compile(
+    r"^(?!.*[㐀-鿿])(?:.*[{}=<>_\\|$;#].*|.*\w\(.*|\s*(?:import|from|def|class|return|select|sudo|git|pip|npm)\b.*)$",
+    re.MULTILINE | re.IGNORECASE,
+)
+_QUOTED = re.compile(
+    r"“[^”\n]{0,200}”|「[^」\n]{0,200}」|『[^』\n]{0,200}』|‘[^’\n]{0,200}’|\"[^\"\n]{0,200}\"|《[^》\n]{0,80}》|（[^）\n]{0,200}）|\([^)\n]{0,200}\)|\*[^*\n]{1,80}\*"
+)
+_LATIN_RUN = re.compile(r"[A-Za-z][A-Za-z'’-]*(?:[ ,;:.!?]{1,3}[A-Za-z][A-Za-z'’-]*)*")
+_WORD = re.compile(r"[A-Za-z][A-Za-z'’-]*")
+_CLAUSE_WORDS = frozenset(
+    [
+        "is",
+        "are",
+        "was",
+        "were",
+        "be",
+        "been",
+        "am",
+        "has",
+        "have",
+        "had",
+        "do",
+        "does",
+        "did",
+        "can",
+        "could",
+        "will",
+        "would",
+        "should",
+        "may",
+        "must",
+        "also",
+        "very",
+        "you",
+        "your",
+        "it",
+        "its",
+        "they",
+        "their",
+        "them",
+        "we",
+        "our",
+        "us",
+        "he",
+        "she",
+        "his",
+        "her",
+        "i",
+        "my",
+        "this",
+        "that",
+        "these",
+        "those",
+        "which",
+        "who",
+        "when",
+        "because",
+        "if",
+        "so",
+        "but",
+        "however",
+        "than",
+        "then",
+        "there",
+        "here",
+        "not",
+        "just",
+        "please",
+    ]
+)
+"""Words of sentences; titles and names hold them rarely, or capitalised."""
+_LEAST_SENTENCE = 5
+_ALL_ENGLISH = 20
+_OTHER_SCRIPT = re.compile(
+    r"[\u3041-\u30fa\u30fc-\u30ff\u31f0-\u31ff\uff66-\uff9d\uac00-\ud7a3\u1100-\u11ff\u3131-\u318e\u0400-\u052f\u0590-\u08ff\u0900-\u0fff\u10a0-\u10ff\u1780-\u17ff]"
+)
+_GARBLED = re.compile(
+    r"\ufffd|锟斤拷|[烫屯]{4,}|(?:&#x?[0-9a-fA-F]{3,6};){3,}|(?:\\u[0-9a-fA-F]{4}){3,}"
+    # UTF-8 read as Latin-1 or Windows-1252: a lead byte and its two followers, twice.
+    r"|(?:[à-ï][\x80-\xbf\u0152-\u0192\u02c6\u02dc\u2013-\u203a\u20ac\u2122 ]{2}[^一-鿿\n]{0,3}){2}"
+)
+_WIDE_RUN = re.compile(r"[㐀-鿿\u3041-\u30ff\ue000-\uf8ff]{6,}")
+_UNREADABLE = ("Cc", "Cs", "Co", "Cn")
+_FINE_CONTROLS = "\t\n\r\f\v\u200b\u200d\ufeff"
+
+
+def language_faults(question: str, text: str) -> tuple[str, ...]:
+    """Return the names of the faults of an answer's visible text, in the order of `LANGUAGE_FAULTS`.
+
+    Args:
+        question: What was asked, all turns but the assistant's; it tells which language is due.
+        text: The visible answer.
+    """
+    request = read_request(question)
+    if request.language != "zh":
+        return ()
+    if not text.strip():
+        return ("empty",)
+    text = text[:_READ_CHARACTERS]
+    prose = _CODE_LINE.sub("\n", _CODE.sub(" ", text))
+    own = _QUOTED.sub("“”", prose)
+    faults = {
+        "english": _is_english(question, own, topic=request.foreign),
+        "traditional": _is_traditional(question, own),
+        "other script": not request.foreign and _holds_other_script(question, own),
+        "garbled": _is_garbled(prose),
+    }
+    return tuple(name for name in LANGUAGE_FAULTS if faults.get(name))
+
+
+def _is_english(question: str, own: str, *, topic: bool) -> bool:
+    """A sentence of English, English words mixed into Chinese ones, or hardly any Chinese.
+
+    Only the last where foreign words are the topic.
+    """
+    if topic:
+        return len(_WORD.findall(own)) >= _ALL_ENGLISH and chinese_share(own) < 0.1
+    asked = {word.lower() for word in _WORD.findall(question)}
+    mixed, words, han = 0, 0, chinese_share(own) > 0
+    for run in _LATIN_RUN.findall(own):
+        spoken = [word for word in _WORD.findall(run) if word.lower() not in asked]
+        lower = [word for word in spoken if word.islower()]
+        clause = sum(word in _CLAUSE_WORDS for word in lower)
+        words += len(spoken)
+        if len(spoken) >= _LEAST_SENTENCE and clause and len(lower) * 2 > len(spoken):
+            return True
+        mixed += clause
+    if not han and words >= 3 and own.rstrip().endswith((".", "!", "?")):
+        return True
+    return mixed >= 2 or (words >= 8 and chinese_share(own) < _LEAST_CHINESE)
+
+
+def _is_traditional(question: str, own: str) -> bool:
+    if "繁" in question or "正体字" in question or count_traditional(question) >= 2:
+        return False
+    count = count_traditional(own)
+    return count >= _LEAST_TRADITIONAL or (count == 2 and len(own) < 30)
+
+
+def _holds_other_script(question: str, own: str) -> bool:
+    if _OTHER_SCRIPT.search(question):
+        return False
+    return len(_OTHER_SCRIPT.findall(own)) >= _LEAST_OTHER
+
+
+def _is_garbled(prose: str) -> bool:
+    if _GARBLED.search(prose) or any(map(_reads_as_utf8, _WIDE_RUN.findall(prose))):
+        return True
+    return any(
+        unicodedata.category(c) in _UNREADABLE and c not in _FINE_CONTROLS and not _is_emoji(c)
+        for c in set(prose)
+        if not (c.isascii() and c.isprintable())
+    )
+
+
+def _is_emoji(character: str) -> bool:
+    """Whether it stands in the emoji blocks, where newer ones are unknown to this Python."""
+    return 0x1F000 <= ord(character) < 0x20000
+
+
+def _reads_as_utf8(run: str) -> bool:
+    """Whether Chinese characters are UTF-8 read as GBK (浣犲ソ): their bytes decode to Chinese."""
+    data = run.encode("gb18030", "ignore")
+    decoded = data.decode("utf-8", "ignore")
+    return 3 * sum("一" <= c <= "鿿" for c in decoded) >= 0.6 * len(data)
