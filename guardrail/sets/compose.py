@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from guardrail.errors import InputError
+from guardrail.sets.draw import draw_key
 from guardrail.sets.duplicates import NearDuplicates, plain
 from guardrail.sets.formats import FORMATS
-from guardrail.sets.importer import draw_key
 from guardrail.sets.items import ABILITIES, Item
 from guardrail.sets.overlap import find_overlaps
 

@@ -1,14 +1,12 @@
 """Somebody's corpora → items: read, mend, filter, de-duplicate, draw; every row lost is counted by reason."""
 
-import heapq
-from array import array
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import IO, Any
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -16,7 +14,8 @@ from guardrail.errors import InputError
 from guardrail.sets.abilities import guess_ability
 from guardrail.sets.checks import OneOf
 from guardrail.sets.clean import clean_text, scrub_personal_data
-from guardrail.sets.duplicates import NearDuplicates, hash64, plain
+from guardrail.sets.draw import Draw, draw_key
+from guardrail.sets.duplicates import hash64, plain
 from guardrail.sets.filters import FILTERS, first_reason
 from guardrail.sets.formats import (
     FORMATS,
@@ -26,17 +25,17 @@ from guardrail.sets.formats import (
     recognise,
 )
 from guardrail.sets.items import Item, Message, item_line
+from guardrail.sets.known import CONFLICT, NEAR, SAME, KnownPrompts
 from guardrail.sets.readers import Row, read_rows
 from guardrail.text import parse_answer
 
-__all__ = ["REASONS", "Funnel", "ImportOptions", "draw_key", "import_files"]
+__all__ = ["REASONS", "Funnel", "ImportOptions", "import_files"]
 
 BROKEN, WRONG, NO_QUESTION, TOOLS = "broken line", "wrong fields", "no question", "tool calls"
 TRANSLATED_ROW = "translated row"
-SAME, CONFLICT, NEAR = "duplicate", "same question, other answer", "near duplicate"
 NOT_DRAWN = "not drawn"
 REASONS = (
-    BROKEN, WRONG, NO_QUESTION, TOOLS, TRANSLATED_ROW, *FILTERS, SAME, CONFLICT, NEAR, NOT_DRAWN,
+    BROKEN, WRONG, NO_QUESTION, TOOLS, TRANSLATED_ROW, SAME, CONFLICT, *FILTERS, NEAR, NOT_DRAWN,
 )  # fmt: skip
 """Every reason a row can be lost for, in the order they are asked."""
 
@@ -91,15 +90,6 @@ class Funnel:
         }
 
 
-def draw_key(seed: int, item_id: str) -> int:
-    """Return a number that orders items at random, the same for the same seed and id everywhere.
-
-    Drawing the k smallest keys is a uniform draw without replacement, and stays nearly the same
-    when rows are added.
-    """
-    return hash64(f"{seed}:{item_id}")
-
-
 def _item(
     said: Conversation, name: str, source: str, licence: str, funnel: Funnel
 ) -> tuple[Item, str] | str:
@@ -137,49 +127,6 @@ def _item(
     return item, prompt
 
 
-class _Spool:
-    """Lines on disk that can be read again by number, so that memory does not grow with their length."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
-        self._starts = array("Q")
-        self._end = 0
-        self._at_end = True
-
-    def add(self, line: str) -> None:
-        data = line.encode("utf-8") + b"\n"
-        if not self._at_end:
-            self._file.seek(self._end)
-            self._at_end = True
-        self._file.write(data)
-        self._starts.append(self._end)
-        self._end += len(data)
-
-    def text(self, number: int) -> str:
-        self._file.seek(self._starts[number])
-        self._at_end = False
-        return self._file.readline().decode("utf-8").removesuffix("\n")
-
-
-class _Draw:
-    """The items with the smallest keys: at most so many of a task and so many in all; 0 sets no bound."""
-
-    def __init__(self, per_task: int, limit: int) -> None:
-        self._per_task, self._limit = per_task, limit
-        self._heaps: dict[str, list[tuple[int, int]]] = {}
-
-    def offer(self, task: str, key: int, number: int) -> None:
-        heap = self._heaps.setdefault(task if self._per_task else "", [])
-        if len(heap) < (self._per_task or self._limit):
-            heapq.heappush(heap, (-key, number))
-        elif -heap[0][0] > key:
-            heapq.heapreplace(heap, (-key, number))
-
-    def drawn(self) -> set[int]:
-        best = sorted((-key, number) for heap in self._heaps.values() for key, number in heap)
-        return {number for _, number in best[: self._limit or None]}
-
-
 def _recognised(row: Row, options: ImportOptions) -> str:
     name = options.format or recognise(row.value)
     if name is None:
@@ -199,7 +146,7 @@ def import_files(
     """Write the items that the files are good for and return what became of the rows.
 
     The same files, options and seed write the same bytes. Filters and draws run in constant
-    memory, rows wait on disk; de-duplication holds about 1.5 KB a row that reaches it.
+    memory, rows wait on disk; de-duplication holds about 1.6 KB a row that reaches it.
 
     Raises:
         InputError: an unknown format or filter, a file that cannot be read, a row of the wrong
@@ -215,10 +162,8 @@ def import_files(
     funnel = Funnel()
     out.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryFile(dir=out.parent) as scratch, TemporaryFile(dir=out.parent) as plain_scratch:
-        prompts = _Spool(plain_scratch)
-        near = NearDuplicates(prompts.text)
-        answers: dict[int, int] = {}
-        draws: dict[str, _Draw | None] = {}
+        known = None if options.keep_duplicates else KnownPrompts(plain_scratch)
+        draws: dict[str, Draw | None] = {}
         names: list[tuple[int, str]] = []  # number of a file's first item, the file's format
         number = 0
         for path in files:
@@ -242,13 +187,14 @@ def import_files(
                     funnel.lost[made] += 1
                     continue
                 item, prompt = made
-                if options.keep_duplicates:
-                    item = item.model_copy(update={"id": f"{item.id}-{number}"})
-                elif lost := _seen(prompt, item.answer or "", answers, near, number):
+                lost = known.repeated(prompt, item.answer or "") if known else None
+                lost = lost or first_reason(item, options.allow)
+                lost = lost or (known.added(prompt, item.answer or "") if known else None)
+                if lost is not None:
                     funnel.lost[lost] += 1
                     continue
-                if not options.keep_duplicates:
-                    prompts.add(prompt)
+                if known is None:
+                    item = item.model_copy(update={"id": f"{item.id}-{number}"})
                 draw = draws[name]
                 if draw is not None:
                     draw.offer(item.task or "", draw_key(options.seed, item.id), number)
@@ -269,11 +215,11 @@ def import_files(
     return funnel
 
 
-def _draw_of(name: str, options: ImportOptions) -> _Draw | None:
+def _draw_of(name: str, options: ImportOptions) -> Draw | None:
     default = FORMATS[name]
     per_task = default.per_task if options.per_task is None else options.per_task
     limit = default.limit if options.limit is None else options.limit
-    return _Draw(per_task or 0, limit or 0) if per_task or limit else None
+    return Draw(per_task or 0, limit or 0) if per_task or limit else None
 
 
 def _made(
@@ -293,16 +239,4 @@ def _made(
         return made
     if said.translated and "translated" not in options.allow:
         return TRANSLATED_ROW
-    return first_reason(made[0], options.allow) or made
-
-
-def _seen(
-    prompt: str, answer: str, answers: dict[int, int], near: NearDuplicates, number: int
-) -> str | None:
-    """Why a plain prompt is a duplicate of an earlier one, `None` if it is new and now known."""
-    # Python's own hash will do: these keys live as long as the process.
-    question, said = hash(prompt), hash(answer)
-    if question in answers:
-        return SAME if answers[question] == said else CONFLICT
-    answers[question] = said
-    return None if near.add(number, prompt) is None else NEAR
+    return made

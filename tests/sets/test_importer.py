@@ -42,7 +42,7 @@ def test_the_funnel_counts_every_row_by_its_reason(tmp_path: Path) -> None:
     funnel = import_files([_write(tmp_path / "a.json", rows)], tmp_path / "out.jsonl")
     assert funnel.as_dict() == {
         "read": 9,
-        "lost": {"too short": 1, "duplicate": 1, "same question, other answer": 1, "near duplicate": 1},
+        "lost": {"duplicate": 1, "same question, other answer": 1, "too short": 1, "near duplicate": 1},
         "kept": 5,
         "formats": {"alpaca": 9},
         "personal_data_replaced": 1,
@@ -115,6 +115,14 @@ def test_bad_input_is_named_and_the_old_file_stays(
         import_files([source], out, options)
     assert out.read_text(encoding="utf-8") == "what was there"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.json", "out.jsonl"]
+
+
+def test_a_prompt_whose_first_row_was_filtered_may_still_be_kept(tmp_path: Path) -> None:
+    rows = _rows(2)
+    bad = rows[0] | {"output": "当然可以！豆汁儿是发酵的。"}
+    funnel = import_files([_write(tmp_path / "a.json", [bad, bad, *rows])], tmp_path / "out")
+    assert dict(funnel.lost) == {"boilerplate opening": 2, "not drawn": 0}
+    assert [item.answer for item in read_items(tmp_path / "out")] == ["答案0。", "答案1。"]
 
 
 def test_broken_lines_are_counted_when_asked_for(tmp_path: Path) -> None:
