@@ -26,7 +26,7 @@ def small_recipe(folder: Path, *, items_an_ability: int = 10, **changes: Any) ->
         write_items(path, [i for group in kept.values() for i in group[:items_an_ability]])
         content["sets"][key] = str(path)
     content["anchors"] = str(folder / "anchors")
-    content["looks"] |= {"every_steps": 4, "tripwire_every_steps": 2}
+    content["looks"] |= {"every_steps": 4, "tripwire_every_steps": 2, "early_look_kl": 0.0}
     content["looks"]["decoding"]["max_new_tokens"] = 64
     content["train"] = arguments()
     for key, value in changes.items():

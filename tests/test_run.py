@@ -43,6 +43,24 @@ def test_a_guarded_run_looks_injects_logs_saves_and_reports(tmp_path):
     assert "already holds a run" in again.stderr
 
 
+def test_a_tripwire_brings_a_look_forward(tmp_path):
+    recipe = small_recipe(
+        tmp_path, items_an_ability=2, looks={"early_look_kl": 0.02, "every_steps": 12}
+    )
+    changed = recipe.read_text(encoding="utf-8").replace("save_steps: 4", "save_steps: 12")
+    recipe.write_text(changed, encoding="utf-8")
+    done = guardrail("run", recipe, "--out", tmp_path / "run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    looks = records(tmp_path / "run", "look")
+    early = [r["step"] for r in looks if r["trigger"] == "tripwire"]
+    assert early
+    assert set(early) <= {2, 4, 6, 8, 10}
+    wires = {r["step"]: r for r in records(tmp_path / "run", "tripwire")}
+    for step in early:
+        assert max(wires[step]["kl"], wires[step]["task_kl"]) > 0.02
+        assert wires[step]["early_look"]
+
+
 def test_beyond_saving_halts_with_a_checkpoint_a_report_and_exit_code_1(tmp_path):
     recipe = small_recipe(tmp_path, items_an_ability=15, train=arguments(learning_rate=0.02))
     done = guardrail("run", recipe, "--out", tmp_path / "run", cwd=tmp_path)
