@@ -95,6 +95,7 @@ def test_a_model_that_cannot_be_had_says_so(huggingface_cache):
         model_folder("lab/absent", "huggingface")
 
 
+@pytest.mark.run  # its library asks the network several times before it takes the cached copy
 def test_a_model_of_modelscope_is_the_same_model(modelscope_cache):
     folder = model_folder("lab/toy", "modelscope")
     assert model_fingerprint(folder) == model_fingerprint(BASE)

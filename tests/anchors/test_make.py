@@ -19,6 +19,8 @@ from guardrail.sets.items import read_items, write_items
 from guardrail.shipped import shipped_root
 from guardrail.trainers.attach import Guardrail, wanted_manifest
 
+pytestmark = pytest.mark.run
+
 BASE = shipped_root() / "recipes/toy/base"
 DECODING = Decoding(mode="sampled", max_new_tokens=16)
 
