@@ -79,6 +79,7 @@ def make_command(
             anchors = guardrail.anchors(rebuild=rebuild, on_progress=show)
         folder = Path(str(checked.anchors))
         fuses = poor_fuses([*guardrail.red_line, *guardrail.rehearsal], anchors)
+        sizes = {file.name: file.stat().st_size for file in sorted(folder.iterdir())}
         facts = {
             "anchors": str(folder),
             "red_line_items": len(guardrail.red_line),
@@ -86,7 +87,7 @@ def make_command(
             "replicates": anchors.manifest.replicates,
             "top_k": anchors.manifest.top_k,
             "kl_error": anchors.manifest.kl_error,
-            "bytes": {file.name: file.stat().st_size for file in sorted(folder.iterdir())},
+            "bytes": sizes,
             "poor_fuses": [
                 {"item": f.item, "ability": f.ability, "why": f.why, "detail": f.detail}
                 for f in fuses
@@ -95,11 +96,10 @@ def make_command(
         if as_json:
             print_json(facts)
             return
-        size = sum(facts["bytes"].values()) / 1e6  # type: ignore[attr-defined]
         errors = ", ".join(f"{k}: {error:.2%}" for k, error in anchors.manifest.kl_error.items())
         console.print(
             f"anchors: {folder}\n"
-            f"on disk: {size:.1f} MB\n"
+            f"on disk: {sum(sizes.values()) / 1e6:.1f} MB\n"
             f"log-probabilities a token: {anchors.manifest.top_k} (KL missed by k: {errors})",
             soft_wrap=True,
             highlight=False,

@@ -4,15 +4,16 @@ import json
 import re
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from guardrail.anchors.fingerprint import chat_template_sha256
-from guardrail.anchors.store import Anchors, read_anchors
+from guardrail.anchors.store import Manifest, read_anchors
 from guardrail.drift.rule import DriftConfig, RuleState, Verdict, judge, verdict_as_dict
 from guardrail.engines.in_process import InProcessEngine, load_model
 from guardrail.engines.look import (
+    Measured,
     anchor_measurements,
     default_metric_rules,
     look_values,
@@ -125,71 +126,69 @@ def look_at(
     measured = measure_completions(items, [[a.text for a in row] for row in answers], golds)
     baseline = anchor_measurements(items, anchors)
     config = DriftConfig(default_metric_rules(dict(margins or {})), planned_looks=1, seed=seed)
-    verdict, _ = judge(
-        look_values(baseline, measured),
-        [item.ability for item in items],
-        config,
-        RuleState(),
-        clusters=[item.cluster for item in items],
-        final=True,
-    )
-    _write(
-        folder, model, anchors_folder, items, anchors, baseline, answers, measured, verdict, started
+
+    def judged(now: Measured) -> Verdict:
+        verdict, _ = judge(
+            look_values(baseline, now),
+            [item.ability for item in items],
+            config,
+            RuleState(),
+            clusters=[item.cluster for item in items],
+            final=True,
+        )
+        return verdict
+
+    verdict = judged(measured)
+    # Look 0 is the base against itself: what the report compares with.
+    itself = {name: table.mean(axis=1, keepdims=True) for name, table in baseline.items()}
+    step = int(named[1]) if (named := re.search(r"checkpoint-(\d+)", str(model))) else 1
+    base_file, now_file = "looks/look-0000-step-0.jsonl", f"looks/look-0001-step-{step}.jsonl"
+    base_answers = [anchors.answers[item.id][1:] or anchors.answers[item.id] for item in items]
+    write_answers(folder / base_file, items, base_answers, baseline)
+    write_answers(folder / now_file, items, answers, measured)
+    ledger = Ledger(folder)
+    ledger.append("started", 0, **_header(model, anchors_folder, manifest))
+    _append_look(ledger, 0, 0, "start", base_file, 0.0, judged(itself))
+    _append_look(ledger, 1, step, "end", now_file, time.perf_counter() - started, verdict)
+    ledger.append(
+        "ended", step, outcome="finished", last_ok_checkpoint=None, failures=0, steps=0, seconds={}
     )
     return Looked(verdict, folder)
 
 
-def _write(
-    folder: Path,
-    model: Path,
-    anchors_folder: Path,
-    items: list[Item],
-    anchors: Anchors,
-    baseline: Any,
-    answers: Any,
-    measured: Any,
-    verdict: Verdict,
-    started: float,
-) -> None:
-    """Write the look as a run of one look, so that `guardrail report` and `status` read it."""
-    step = int(found[1]) if (found := re.search(r"checkpoint-(\d+)", str(model))) else 1
-    base_file, now_file = "looks/look-0000-step-0.jsonl", f"looks/look-0001-step-{step}.jsonl"
-    base_answers = [anchors.answers[item.id][1:] or anchors.answers[item.id] for item in items]
-    write_answers(folder / base_file, items, base_answers, baseline)  # type: ignore[arg-type]
-    write_answers(folder / now_file, items, answers, measured)
-    ledger = Ledger(folder)
-    sets = {"red_line": str((anchors_folder / "red-line.jsonl").resolve())}
-    ledger.append(
-        "started",
-        0,
-        name=model.name,
-        mode="look",
-        seed=0,
-        recipe={
-            "sets": sets,
+def _header(model: Path, anchors_folder: Path, manifest: Manifest) -> dict[str, Any]:
+    """What `guardrail report` and `status` read of a run, for a run of one look."""
+    return {
+        "name": model.name,
+        "mode": "look",
+        "seed": 0,
+        "recipe": {
+            "sets": {"red_line": str((anchors_folder / "red-line.jsonl").resolve())},
             "gold_base": str(model),
             "anchors": str(anchors_folder.resolve()),
         },
-        versions=anchors.manifest.versions,
-    )
-    same = {name: table.mean(axis=1, keepdims=True) for name, table in baseline.items()}
-    nothing, _ = judge(
-        look_values(baseline, same),
-        [item.ability for item in items],
-        replace(DriftConfig(default_metric_rules(), planned_looks=1)),
-        RuleState(),
-        clusters=[item.cluster for item in items],
-        final=True,
-    )
-    shared = {"inherited": False, "failed_pipeline_check": [], "planned_looks": 1}
+        "versions": manifest.versions,
+    }
+
+
+def _append_look(
+    ledger: Ledger,
+    number: int,
+    step: int,
+    trigger: str,
+    answers: str,
+    seconds: float,
+    verdict: Verdict,
+) -> None:
     ledger.append(
-        "look", 0, look=0, trigger="start", answers=base_file, seconds=0.0,
-        **shared, **verdict_as_dict(nothing),
-    )  # fmt: skip
-    ledger.append(
-        "look", step, look=1, trigger="end", answers=now_file,
-        seconds=round(time.perf_counter() - started, 3), **shared, **verdict_as_dict(verdict),
-    )  # fmt: skip
-    ledger.append(
-        "ended", step, outcome="finished", last_ok_checkpoint=None, failures=0, steps=0, seconds={}
+        "look",
+        step,
+        look=number,
+        trigger=trigger,
+        answers=answers,
+        seconds=round(seconds, 3),
+        inherited=False,
+        failed_pipeline_check=[],
+        planned_looks=1,
+        **verdict_as_dict(verdict),
     )

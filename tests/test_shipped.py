@@ -8,9 +8,10 @@ import pytest
 
 from guardrail.recipe import read_recipe
 from guardrail.run import read_training_rows
+from guardrail.sets.compose import QUOTAS
 from guardrail.sets.items import read_items
 from guardrail.shipped import shipped_recipes, shipped_root
-from guardrail.toy.build_sets import RED_LINE_QUOTAS, REHEARSAL_QUOTAS, build_set
+from guardrail.toy.build_sets import REHEARSAL_QUOTAS, build_set
 from guardrail.toy.tasks import TASKS
 
 ROOT = shipped_root()
@@ -40,7 +41,7 @@ def test_every_set_parses_and_its_readme_names_its_size_and_hash(path):
 
 def test_the_toy_sets_are_what_the_generator_makes():
     for folder, bucket, quotas, prefix, seed in (
-        ("eval_sets/toy-redline-300", "redline", RED_LINE_QUOTAS, "toy-red", 300),
+        ("eval_sets/toy-redline-300", "redline", QUOTAS, "toy-red", 300),
         ("rehearsal_sets/toy-general", "rehearsal", REHEARSAL_QUOTAS, "toy-reh", 400),
     ):
         items = read_items(ROOT / folder / "items.jsonl")
@@ -49,9 +50,9 @@ def test_the_toy_sets_are_what_the_generator_makes():
 
 
 def test_the_toy_red_line_has_300_items_and_every_ability_thirty():
-    assert sum(RED_LINE_QUOTAS.values()) == 300
-    assert min(RED_LINE_QUOTAS.values()) >= 30
-    assert set(RED_LINE_QUOTAS) == set(TASKS)
+    assert sum(QUOTAS.values()) == 300
+    assert min(QUOTAS.values()) >= 30
+    assert set(QUOTAS) == set(TASKS)
 
 
 def test_the_domain_set_holds_several_hundred_different_dialogues():

@@ -1,12 +1,11 @@
 """Anchors that are poor fuses: the base's own answers that cannot show much. Reported, never dropped."""
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from guardrail.anchors.store import Anchors
-from guardrail.probes.measure import measure
+from guardrail.probes.measure import passed
 from guardrail.sets.items import Item
 from guardrail.text import parse_answer
 
@@ -36,7 +35,6 @@ def poor_fuses(items: Sequence[Item], anchors: Anchors) -> list[PoorFuse]:
     found: list[PoorFuse] = []
     for item in items:
         answers = anchors.answers[item.id]
-        measured = [measure(item, a.text, answers[0].text) for a in answers]
 
         def tell(why: Why, count: int, item: Item = item, of: int = len(answers)) -> None:
             if count:
@@ -44,9 +42,7 @@ def poor_fuses(items: Sequence[Item], anchors: Anchors) -> list[PoorFuse]:
 
         tell("cut", sum(a.finish_reason == "length" for a in answers))
         tell("empty", sum(not parse_answer(a.text).text for a in answers))
-        passed = Counter(values["passed"] for values in measured)
-        if passed[0.0] == len(answers):
-            tell("base fails its own check", len(answers))
-        elif passed[0.0]:
-            tell("replicates disagree", passed[0.0])
+        failed = sum(passed(item, a.text) == 0.0 for a in answers)
+        all_failed = failed == len(answers)
+        tell("base fails its own check" if all_failed else "replicates disagree", failed)
     return found

@@ -244,18 +244,17 @@ def _blind(candidate: _Candidate, boundary: float) -> bool:
 
 
 def _boundaries(
-    candidates: Sequence[_Candidate],
     countable: Sequence[_Candidate],
     config: DriftConfig,
     state: RuleState,
     share: float,
 ) -> tuple[dict[str, float], dict[str, Spent]]:
-    """The boundary of each budget at this look, and what is spent after it."""
+    """The boundary of each budget at this look, infinite where nothing is tested, and what is spent after it."""
     bounds = {f"{kind} {family}": math.inf for kind in _KINDS for family in _FAMILIES}
     spent = dict(state.spent)
     if not countable:
         return bounds, spent
-    units = candidates[0].units
+    units = countable[0].units
     count = int(units.max()) + 1
     columns = np.empty((count, len(countable)), dtype=np.float32)
     for k, candidate in enumerate(countable):
@@ -318,10 +317,8 @@ def judge(
         c for c in candidates if c.items >= config.min_items and c.unit_count >= config.min_units
     ]
     has_budget = state.looks_used < config.planned_looks - (0 if final else 1)
-    bounds, spent = {f"{k} {f}": math.inf for k in _KINDS for f in _FAMILIES}, dict(state.spent)
-    if has_budget:
-        share = 1.0 if final else (state.looks_used + 1) / config.planned_looks
-        bounds, spent = _boundaries(candidates, countable, config, state, share)
+    share = 1.0 if final else (state.looks_used + 1) / config.planned_looks
+    bounds, spent = _boundaries(countable if has_budget else [], config, state, share)
     streams = [
         _judge_stream(
             c, bounds[f"warn {_family(c)}"], bounds[f"halt {_family(c)}"], config, has_budget

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from guardrail.drift.statistic import FloatArray
 
-__all__ = ["Spent", "bootstrap_maxima", "draws_needed", "multipliers", "spend"]
+__all__ = ["Spent", "bootstrap_maxima", "draws_needed", "multipliers", "spend", "standardised"]
 
 LEAST_DRAWS = 20_000
 
@@ -106,5 +106,5 @@ def spend(
     if left >= len(living):
         return math.inf, spent
     boundary = float(np.partition(living, len(living) - left - 1)[len(living) - left - 1])
-    dead = ~alive | (alive & (maxima > boundary))
+    dead = ~alive | (maxima > boundary)
     return boundary, Spent(np.packbits(dead).tobytes().hex())

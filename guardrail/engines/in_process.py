@@ -170,17 +170,22 @@ class InProcessEngine:
         """Return one completion per item; the model's training state is kept."""
         return self.complete(self.prompts(items), seed=seed)
 
+    def _gold_logits(
+        self, prompts: Sequence[Sequence[int]], golds: Sequence[Sequence[int]]
+    ) -> Iterator[torch.Tensor]:
+        return gold_logits(
+            self.model,
+            prompts,
+            golds,
+            pad_id=self.tokenizer.pad_token_id,
+            batch_size=self.batch_size,
+        )
+
     def topk(self, items: Sequence[Item], golds: Sequence[Sequence[int]], k: int) -> list[TopK]:
         """Return the k best log-probabilities at every gold token, and the tail's."""
         stored = []
         with kept_training_state(self.model):
-            for logits in gold_logits(
-                self.model,
-                self.prompts(items),
-                golds,
-                pad_id=self.tokenizer.pad_token_id,
-                batch_size=self.batch_size,
-            ):
+            for logits in self._gold_logits(self.prompts(items), golds):
                 ids, logprobs, tail = reference_topk(logits, k)
                 stored.append(
                     TopK(
@@ -201,13 +206,7 @@ class InProcessEngine:
         generator = torch.Generator(device=next(self.model.parameters()).device).manual_seed(seed)
         kept, full = dict.fromkeys(ks, 0.0), 0.0
         with kept_training_state(self.model):
-            for logits in gold_logits(
-                self.model,
-                self.prompts(items),
-                golds,
-                pad_id=self.tokenizer.pad_token_id,
-                batch_size=self.batch_size,
-            ):
+            for logits in self._gold_logits(self.prompts(items), golds):
                 found, whole = topk_shortfall(logits, ks, generator)
                 full += whole
                 for k in ks:
@@ -232,13 +231,7 @@ class InProcessEngine:
         """Return each gold's mean log-probability a token after its prompt, in nats."""
         means = []
         with kept_training_state(self.model):
-            rows = gold_logits(
-                self.model,
-                prompts,
-                golds,
-                pad_id=self.tokenizer.pad_token_id,
-                batch_size=self.batch_size,
-            )
+            rows = self._gold_logits(prompts, golds)
             for logits, gold in zip(rows, golds, strict=True):
                 ids = torch.tensor(list(gold), device=logits.device)
                 logprobs = torch.log_softmax(logits.float(), dim=-1)

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
+from guardrail.anchors.make import AnsweredText
 from guardrail.anchors.store import Anchors
 from guardrail.drift.rule import MetricRule, MetricValues
 from guardrail.drift.statistic import FloatArray
-from guardrail.engines.in_process import Completion
 from guardrail.probes.measure import METRICS, measure, thinking_characters
 from guardrail.sets.items import Item
 
@@ -66,7 +66,7 @@ def look_values(baseline: Measured, current: Measured) -> dict[str, MetricValues
 
 
 def write_answers(
-    path: Path, items: Sequence[Item], answers: Sequence[Sequence[Completion]], measured: Measured
+    path: Path, items: Sequence[Item], answers: Sequence[Sequence[AnsweredText]], measured: Measured
 ) -> None:
     """Write one JSON line an answer: item, replicate, text, finish reason, 字 of thinking, every metric."""
     path.parent.mkdir(parents=True, exist_ok=True)

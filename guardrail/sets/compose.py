@@ -9,7 +9,7 @@ from guardrail.errors import InputError
 from guardrail.sets.draw import draw_key
 from guardrail.sets.duplicates import NearDuplicates, plain
 from guardrail.sets.formats import FORMATS
-from guardrail.sets.items import ABILITIES, Item
+from guardrail.sets.items import Item
 from guardrail.sets.overlap import find_overlaps
 
 __all__ = [
@@ -47,12 +47,17 @@ def family(item: Item) -> str:
 
 def scaled_quotas(size: int) -> dict[str, int]:
     """Return `QUOTAS` for another size, largest remainders rounded up, so that they sum to it."""
-    total = sum(QUOTAS.values())
-    exact = {ability: size * quota / total for ability, quota in QUOTAS.items()}
-    rounded = {ability: int(value) for ability, value in exact.items()}
-    by_remainder = sorted(QUOTAS, key=lambda a: (rounded[a] - exact[a], ABILITIES.index(a)))
-    for ability in by_remainder[: size - sum(rounded.values())]:
-        rounded[ability] += 1
+    return _apportioned(size, QUOTAS)
+
+
+def _apportioned(size: int, weights: Mapping[str, int]) -> dict[str, int]:
+    """Split a size in proportion to weights; what rounding leaves goes to the largest remainders, first come."""
+    total = sum(weights.values())
+    exact = {name: size * weight / total for name, weight in weights.items()}
+    rounded = {name: int(value) for name, value in exact.items()}
+    by_remainder = sorted(weights, key=lambda name: rounded[name] - exact[name])
+    for name in by_remainder[: size - sum(rounded.values())]:
+        rounded[name] += 1
     return rounded
 
 
@@ -221,19 +226,14 @@ def draw_rehearsed(
     """
     judged = [item for item in red_line if not item.rehearsed]
     have = Counter(item.ability for item in judged)
-    spare = {ability: max(0, n - LEAST_JUDGED) for ability, n in have.items()}
+    spare = {ability: max(0, n - LEAST_JUDGED) for ability, n in sorted(have.items())}
     total = sum(spare.values())
     if not 1 <= count <= total:
         raise InputError(
             f"cannot draw {count} items: {total} can be spared while every judged ability keeps "
             f"{LEAST_JUDGED}; ask for 1 to {total}"
         )
-    exact = {ability: count * n / total for ability, n in spare.items()}
-    take = {ability: int(value) for ability, value in exact.items()}
-    for ability in sorted(spare, key=lambda a: (take[a] - exact[a], a))[
-        : count - sum(take.values())
-    ]:
-        take[ability] += 1
+    take = _apportioned(count, spare)
     picked: set[str] = set()
     for ability, number in take.items():
         group = sorted(

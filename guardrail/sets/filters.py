@@ -64,12 +64,6 @@ _NEEDS_TEXT = re.compile(
 )
 
 
-def _questions(item: Item) -> str:
-    if len(item.messages) == 1:
-        return item.messages[0].content
-    return "\n".join(m.content for m in item.messages if m.role != "assistant")
-
-
 def _user_turns(item: Item) -> list[str]:
     return [m.content for m in item.messages if m.role == "user"]
 
@@ -82,7 +76,7 @@ def _occurs(pattern: re.Pattern[str], item: Item) -> bool:
 
 
 def _found(hint: re.Pattern[str], pattern: re.Pattern[str], item: Item) -> bool:
-    text = _questions(item)
+    text = item.asked
     return hint.search(text) is not None and pattern.search(text) is not None
 
 
@@ -112,18 +106,18 @@ FILTERS: Mapping[str, Callable[[Item], bool]] = {
     "too short": lambda item: len(item.question.strip()) < SHORTEST,
     "too long": lambda item: len(item.question) > LONGEST,
     "broken text": lambda item: _occurs(_BROKEN, item),
-    "special tokens": lambda item: _SPECIAL.search(_questions(item)) is not None,
+    "special tokens": lambda item: _SPECIAL.search(item.asked) is not None,
     "not Chinese": lambda item: any(
         chinese_share(turn) < LEAST_CHINESE for turn in _user_turns(item)
     ),
-    "Traditional characters": lambda item: count_traditional(_questions(item)) > 0,
+    "Traditional characters": lambda item: count_traditional(item.asked) > 0,
     "too many turns": lambda item: _exchanges(item) > MOST_TURNS,
     "unfilled placeholder": lambda item: _occurs(_PLACEHOLDER, item),
     "needs image or link": lambda item: _found(_MEDIA_HINT, _NEEDS_MEDIA, item),
-    "attack": lambda item: _ATTACK.search(_questions(item)) is not None,
+    "attack": lambda item: _ATTACK.search(item.asked) is not None,
     "unsafe": lambda item: _found(_UNSAFE_HINT, _UNSAFE, item),
-    "identity": lambda item: _IDENTITY.search(_questions(item)) is not None,
-    "role-play template": lambda item: _ROLE_PLAY.search(_questions(item)) is not None,
+    "identity": lambda item: _IDENTITY.search(item.asked) is not None,
+    "role-play template": lambda item: _ROLE_PLAY.search(item.asked) is not None,
     "means nothing alone": lambda item: _CONTINUE.search(item.question.strip()) is not None,
     "text is missing": _needs_missing_text,
     "boilerplate opening": lambda item: (

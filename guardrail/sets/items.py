@@ -82,6 +82,11 @@ class Item(BaseModel):
         """All turns but the system's, for comparisons."""
         return "\n".join(m.content for m in self.messages if m.role != "system")
 
+    @property
+    def asked(self) -> str:
+        """All turns but the assistant's: what an answer has to heed."""
+        return "\n".join(m.content for m in self.messages if m.role != "assistant")
+
     def chat(self) -> list[dict[str, str]]:
         """The messages as plain dictionaries, for a chat template."""
         return [{"role": m.role, "content": m.content} for m in self.messages]

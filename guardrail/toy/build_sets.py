@@ -4,23 +4,16 @@ Run: python -m guardrail.toy.build_sets
 """
 
 import random
+from collections.abc import Mapping
 from pathlib import Path
 
+from guardrail.sets.compose import QUOTAS
 from guardrail.sets.items import Item, write_items
 from guardrail.shipped import shipped_root
 from guardrail.toy.tasks import Task, draw_task
 
-__all__ = ["RED_LINE_QUOTAS", "REHEARSAL_QUOTAS", "build_set"]
+__all__ = ["REHEARSAL_QUOTAS", "build_set"]
 
-RED_LINE_QUOTAS = {
-    "instruction": 80,
-    "writing": 40,
-    "translation": 40,
-    "long_text": 30,
-    "reasoning": 30,
-    "format": 40,
-    "refusal": 40,
-}
 REHEARSAL_QUOTAS = {
     "instruction": 100,
     "writing": 55,
@@ -47,7 +40,7 @@ def _item(task: Task, number: int, prefix: str) -> Item:
     )
 
 
-def build_set(bucket: str, quotas: dict[str, int], prefix: str, seed: int) -> list[Item]:
+def build_set(bucket: str, quotas: Mapping[str, int], prefix: str, seed: int) -> list[Item]:
     """Return items of one bucket, as many of each ability as asked, no question twice."""
     rng = random.Random(seed)
     items, seen = [], set()
@@ -66,7 +59,7 @@ def build_set(bucket: str, quotas: dict[str, int], prefix: str, seed: int) -> li
 def main(root: Path) -> None:
     """Write both sets below the folder that holds `eval_sets` and `rehearsal_sets`."""
     for folder, bucket, quotas, prefix, seed in (
-        ("eval_sets/toy-redline-300", "redline", RED_LINE_QUOTAS, "toy-red", 300),
+        ("eval_sets/toy-redline-300", "redline", QUOTAS, "toy-red", 300),
         ("rehearsal_sets/toy-general", "rehearsal", REHEARSAL_QUOTAS, "toy-reh", 400),
     ):
         path = root / folder / "items.jsonl"

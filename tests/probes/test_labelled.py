@@ -71,7 +71,7 @@ ITEMS = {i.id: i for i in read_items(shipped_root() / "eval_sets/zh-redline-300/
 def good_answers(*, odd: bool) -> list[tuple[str, str, str]]:
     """Item id, question and visible text of four good answers to every second red-line item."""
     return [
-        (item.id, "\n".join(m.content for m in item.messages if m.role != "assistant"), text)
+        (item.id, item.asked, text)
         for row in rows("zh-redline-300.examples.jsonl")
         if int((item := ITEMS[row["item"]]).id[-1]) % 2 == odd
         for text in (parse_answer(answer).text for answer in (row["passing"], *row["good"]))
