@@ -35,7 +35,8 @@ class Sets(_Section):
     rehearsal: str
     """JSONL of the rehearsal items: injected, never judged."""
     benchmarks: tuple[str, ...] = ()
-    """Files of benchmark questions (CMMLU, C-Eval) that must not stand in the training data."""
+    """Files of benchmark questions (CMMLU, C-Eval): must not stand in the training data; multiple-choice
+    ones are scored at each look as a reference."""
 
 
 class Train(_Section):
@@ -100,6 +101,9 @@ class Looks(_Section):
     """Looks kept for early and repeated ones; part of the plan the error budget is spent over."""
     batch_size: int = Field(default=32, ge=1)
     """Prompts generated together."""
+    benchmark_questions: int = Field(default=200, ge=0)
+    """Multiple-choice questions of `sets.benchmarks` scored at each look: a reference line, never judged;
+    0 asks none."""
     decoding: Decoding = Field(default_factory=Decoding)
     """How answers are decoded, by base and by every look."""
 

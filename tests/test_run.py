@@ -18,7 +18,12 @@ def records(run, kind):
 
 
 def test_a_guarded_run_looks_injects_logs_saves_and_reports(tmp_path):
-    recipe = small_recipe(tmp_path, rehearsal={"fraction": 0.05})
+    benchmark = tmp_path / "quiz.csv"
+    options = "".join(f"{i},下面哪一个字排在第{i}位,天,地,玄,黄,A\n" for i in range(1, 9))
+    benchmark.write_text(",Question,A,B,C,D,Answer\n" + options, encoding="utf-8")
+    recipe = small_recipe(
+        tmp_path, rehearsal={"fraction": 0.05}, sets={"benchmarks": [str(benchmark)]}
+    )
     done = guardrail("run", recipe, "--out", tmp_path / "run", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     run = tmp_path / "run"
@@ -26,6 +31,8 @@ def test_a_guarded_run_looks_injects_logs_saves_and_reports(tmp_path):
     assert [r["step"] for r in looks] == [0, 4, 8, 12]
     assert [r["trigger"] for r in looks] == ["start", "save", "save", "end"]
     assert all((run / r["answers"]).is_file() for r in looks)
+    assert {r["benchmark"]["questions"] for r in looks} == {8}
+    assert "仅供参考，不参与判定" in (run / "report.html").read_text(encoding="utf-8")
     assert [r["step"] for r in records(run, "tripwire")] == [0, 2, 4, 6, 8, 10, 12]
     last_log = records(run, "log")[-1]
     assert last_log["task_samples"] == 48

@@ -225,6 +225,14 @@ class InProcessEngine:
                 batch_size=self.batch_size,
             )
 
+    def likeliest_first_token(
+        self, prompts: Sequence[Sequence[int]], among: Sequence[int]
+    ) -> list[int]:
+        """Return for each prompt the index of the token in `among` that most likely comes next."""
+        with kept_training_state(self.model):
+            rows = self._gold_logits(prompts, [[among[0]]] * len(prompts))
+            return [int(logits[0, list(among)].argmax()) for logits in rows]
+
     def mean_logprobs(
         self, prompts: Sequence[Sequence[int]], golds: Sequence[Sequence[int]]
     ) -> list[float]:

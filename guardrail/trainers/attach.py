@@ -13,6 +13,7 @@ from typing_extensions import Self
 from guardrail.anchors.fingerprint import model_fingerprint, weights_sha256
 from guardrail.anchors.make import make_anchors
 from guardrail.anchors.store import Anchors, Manifest, manifest_difference, read_anchors
+from guardrail.engines.choices import draw_choices
 from guardrail.engines.in_process import InProcessEngine, encode_prompts, load_model
 from guardrail.errors import InputError
 from guardrail.kl.term import rehearsal_samples
@@ -188,7 +189,9 @@ class Guardrail:
             injection = self._injection(trainer, tokenizer, anchors, state)
             attach_kl(trainer, injection)
         start_weights = weights_sha256(Path(str(recipe.start_model)))
-        guard = Guard(recipe, folder, ledger, anchors, self.red_line, state)
+        benchmarks = map(Path, recipe.sets.benchmarks)
+        choices = draw_choices(benchmarks, recipe.looks.benchmark_questions, seed=0)
+        guard = Guard(recipe, folder, ledger, anchors, self.red_line, choices, state)
         callback = GuardCallback(
             guard,
             trainer,

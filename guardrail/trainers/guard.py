@@ -11,6 +11,7 @@ from scipy import special
 
 from guardrail.anchors.store import Anchors
 from guardrail.drift.rule import RuleState, Verdict, judge, verdict_as_dict
+from guardrail.engines.choices import Choice, right_choices
 from guardrail.engines.in_process import Completion, InProcessEngine
 from guardrail.engines.look import (
     Measured,
@@ -45,6 +46,7 @@ class Guard:
     ledger: Ledger
     anchors: Anchors
     red_line: Sequence[Item]
+    choices: Sequence[Choice]
     state: GuardState
 
     @property
@@ -69,6 +71,15 @@ class Guard:
         file = f"looks/look-{self.state.looks:04d}-step-{step}.jsonl"
         write_answers(self.run / file, items, answers, measured)
         return self._only_judged(measured), file, time.perf_counter() - started
+
+    def _reference(self, engine: InProcessEngine) -> dict[str, dict[str, int]]:
+        """How many benchmark questions are right: recorded beside the verdict, which does not see it."""
+        if not self.choices:
+            return {}
+        started = time.perf_counter()
+        right = right_choices(engine, self.choices)
+        self._spend("benchmark", time.perf_counter() - started)
+        return {"benchmark": {"questions": len(self.choices), "right": right}}
 
     def _only_judged(self, measured: Measured) -> Measured:
         keep = np.array([not item.rehearsed for item in self.red_line])
@@ -110,6 +121,7 @@ class Guard:
             inherited=not start_is_gold_base,
             planned_looks=self.state.planned_looks,
             failed_pipeline_check=disagreement,
+            **self._reference(engine),
             **verdict_as_dict(verdict),
         )
         if disagreement:
@@ -153,6 +165,7 @@ class Guard:
             trigger=trigger,
             answers=file,
             seconds=round(seconds, 3),
+            **self._reference(engine),
             **verdict_as_dict(verdict),
         )
         self.state.history.append(judged_look(step, verdict, repeat=repeat))

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from markupsafe import Markup
+from scipy.stats import binomtest
 
 from guardrail.watch.run_data import UNKNOWN, LookFacts, RunData, StreamFacts
 
@@ -313,6 +314,23 @@ def _change(data: RunData, words: Mapping[str, str]) -> list[Panel]:
     ]
 
 
+def _benchmark(data: RunData, words: Mapping[str, str]) -> list[Panel]:
+    """Choice accuracy with the 95 % Wilson interval of one look."""
+    asked = [(k.step, k.benchmark) for k in data.looks if k.benchmark]
+    if not asked:
+        return []
+    points = [(x, 100 * b["right"] / b["questions"]) for x, b in asked]
+    band = []
+    for x, b in asked:
+        found = binomtest(b["right"], b["questions"]).proportion_ci(0.95, method="wilson")
+        band.append((x, 100 * found.low, 100 * found.high))
+    line = Line("", points, label="{:.0f}", dots=True)
+    guess = (25.0, words["guess"])
+    return [
+        Panel(words["benchmark"], "%", [line], 100, band=band, rules=[guess], at_least=(0, 100))
+    ]
+
+
 def timeline_panels(
     data: RunData, words: Mapping[str, str], names: Mapping[str, str]
 ) -> list[Panel]:
@@ -320,6 +338,7 @@ def timeline_panels(
     panels = _change(data, words)
     if data.looks and data.looks[-1].groups:
         panels.append(_abilities(data, words, names))
+    panels += _benchmark(data, words)
     rehearsal = [
         (r["step"], r["rehearsal_kl"]) for r in data.logs if r.get("rehearsal_kl") is not None
     ]

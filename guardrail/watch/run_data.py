@@ -85,6 +85,8 @@ class LookFacts:
     answers: str
     inherited: bool
     failed_pipeline_check: tuple[str, ...]
+    benchmark: dict[str, int] | None
+    """`questions` of a multiple-choice benchmark and how many were `right`; never judged."""
     streams: tuple[StreamFacts, ...]
 
     def stream(self, metric: str, group: str) -> StreamFacts | None:
@@ -222,6 +224,7 @@ def _look(record: Record) -> LookFacts:
         seconds=record.get("seconds"),
         inherited=bool(record.get("inherited")),
         failed_pipeline_check=tuple(record.get("failed_pipeline_check") or ()),
+        benchmark=record.get("benchmark"),
         streams=tuple(_stream(s) for s in record["streams"]),
     )
 

@@ -41,7 +41,7 @@ class Moved:
 def guarded(tmp_path):
     recipe = read_recipe("toy-sft")
     items = read_items(recipe.sets.red_line)[:3]
-    guard = Guard(recipe, tmp_path, Ledger(tmp_path), Anchored(items), items, GuardState())
+    guard = Guard(recipe, tmp_path, Ledger(tmp_path), Anchored(items), items, [], GuardState())
     engine = Moved()
     guard.set_task_wire(engine, [[7]])
     assert not guard.tripwire(engine, 0)
