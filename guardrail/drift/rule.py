@@ -21,7 +21,6 @@ from guardrail.drift.spending import (
     draws_needed,
     multipliers,
     spend,
-    standardised,
 )
 from guardrail.drift.statistic import (
     FloatArray,
@@ -192,10 +191,15 @@ def _candidates(
     groups: Sequence[str],
     units: IntArray,
     config: DriftConfig,
+    expected: Sequence[str],
 ) -> list[_Candidate]:
-    """Every metric overall and on each group; a group that is the whole metric is not repeated."""
+    """Every metric overall and on each group; a group that is the whole metric is not repeated.
+
+    A group without any value, or without any item, still has one stream, which then is not tested.
+    """
     names = np.asarray(groups)
-    found = []
+    found: list[_Candidate] = []
+    told = {"overall"}
     for metric, rule in config.metrics.items():
         if metric not in values:
             raise ValueError(f"metric `{metric}` has a margin but no values in this look")
@@ -205,9 +209,18 @@ def _candidates(
         found.append(_candidate(metric, "overall", harm, units, measured, rule))
         for group in dict.fromkeys(groups):
             inside = applies & (names == group)
+            told |= {group} if inside.any() else set()
             if inside.any() and not (inside == applies).all():
                 only = np.where(inside, harm, math.nan)
                 found.append(_candidate(metric, group, only, units, measured, rule))
+    if found:
+        first = found[0]
+        nothing = np.full(len(units), math.nan)
+        for group in dict.fromkeys([*groups, *expected]):
+            if group not in told:
+                found.append(
+                    _candidate(first.metric, group, nothing, units, first.values, first.rule)
+                )
     return found
 
 
@@ -256,16 +269,17 @@ def _boundaries(
         return bounds, spent
     units = countable[0].units
     count = int(units.max()) + 1
-    columns = np.empty((count, len(countable)), dtype=np.float32)
+    sums = np.zeros((len(countable), count), dtype=np.float32)
+    sizes = np.zeros_like(sums)
     for k, candidate in enumerate(countable):
-        inside = np.unique(units[~np.isnan(candidate.harm)])
-        columns[:, k] = standardised(unit_sums(candidate.harm, units), inside, count)
+        sizes[k] = np.bincount(units[~np.isnan(candidate.harm)], minlength=count)
+        sums[k, sizes[k] > 0] = unit_sums(candidate.harm, units)
     weights = multipliers(config.seed, config.draws, count)
     for family in _FAMILIES:
         members = [k for k, c in enumerate(countable) if _family(c) == family]
         if not members:
             continue
-        maxima = bootstrap_maxima(weights, columns, np.array(members, dtype=np.intp))
+        maxima = bootstrap_maxima(weights, sums[members], sizes[members])
         budget = config.overall if family == "overall" else config.by_ability
         for kind, alpha in (("warn", budget.warn), ("halt", budget.halt)):
             name = f"{kind} {family}"
@@ -289,6 +303,7 @@ def judge(
     state: RuleState,
     *,
     clusters: Sequence[str | None] | None = None,
+    expected: Sequence[str] = (),
     final: bool = False,
 ) -> tuple[Verdict, RuleState]:
     """Return the verdict of one look and the state to hand to the next.
@@ -304,6 +319,7 @@ def judge(
         state: What the previous look returned, `RuleState()` before the first. Items and their clusters
             must be those of the previous look.
         clusters: The cluster of each item, `None` for an item that stands alone; by default all do.
+        expected: Abilities that are told of even where no item of theirs is judged.
         final: Whether this is the run's last look.
 
     Raises:
@@ -312,7 +328,7 @@ def judge(
     units = unit_numbers([None] * len(groups) if clusters is None else clusters)
     if len(units) != len(groups):
         raise ValueError(f"`clusters` must name {len(groups)} items, got {len(units)}")
-    candidates = _candidates(values, groups, units, config)
+    candidates = _candidates(values, groups, units, config, expected)
     countable = [
         c for c in candidates if c.items >= config.min_items and c.unit_count >= config.min_units
     ]

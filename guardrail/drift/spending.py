@@ -1,19 +1,30 @@
-"""Alpha spending over looks with the looks' real dependence: a multiplier bootstrap.
+"""Alpha spending over looks with the looks' real dependence: a bootstrap of the items, shared by all looks.
 
 The items are drawn once and shared by all looks, metrics and abilities, so an unlucky draw is unlucky
-everywhere. One standard normal weight a unit, the same at every look, re-draws them: for draw b, stream k
+everywhere. One bootstrap draw of the units, the same at every look, re-draws them: for draw b, stream k
 
-    Z*[b, k] = sum over units u of eps[b, u] · s[u, k] / sqrt(U/(U-1) · sum_u s[u, k]²)
+    Z*[b, k] = sum_u w[b, u] · s[u, k] / sqrt(U/(U-1) · v[b, k])
 
-with s[u, k] the unit's sum of deviations from the stream's mean harm, so that Z* varies as the statistic
-does. At each look the boundary of a family is the value its largest Z* exceeds in as many draws as the
-budget has left for the look; draws above it are spent. A family's alarm probability over the whole run
-is then at most its alpha, up to the normal approximation and the number of draws.
+with w[b, u] how often draw b holds unit u, s[u, k] the unit's sum of deviations from the stream's mean
+harm, and v[b, k] the sum of squares. Where harm has the longer tail, as rare failures have, v is that
+of the draw, sum_u w[b, u] · (s[u, k] - m[u, k] · d[b, k])² with m[u, k] the unit's items and d[b, k] the draw's
+mean deviation, and Z* goes through Student's t to the normal, as the statistic does: a draw with more of
+the tail has a larger spread too, so that its upper tail is thin, as the statistic's is. The plain sum of
+squares, which takes no notice of that, gave every stream of the family a needlessly high boundary.
+Where improvement has the longer tail v is that plain sum, sum_u s[u, k]²: draws that miss the tail would
+look certain of harm and lift the boundary for all, and the statistic's own guard pays there already.
 
-Sources: Chernozhukov, Chetverikov & Kato (2013), "Gaussian approximations and multiplier bootstrap for
-maxima of sums", Annals of Statistics 41(6), 2786-2819, for the maximum over streams; Lan & DeMets (1983),
-"Discrete sequential boundaries for clinical trials", Biometrika 70, 659-663, for spending alpha linearly
-in looks. Putting the two together over looks that share their items is ours, and rests on simulation.
+At each look the boundary of a family is the value its largest Z* exceeds in as many draws as the budget
+has left for the look; draws above it are spent. A family's alarm probability over the whole run is
+then about its alpha at most, up to the number of items and of draws: docs/drift-simulation.md has figures.
+
+Sources: Hall (1992), "The Bootstrap and Edgeworth Expansion", chapter 3, for studentizing; Hanley & MacGibbon
+(2006), "Creating non-parametric bootstrap samples using Poisson frequencies", Computer Methods and Programs in
+Biomedicine 83, 57-62, for the weights; Chernozhukov, Chetverikov & Kato (2013), "Gaussian
+approximations and multiplier bootstrap for maxima of sums", Annals of Statistics 41(6), 2786-2819, for the
+maximum over streams; Lan & DeMets (1983), "Discrete sequential boundaries for clinical trials",
+Biometrika 70, 659-663, for spending alpha linearly in looks. Studentizing one side only, and putting it all
+together over looks that share their items, are ours, and rest on simulation.
 """
 
 import math
@@ -22,12 +33,12 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import special
 
-from guardrail.drift.statistic import FloatArray
-
-__all__ = ["Spent", "bootstrap_maxima", "draws_needed", "multipliers", "spend", "standardised"]
+__all__ = ["Spent", "bootstrap_maxima", "draws_needed", "multipliers", "spend"]
 
 LEAST_DRAWS = 20_000
+_LEAST_Z = 1.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,33 +65,66 @@ def draws_needed(looks: int, smallest_alpha: float) -> int:
 
 @lru_cache(maxsize=1)
 def multipliers(seed: int, draws: int, units: int) -> NDArray[np.float32]:
-    """Return the weights, shape (draws, units): the same for the same arguments, in every process."""
-    weights = np.random.default_rng(seed).standard_normal((draws, units), dtype=np.float32)
-    weights.flags.writeable = False
-    return weights
+    """Return how often each draw holds each unit, shape (units, draws), Poisson with mean 1.
+
+    The same for the same arguments, in every process.
+    """
+    counts = np.random.default_rng(seed).poisson(1.0, (units, draws)).astype(np.float32)
+    counts.flags.writeable = False
+    return counts
 
 
 def bootstrap_maxima(
-    weights: NDArray[np.float32], sums: NDArray[np.float32], family: NDArray[np.intp]
+    weights: NDArray[np.float32], sums: NDArray[np.float32], sizes: NDArray[np.float32]
 ) -> NDArray[np.float32]:
     """Return the largest Z* of each draw over the streams of a family, shape (draws,).
 
+    Z* up to 1.5 counts as 0: no boundary of use lies there.
+
     Args:
-        weights: Shape (draws, units).
-        sums: Standardised unit sums of every stream, shape (units, streams), 0 where a unit is not in it.
-        family: Columns of the family's streams.
+        weights: Shape (units, draws).
+        sums: Every unit's sum of deviations in every stream, shape (streams, units), 0 where not in it.
+        sizes: Its items in the stream, shape (streams, units), 0 where not in it.
     """
-    best: NDArray[np.float32] = (weights @ sums[:, family]).max(axis=1)
+    best = np.zeros(weights.shape[1], dtype=np.float32)
+    # Streams over the same items, such as all metrics of an ability, share their draws.
+    kinds, kind = np.unique(sizes, axis=0, return_inverse=True)
+    for number, size in enumerate(kinds):
+        inside = np.flatnonzero(size)
+        best = np.maximum(
+            best,
+            _maxima(weights[inside], sums[kind.ravel() == number][:, inside], size[inside]),
+        )
+    # The last bits of a product depend on how many streams it is taken over, and on the machine.
+    rounded: NDArray[np.float32] = best.round(4)
+    return rounded
+
+
+def _maxima(
+    weights: NDArray[np.float32], sums: NDArray[np.float32], size: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """The largest Z* of each draw over streams that hold the same units."""
+    units = len(size)
+    correction = units / (units - 1)
+    whole = (sums * sums).sum(axis=1)
+    moved, squares = sums @ weights, (sums * sums) @ weights
+    flat = np.flatnonzero(moved > _LEAST_Z * np.sqrt(correction * whole)[:, None])
+    stream, draw = np.divmod(flat, moved.shape[1])
+    at, items = moved.ravel()[flat], (size @ weights)[draw]
+    crossed, squared_items = at, items
+    if size.max() > 1:
+        crossed = ((sums * size) @ weights).ravel()[flat]
+        squared_items = ((size * size) @ weights)[draw]
+    mean = at / np.maximum(items, 1)
+    spread = squares.ravel()[flat] - mean * (2 * crossed - mean * squared_items)
+    # A draw of nearly equal units knows little of the spread: at least half the plain one.
+    studentized = ((sums**3).sum(axis=1) > 0)[stream]
+    spread = np.where(studentized, np.maximum(spread, whole[stream] / 2), whole[stream])
+    z = (at / np.sqrt(correction * spread)).astype(np.float64)
+    z[studentized] = -special.ndtri(special.stdtr(units - 1, -z[studentized]))
+    best = np.zeros(moved.shape[1], dtype=np.float32)
+    np.maximum.at(best, draw, z.astype(np.float32))
     return best
-
-
-def standardised(sums: FloatArray, units: NDArray[np.intp], count: int) -> NDArray[np.float32]:
-    """Return a stream's unit sums scaled to unit variance of Z*, spread over all units, shape (count,)."""
-    full = np.zeros(count, dtype=np.float32)
-    scale = math.sqrt(len(sums) / (len(sums) - 1) * float(sums @ sums))
-    if scale > 0:
-        full[units] = sums / scale
-    return full
 
 
 def spend(

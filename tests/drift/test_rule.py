@@ -101,6 +101,21 @@ def test_a_nan_answer_does_not_count_as_harmless():
     assert verdict.level != "ok"
 
 
+def test_an_ability_without_a_judged_item_is_told_of_and_not_tested():
+    verdict, _ = judge(values(0), GROUPS, config(), RuleState(), expected=["writing", "拒答"])
+    lonely = by_name(verdict)["passed/拒答"]
+    assert (lonely.tested, lonely.n, lonely.level) == (False, 0, "ok")
+    assert lonely.reason == "0 items, 30 are needed"
+
+
+def test_an_ability_to_which_nothing_applies_is_told_of_and_not_tested():
+    spoiled = values(0)
+    away = np.array([g == "writing" for g in GROUPS])
+    spoiled["passed"].base[away] = math.nan
+    verdict, _ = judge(spoiled, GROUPS, config(), RuleState())
+    assert by_name(verdict)["passed/writing"].reason == "0 items, 30 are needed"
+
+
 def test_a_metric_without_values_is_an_error():
     with pytest.raises(ValueError, match="`passed`"):
         judge({}, GROUPS, config(), RuleState())

@@ -14,7 +14,6 @@ from guardrail.drift.spending import (
     draws_needed,
     multipliers,
     spend,
-    standardised,
 )
 from guardrail.drift.statistic import stream_statistic, unit_sums
 
@@ -85,17 +84,63 @@ def test_weights_are_the_same_for_the_same_seed():
     assert not np.array_equal(multipliers(8, 1000, 30), first)
 
 
-def test_the_bootstrap_statistic_has_unit_variance_also_with_clusters():
+def drawn_z(harm, units=None, draws=20_000) -> np.ndarray:
+    """Z* of one stream in every draw, 0 where it is not above."""
+    units = np.arange(len(harm)) if units is None else units
+    sums = unit_sums(harm, units).astype(np.float32)[None]
+    sizes = np.bincount(units).astype(np.float32)[None]
+    return bootstrap_maxima(multipliers(0, draws, sums.shape[1]), sums, sizes)
+
+
+def tail(drawn: np.ndarray, z: float) -> float:
+    return float((drawn > z).mean())
+
+
+@pytest.mark.parametrize("clustered", [False, True])
+def test_symmetric_harm_gives_the_normal_tail_also_with_clusters(clustered):
     rng = np.random.default_rng(4)
-    clusters = np.repeat(np.arange(40), 5)
-    harm = rng.normal(0, 1, 40)[clusters] + rng.normal(0, 0.3, 200)
-    for units in (np.arange(200), clusters):
-        sums = unit_sums(harm, units)
-        column = standardised(sums, np.arange(len(sums)), len(sums))[:, None]
-        drawn = bootstrap_maxima(multipliers(0, 20_000, len(sums)), column, np.array([0]))
-        # so that it varies as the statistic does: s²·U/(U-1) is n²·se²
-        expected = (len(sums) - 1) / len(sums)
-        assert float(drawn.var()) == pytest.approx(expected, rel=0.05)
+    clusters = np.repeat(np.arange(60), 5)
+    harm = rng.normal(0, 1, 60)[clusters] + rng.normal(0, 0.3, 300)
+    for sign in (1, -1):
+        drawn = drawn_z(sign * harm, clusters if clustered else None)
+        for z in (1.6, 2.0, 2.5):
+            assert tail(drawn, z) == pytest.approx(stats.norm.sf(z), rel=0.25)
+
+
+def test_rare_harm_has_a_thin_tail_and_rare_improvement_that_of_a_plain_bootstrap():
+    rare = (np.arange(50) < 3).astype(float)
+    weights = multipliers(0, 20_000, 50)
+    assert tail(drawn_z(rare), 2.5) < 0.3 * stats.norm.sf(2.5)
+    deviation = -(rare - rare.mean())
+    plain = deviation @ weights / math.sqrt(50 / 49 * (deviation @ deviation))
+    np.testing.assert_allclose(drawn_z(-rare), np.where(plain > 1.5, plain, 0), atol=1e-4)
+
+
+def test_the_largest_of_several_streams_is_the_largest_of_each_alone():
+    rng = np.random.default_rng(6)
+    harm = rng.normal(0, 1, (3, 40)) + (rng.random((3, 40)) < 0.1)
+    weights = multipliers(0, 5000, 40)
+    sums = (harm - harm.mean(axis=1, keepdims=True)).astype(np.float32)
+    sums[2, 25:] = 0  # a stream on some of the items only
+    sizes = np.ones((3, 40), dtype=np.float32)
+    sizes[2, 25:] = 0
+    together = bootstrap_maxima(weights, sums, sizes)
+    alone = [bootstrap_maxima(weights, sums[[k]], sizes[[k]]) for k in range(3)]
+    np.testing.assert_allclose(together, np.max(alone, axis=0), rtol=1e-4)
+
+
+def test_z_of_a_draw_is_the_statistic_of_its_units():
+    rng = np.random.default_rng(7)
+    harm = rng.exponential(1.0, 30)
+    weights = multipliers(0, 2000, 30)
+    drawn = drawn_z(harm, draws=2000)
+    above = np.flatnonzero(drawn)
+    assert len(above) > 20
+    for number in above:
+        units = np.repeat(harm, weights[:, number].astype(int))
+        summed = (units.mean() - harm.mean()) * len(units)
+        t = summed / math.sqrt(30 / 29 * ((units - units.mean()) ** 2).sum())
+        assert drawn[number] == pytest.approx(stats.norm.isf(stats.t.sf(t, 29)), rel=1e-3)
 
 
 def test_clusters_widen_the_standard_error():
