@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from guardrail.anchors.fingerprint import chat_template_sha256
-from guardrail.anchors.store import Manifest, read_anchors
+from guardrail.anchors.store import Manifest, read_anchors, require_answers
 from guardrail.drift.rule import DriftConfig, RuleState, Verdict, judge, verdict_as_dict
 from guardrail.engines.in_process import InProcessEngine, load_model
 from guardrail.engines.look import (
@@ -100,6 +100,7 @@ def look_at(
     if (folder / FILE_NAME).is_file():
         raise InputError(f"`{folder}` already holds a run; give another `--out`")
     anchors, items = read_anchors(anchors_folder), _items(anchors_folder)
+    require_answers(anchors_folder, anchors, [item.id for item in items])
     manifest = anchors.manifest
     weights, tokenizer, template_of = _load(model, base)
     found = chat_template_sha256(template_of)

@@ -73,7 +73,9 @@ def test_json_has_a_line_a_stream_and_null_where_nothing_is_known(tmp_path):
     path.write_text(json.dumps(content), encoding="utf-8")
     looks = json.loads(call(path, "--json"))["looks"]
     assert {"look", "level", "streams", "action"} <= looks[0].keys()
-    (stream,) = looks[0]["streams"]  # only one group is left, which is the overall stream
+    # Only one group is left, which is the overall stream; the other is told of and not tested.
+    stream, empty = looks[0]["streams"]
+    assert (empty["n"], empty["harm"], empty["tested"]) == (0, None, False)
     assert {"metric", "group", "harm", "low", "high", "level"} <= stream.keys()
     assert (stream["group"], stream["n"]) == ("overall", 45)
     assert not any(isinstance(v, float) and math.isnan(v) for v in stream.values())

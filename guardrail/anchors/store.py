@@ -10,7 +10,7 @@ Replicate 0 is the gold. The manifest is written last, so a folder with a manife
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from guardrail.anchors.decoding import Decoding
@@ -32,6 +33,7 @@ __all__ = [
     "manifest_difference",
     "read_anchors",
     "read_answer",
+    "require_answers",
     "write_anchors",
 ]
 
@@ -145,23 +147,47 @@ def read_anchors(folder: Path) -> Anchors:
     """Return the anchors of a folder.
 
     Raises:
-        InputError: the folder has no manifest (absent or never finished).
+        InputError: the folder has no manifest (absent or never finished), or a file of it is missing,
+            broken or lacks answers.
     """
     manifest_path = folder / "manifest.json"
     if not manifest_path.is_file():
         raise InputError(f"`{folder}` holds no finished anchors; run `guardrail anchor RECIPE`")
-    manifest = Manifest.model_validate_json(manifest_path.read_text(encoding="utf-8"))
-    answers: dict[str, list[AnchorAnswer]] = {}
-    with (folder / "answers.jsonl").open(encoding="utf-8") as file:
-        for line in file:
-            answer = read_answer(line)
-            answers.setdefault(answer.item, []).append(answer)
-    tensors = load_file(folder / "topk.safetensors")
-    ids = [name.removesuffix("/ids") for name in tensors if name.endswith("/ids")]
-    topk = {
-        i: TopK(tensors[f"{i}/ids"], tensors[f"{i}/logprobs"], tensors[f"{i}/tail"]) for i in ids
-    }
+    try:
+        manifest = Manifest.model_validate_json(manifest_path.read_text(encoding="utf-8"))
+        answers: dict[str, list[AnchorAnswer]] = {}
+        with (folder / "answers.jsonl").open(encoding="utf-8") as file:
+            for line in file:
+                answer = read_answer(line)
+                answers.setdefault(answer.item, []).append(answer)
+        tensors = load_file(folder / "topk.safetensors")
+        ids = [name.removesuffix("/ids") for name in tensors if name.endswith("/ids")]
+        topk = {
+            i: TopK(tensors[f"{i}/ids"], tensors[f"{i}/logprobs"], tensors[f"{i}/tail"])
+            for i in ids
+        }
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise _damaged(folder, f"{type(error).__name__}: {error}") from error
+    sampled = manifest.decoding.mode == "sampled"
+    for item, found in answers.items():
+        # Rehearsal items have their gold alone, and so has everything where decoding is greedy.
+        wanted = 1 + manifest.replicates if sampled and item not in topk else 1
+        if [a.replicate for a in found] != list(range(wanted)):
+            raise _damaged(folder, f"item `{item}` has {len(found)} answers instead of {wanted}")
     return Anchors(manifest, {k: tuple(v) for k, v in answers.items()}, topk)
+
+
+def require_answers(folder: Path, anchors: Anchors, items: Iterable[str]) -> None:
+    """Raise an InputError that names the items the anchors of a folder do not answer, if any."""
+    lacking = [item for item in items if item not in anchors.answers]
+    if lacking:
+        raise _damaged(folder, f"no answer to {', '.join(lacking[:3])}")
+
+
+def _damaged(folder: Path, what: str) -> InputError:
+    return InputError(
+        f"anchors `{folder}` are damaged ({what}); run `guardrail anchor RECIPE --rebuild`"
+    )
 
 
 def manifest_difference(found: Manifest, wanted: Manifest) -> list[str]:

@@ -61,7 +61,19 @@ def anchor_measurements(items: Sequence[Item], anchors: Anchors) -> Measured:
 
 
 def look_values(baseline: Measured, current: Measured) -> dict[str, MetricValues]:
-    """Return what `guardrail.drift.judge` takes; several current answers an item are averaged."""
+    """Return what `guardrail.drift.judge` takes; several current answers an item are averaged.
+
+    Raises:
+        ValueError: a metric of an item has no value now though base has one. Whether a metric applies
+            depends on the item alone, so a value that got lost is a fault and must not pass for harmless.
+    """
+    for name, table in current.items():
+        lost = np.isnan(table).any(axis=1) & ~np.isnan(baseline[name]).any(axis=1)
+        if lost.any():
+            raise ValueError(
+                f"metric `{name}` has no value for {int(lost.sum())} answers though base has one "
+                f"(first: item number {int(lost.argmax()) + 1}); the look was not measured"
+            )
     return {name: MetricValues(baseline[name], current[name].mean(axis=1)) for name in baseline}
 
 

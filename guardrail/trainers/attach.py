@@ -12,7 +12,13 @@ from typing_extensions import Self
 
 from guardrail.anchors.fingerprint import model_fingerprint, weights_sha256
 from guardrail.anchors.make import make_anchors
-from guardrail.anchors.store import Anchors, Manifest, manifest_difference, read_anchors
+from guardrail.anchors.store import (
+    Anchors,
+    Manifest,
+    manifest_difference,
+    read_anchors,
+    require_answers,
+)
 from guardrail.engines.choices import draw_choices
 from guardrail.engines.in_process import InProcessEngine, encode_prompts, load_model
 from guardrail.errors import InputError
@@ -71,7 +77,7 @@ def anchors_standing(guardrail: "Guardrail") -> str:
     folder = Path(str(guardrail.recipe.anchors))
     if not (folder / "manifest.json").is_file():
         return f"absent, will be made in {folder}"
-    guardrail.check_anchors(read_anchors(folder))
+    guardrail.check_anchors(guardrail.stored_anchors())
     return f"present in {folder}"
 
 
@@ -121,7 +127,7 @@ class Guardrail:
         if rebuild:
             (folder / "manifest.json").unlink(missing_ok=True)
         if (folder / "manifest.json").is_file():
-            anchors = read_anchors(folder)
+            anchors = self.stored_anchors()
             self.check_anchors(anchors)
             return anchors
         gold = self._engine(self.recipe.gold_base)
@@ -130,6 +136,17 @@ class Guardrail:
         return make_anchors(
             folder, wanted, self.red_line, self.rehearsal, gold, reference, on_progress
         )
+
+    def stored_anchors(self) -> Anchors:
+        """Return the anchors on disk, whoever made them.
+
+        Raises:
+            InputError: they are absent, damaged, or lack an item of the sets.
+        """
+        folder = Path(str(self.recipe.anchors))
+        anchors = read_anchors(folder)
+        require_answers(folder, anchors, [i.id for i in (*self.red_line, *self.rehearsal)])
+        return anchors
 
     def check_anchors(self, anchors: Anchors) -> None:
         """Raise an InputError that names every difference if the anchors are another base's."""

@@ -152,6 +152,7 @@ class Guard:
             config,
             self.state.rule,
             clusters=[item.cluster for item in self.judged_items],
+            expected=[item.ability for item in self.red_line],
             final=final,
         )
         number = self.state.looks

@@ -8,6 +8,7 @@ from guardrail.anchors.store import (
     TopK,
     manifest_difference,
     read_anchors,
+    require_answers,
     write_anchors,
 )
 from guardrail.errors import InputError
@@ -63,6 +64,32 @@ def test_the_same_anchors_are_the_same_bytes(tmp_path):
         write_anchors(tmp_path / name, manifest(), ANSWERS, TOPK)
     for file in ("manifest.json", "answers.jsonl", "topk.safetensors"):
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+
+
+@pytest.mark.parametrize("file", ["manifest.json", "answers.jsonl", "topk.safetensors"])
+@pytest.mark.parametrize("spoiled", [b"", b"{", None])
+def test_a_damaged_folder_is_named_with_the_way_out(tmp_path, file, spoiled):
+    write_anchors(tmp_path / "a", manifest(), ANSWERS, TOPK)
+    if spoiled is None:
+        (tmp_path / "a" / file).unlink()
+    else:
+        (tmp_path / "a" / file).write_bytes(spoiled)
+
+    def read() -> None:
+        require_answers(tmp_path / "a", read_anchors(tmp_path / "a"), ["red-1", "reh-1"])
+
+    with pytest.raises(InputError, match=r"run `guardrail anchor RECIPE") as caught:
+        read()
+    assert str(tmp_path / "a") in str(caught.value)
+
+
+def test_a_missing_answer_is_named(tmp_path):
+    write_anchors(tmp_path / "a", manifest(replicates=2), ANSWERS, TOPK)
+    with pytest.raises(InputError, match="item `red-1` has 2 answers instead of 3"):
+        read_anchors(tmp_path / "a")
+    write_anchors(tmp_path / "b", manifest(), ANSWERS, TOPK)
+    with pytest.raises(InputError, match="no answer to red-2"):
+        require_answers(tmp_path / "b", read_anchors(tmp_path / "b"), ["red-1", "red-2"])
 
 
 def test_a_folder_without_manifest_is_unfinished(tmp_path):
