@@ -13,6 +13,7 @@ from rich.console import Console
 from guardrail import __version__, cli_anchor, cli_sets
 from guardrail.cli_common import (
     HALTED,
+    TERMINATED,
     JsonFlag,
     RecipeArgument,
     clear_errors,
@@ -30,7 +31,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
     help="Guard a fine-tuning run against forgetting.\n\n"
-    "Exit codes: 0 ok, 1 the guard halted the run, 2 bad input.\n\n"
+    "Exit codes: 0 ok, 1 the guard halted the run, 2 bad input, 143 ended by SIGTERM with a checkpoint.\n\n"
     "Example: `guardrail demo`",
 )
 app.add_typer(cli_anchor.app, name="anchor")
@@ -85,11 +86,15 @@ def run(
         report_path = build_report(folder)
         if finished.halted:
             console.print("[bold red]HALTED by the guard[/]: the run drifted beyond its margins")
+        elif finished.terminated:
+            console.print("[yellow]terminated[/] with a checkpoint; add --resume to go on")
         else:
             console.print("[green]finished[/]")
         console.print(f"report: {report_path}\nnext: guardrail status {folder}", soft_wrap=True)
         if finished.halted:
             raise typer.Exit(HALTED)
+        if finished.terminated:
+            raise typer.Exit(TERMINATED)
 
 
 @app.command()

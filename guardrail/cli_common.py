@@ -14,6 +14,7 @@ from guardrail.errors import InputError
 __all__ = [
     "BAD_INPUT",
     "HALTED",
+    "TERMINATED",
     "JsonFlag",
     "RecipeArgument",
     "clear_errors",
@@ -22,7 +23,7 @@ __all__ = [
     "quiet_libraries",
 ]
 
-HALTED, BAD_INPUT = 1, 2
+HALTED, BAD_INPUT, TERMINATED = 1, 2, 143
 
 console = Console(stderr=True)
 

@@ -23,17 +23,29 @@ FILE_NAME = "ledger.jsonl"
 class Ledger:
     """Appends records to `RUN/ledger.jsonl`. One writer at a time; readers need no lock."""
 
-    def __init__(self, run: Path, on_record: Callable[[Record], None] | None = None) -> None:
-        """Open or create the ledger of a run folder; a torn last line is cut off first."""
+    def __init__(
+        self,
+        run: Path,
+        on_record: Callable[[Record], None] | None = None,
+        *,
+        writes: bool = True,
+    ) -> None:
+        """Open or create the ledger of a run folder; a torn last line is cut off first.
+
+        Of several processes that train together one `writes`; the others' records go nowhere.
+        """
         self.path = run / FILE_NAME
         self._on_record = on_record
-        self._next = _cut_torn_tail(self.path) if self.path.exists() else 0
+        self._writes = writes
+        self._next = _cut_torn_tail(self.path) if writes and self.path.exists() else 0
 
     def append(self, kind: str, step: int, **fields: Any) -> Record:
         """Write one record durably and return it. Fields must be JSON values; NaN is refused."""
         now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
         record: Record = {"seq": self._next, "time": now, "kind": kind, "step": step, **fields}
         line = json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n"
+        if not self._writes:
+            return record
         with self.path.open("ab") as file:
             file.write(line.encode("utf-8", errors="backslashreplace"))
             file.flush()

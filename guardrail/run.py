@@ -2,18 +2,16 @@
 
 import json
 import random
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from guardrail import __version__
 from guardrail.errors import InputError
 from guardrail.ledger import FILE_NAME, Record
 from guardrail.recipe import Recipe
 from guardrail.sets.benchmarks import read_benchmarks
-from guardrail.sets.items import Item, items_sha256
+from guardrail.sets.items import Item
 from guardrail.sets.overlap import find_overlaps, training_texts
 from guardrail.trainers.attach import Guardrail
 
@@ -25,10 +23,11 @@ StepListener = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """How a run ended: its folder, whether the guard halted it, domain losses where measured."""
+    """How a run ended: its folder, whether guard or SIGTERM stopped it, domain losses where measured."""
 
     run: Path
     halted: bool
+    terminated: bool
     domain_loss_before: float | None
     domain_loss: float | None
 
@@ -179,8 +178,6 @@ def run_recipe(
     if on_step is not None:
         trainer.add_callback(_step_listener(on_step))
     before = None
-    if not resume:
-        ledger.append("started", 0, **_header(recipe, rows, guardrail))
     if trainer.eval_dataset is not None and callback.resume_from is None:
         before = float(trainer.evaluate()["eval_loss"])
         ledger.append("domain_loss", 0, held_out=before)
@@ -196,30 +193,10 @@ def run_recipe(
         )
         raise
     after = None
-    if trainer.eval_dataset is not None:
+    if trainer.eval_dataset is not None and not callback.terminated:
         after = float(trainer.evaluate()["eval_loss"])
         ledger.append("domain_loss", trainer.state.global_step, held_out=after)
-    return Finished(run, callback.halted, before, after)
-
-
-def _header(recipe: Recipe, rows: list[Any], guardrail: Guardrail) -> dict[str, Any]:
-    from importlib.metadata import version
-
-    return {
-        "name": recipe.name,
-        "mode": recipe.mode,
-        "seed": recipe.seed,
-        "recipe": recipe.model_dump(mode="json"),
-        "training_rows": len(rows),
-        "red_line_items": len(guardrail.red_line),
-        "red_line_sha256": items_sha256(guardrail.red_line),
-        "red_line_sources": dict(Counter(i.source for i in guardrail.red_line).most_common()),
-        "rehearsal_items": len(guardrail.rehearsal),
-        "rehearsal_sources": dict(Counter(i.source for i in guardrail.rehearsal).most_common()),
-        "rehearsal_sha256": items_sha256(guardrail.rehearsal),
-        "versions": {"redline-guardrail": __version__}
-        | {name: version(name) for name in ("torch", "transformers", "trl")},
-    }
+    return Finished(run, callback.halted, callback.terminated, before, after)
 
 
 def _step_listener(on_step: StepListener) -> Any:

@@ -83,3 +83,32 @@ def test_resuming_nothing_is_refused(tmp_path):
     done = guardrail("run", recipe, "--out", tmp_path / "none", "--resume", cwd=tmp_path)
     assert done.returncode == 2
     assert "holds no run to resume" in done.stderr
+
+
+def test_a_sigterm_ends_with_a_checkpoint_and_the_run_goes_on_as_if_nothing_had_been(tmp_path):
+    recipe = small_recipe(tmp_path, items_an_ability=3)
+    whole, ended = tmp_path / "whole", tmp_path / "ended"
+    assert guardrail("run", recipe, "--out", whole, cwd=tmp_path).returncode == 0
+    with subprocess.Popen(
+        command("run", recipe, "--out", ended), cwd=tmp_path, stderr=subprocess.DEVNULL
+    ) as process:
+        deadline = time.monotonic() + 240
+        while not any(
+            r["kind"] == "tripwire" and r["step"] >= 6
+            for r in (read_ledger(ended) if (ended / "ledger.jsonl").is_file() else [])
+        ):
+            assert process.poll() is None, "the run ended before it could be terminated"
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        os.kill(process.pid, signal.SIGTERM)
+        assert process.wait(timeout=120) == 143
+    last = read_ledger(ended)[-1]
+    assert (last["kind"], last["outcome"]) == ("ended", "terminated")
+    assert 6 <= last["step"] < 12
+    saved = ended / f"checkpoints/checkpoint-{last['step']}"
+    assert (saved / "guardrail_state.json").is_file()
+    resumed = guardrail("run", recipe, "--out", ended, "--resume", cwd=tmp_path)
+    assert resumed.returncode == 0, resumed.stderr
+    final = "checkpoints/checkpoint-12"
+    assert weights_sha256(ended / final) == weights_sha256(whole / final)
+    assert verdicts(ended) == verdicts(whole)

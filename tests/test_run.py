@@ -69,7 +69,12 @@ def test_a_tripwire_brings_a_look_forward(tmp_path):
 
 
 def test_beyond_saving_halts_with_a_checkpoint_a_report_and_exit_code_1(tmp_path):
-    recipe = small_recipe(tmp_path, items_an_ability=15, train=arguments(learning_rate=0.02))
+    recipe = small_recipe(
+        tmp_path,
+        items_an_ability=15,
+        train=arguments(learning_rate=0.02),
+        drift={"margins": {"passed": {"margin": 0.03, "critical": 0.2}}},
+    )
     done = guardrail("run", recipe, "--out", tmp_path / "run", cwd=tmp_path)
     assert done.returncode == 1, done.stderr
     assert "HALTED" in done.stderr

@@ -47,8 +47,8 @@ def draw_choices(paths: Iterable[Path], count: int, *, seed: int) -> list[Choice
     return random.Random(seed).sample(known, min(count, len(known)))
 
 
-def right_choices(engine: InProcessEngine, choices: Sequence[Choice]) -> int:
-    """Return how many questions the model gets right; its training state is kept.
+def right_choices(engine: InProcessEngine, choices: Sequence[Choice]) -> list[bool]:
+    """Return of each question whether the model gets it right; its training state is kept.
 
     Raises:
         InputError: the tokenizer does not begin the four letters with four tokens.
@@ -63,4 +63,4 @@ def right_choices(engine: InProcessEngine, choices: Sequence[Choice]) -> int:
     chats = [[{"role": "user", "content": choice.prompt}] for choice in choices]
     prompts = encode_prompts(engine.tokenizer, chats, thinking=engine.thinking)
     best = engine.likeliest_first_token(prompts, letters)
-    return sum(LETTERS[k] == choice.right for k, choice in zip(best, choices, strict=True))
+    return [LETTERS[k] == choice.right for k, choice in zip(best, choices, strict=True)]

@@ -1,7 +1,8 @@
 """Attach a guard to a trainer: `Guardrail.from_recipe(path).attach(trainer)`."""
 
 import json
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sized
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 from packaging.version import Version
 from typing_extensions import Self
 
+from guardrail import __version__
 from guardrail.anchors.fingerprint import model_fingerprint, weights_sha256
 from guardrail.anchors.make import make_anchors
 from guardrail.anchors.store import (
@@ -23,12 +25,13 @@ from guardrail.engines.choices import draw_choices
 from guardrail.engines.in_process import InProcessEngine, encode_prompts, load_model
 from guardrail.errors import InputError
 from guardrail.kl.term import rehearsal_samples
-from guardrail.ledger import Ledger, Record
+from guardrail.ledger import FILE_NAME, Ledger, Record
 from guardrail.recipe import Recipe, read_recipe, with_model_folders
 from guardrail.sets.items import Item, items_sha256, read_items
 from guardrail.trainers.callback import GuardCallback
 from guardrail.trainers.guard import Guard
 from guardrail.trainers.injection import Injection
+from guardrail.trainers.ranks import Ranks
 from guardrail.trainers.state import GuardState, last_complete_checkpoint, read_state
 from guardrail.trainers.trl_sft import attach_kl
 
@@ -189,6 +192,13 @@ class Guardrail:
         """
         _check_versions()
         recipe = self.recipe
+        accelerator = trainer.accelerator
+        ranks = Ranks(accelerator.process_index, accelerator.num_processes)
+        if ranks.size > 1 and not (Path(str(recipe.anchors)) / "manifest.json").is_file():
+            raise InputError(
+                f"anchors `{recipe.anchors}` are absent, and {ranks.size} processes cannot make them "
+                "together; run `guardrail anchor RECIPE` before the launch"
+            )
         anchors = self.anchors()
         tokenizer = trainer.processing_class
         folder = Path(run or trainer.args.output_dir)
@@ -197,18 +207,27 @@ class Guardrail:
         checkpoint = last_complete_checkpoint(Path(trainer.args.output_dir)) if resume else None
         if checkpoint is not None:
             state = read_state(checkpoint)
-        ledger = Ledger(folder, on_record)
+        if (folder / FILE_NAME).is_file() and not resume:
+            raise InputError(
+                f"run folder `{folder}` already holds a run; attach with `resume=True` to go on, or give "
+                "another `run` folder"
+            )
+        # Nobody may see a ledger that another rank began before it has looked.
+        trainer.accelerator.wait_for_everyone()
+        ledger = Ledger(folder, on_record, writes=ranks.writes)
         if resume:
             back_to = -1 if checkpoint is None else int(checkpoint.name.rsplit("-", 1)[1])
             ledger.append("rewound", back_to, checkpoint=checkpoint.name if checkpoint else None)
+        else:
+            ledger.append("started", 0, **self._header(trainer))
         injection = None
         if recipe.mode == "guard":
-            injection = self._injection(trainer, tokenizer, anchors, state)
+            injection = self._injection(tokenizer, anchors, state, ranks)
             attach_kl(trainer, injection)
         start_weights = weights_sha256(Path(str(recipe.start_model)))
         benchmarks = map(Path, recipe.sets.benchmarks)
         choices = draw_choices(benchmarks, recipe.looks.benchmark_questions, seed=0)
-        guard = Guard(recipe, folder, ledger, anchors, self.red_line, choices, state)
+        guard = Guard(recipe, folder, ledger, anchors, self.red_line, choices, state, ranks)
         callback = GuardCallback(
             guard,
             trainer,
@@ -221,8 +240,29 @@ class Guardrail:
         trainer.add_callback(callback)
         return callback
 
+    def _header(self, trainer: Any) -> dict[str, Any]:
+        """What the ledger says of a run when it starts."""
+        recipe, rows = self.recipe, trainer.train_dataset
+        return {
+            "name": recipe.name,
+            "mode": recipe.mode,
+            "seed": recipe.seed,
+            "recipe": recipe.model_dump(mode="json"),
+            "trainer": type(trainer).__name__,
+            "processes": trainer.accelerator.num_processes,
+            "training_rows": len(rows) if isinstance(rows, Sized) else None,
+            "red_line_items": len(self.red_line),
+            "red_line_sha256": items_sha256(self.red_line),
+            "red_line_sources": dict(Counter(i.source for i in self.red_line).most_common()),
+            "rehearsal_items": len(self.rehearsal),
+            "rehearsal_sources": dict(Counter(i.source for i in self.rehearsal).most_common()),
+            "rehearsal_sha256": items_sha256(self.rehearsal),
+            "versions": {"redline-guardrail": __version__}
+            | {name: version(name) for name in ("torch", "transformers", "trl")},
+        }
+
     def _injection(
-        self, trainer: Any, tokenizer: Any, anchors: Anchors, state: GuardState
+        self, tokenizer: Any, anchors: Anchors, state: GuardState, ranks: Ranks
     ) -> Injection:
         prompts = encode_prompts(
             tokenizer, [item.chat() for item in self.rehearsal], thinking=self.recipe.thinking
@@ -238,6 +278,6 @@ class Guardrail:
             loss=options.loss,
             seed=self.recipe.seed,
             pad_id=tokenizer.pad_token_id,
-            rank=trainer.accelerator.process_index,
-            world_size=trainer.accelerator.num_processes,
+            rank=ranks.rank,
+            world_size=ranks.size,
         )

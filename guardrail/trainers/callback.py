@@ -1,13 +1,19 @@
 """The guard inside a Trainer: when to look, and moving the levers it decides on."""
 
+import contextlib
 import logging
 import math
+import signal
+import threading
 import time
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import TrainerCallback
+from trl.models.utils import unwrap_model_for_generation
 
 from guardrail.engines.in_process import InProcessEngine, kept_training_state
 from guardrail.errors import InputError
@@ -15,6 +21,7 @@ from guardrail.ladder import Action
 from guardrail.trainers.guard import Guard
 from guardrail.trainers.injection import Injection
 from guardrail.trainers.levers import scale_learning_rate
+from guardrail.trainers.ranks import RankFailed
 from guardrail.trainers.state import write_state
 from guardrail.trainers.task_prompts import opening_tokens, task_prompts
 
@@ -49,20 +56,27 @@ class GuardCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
         self.start_is_kl_reference = start_is_kl_reference
         self.resume_from = resume_from
         self.halted = False
+        self.terminated = False
+        """Whether a SIGTERM ended the training, as a cluster sends before it takes a machine away."""
         self._tokenizer = tokenizer
+        self._sigterm = False
+        self._sigterm_before: Any = None
         self._train_started = time.perf_counter()
         self._seconds_before = 0.0
         self._steps_at_start = 0
 
-    def _engine(self) -> InProcessEngine:
-        recipe = self.guard.recipe
-        return InProcessEngine(
-            self.trainer.accelerator.unwrap_model(self.trainer.model),
-            self._tokenizer,
-            recipe.looks.decoding,
-            recipe.thinking,
-            recipe.looks.batch_size,
-        )
+    @contextlib.contextmanager
+    def _engine(self) -> Iterator[InProcessEngine]:
+        """The policy as one whole model; where ranks hold parts of it they are gathered meanwhile."""
+        recipe, trainer = self.guard.recipe, self.trainer
+        with unwrap_model_for_generation(trainer.model_wrapped, trainer.accelerator) as model:
+            yield InProcessEngine(
+                model,
+                self._tokenizer,
+                recipe.looks.decoding,
+                recipe.thinking,
+                recipe.looks.batch_size,
+            )
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Test the KL term against its reference, then take look 0, once a run."""
@@ -74,17 +88,19 @@ class GuardCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
             state.best_model_checkpoint = str(
                 Path(args.output_dir) / guard.state.last_ok_checkpoint
             )
+        self._listen_for_sigterm()
         if guard.state.looks:
             return
         guard.state.planned_looks = self._planned_looks(state.max_steps, args)
-        if self.injection is not None:
-            self._kl_self_test()
-        guard.look_zero(self._engine(), start_is_gold_base=self.start_is_gold_base)
-        if guard.recipe.looks.tripwire_every_steps:
-            self._set_task_wire()
-            guard.tripwire(self._engine(), 0)
+        with guard.ranks.agreed(), self._engine() as engine:
+            if self.injection is not None:
+                self._kl_self_test(engine.model)
+            guard.look_zero(engine, start_is_gold_base=self.start_is_gold_base)
+            if guard.recipe.looks.tripwire_every_steps:
+                self._set_task_wire(engine)
+                guard.tripwire(engine, 0)
 
-    def _set_task_wire(self) -> None:
+    def _set_task_wire(self, engine: InProcessEngine) -> None:
         """Choose prompts of the new task for the tripwire; a trainer without tokenised rows has none."""
         count = self.guard.recipe.looks.tripwire_task_prompts
         rows = self.trainer.train_dataset
@@ -93,7 +109,7 @@ class GuardCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
         opening = opening_tokens(self._tokenizer, thinking=self.guard.recipe.thinking)
         prompts = task_prompts(rows, opening, count)
         if prompts:
-            self.guard.set_task_wire(self._engine(), prompts)
+            self.guard.set_task_wire(engine, prompts)
 
     def _planned_looks(self, max_steps: int, args: Any) -> int:
         """Looks this run will take, the reserve included; the error budget is spent over them."""
@@ -107,10 +123,9 @@ class GuardCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
             due |= {max_steps * e // epochs for e in range(1, epochs + 1)}
         return len(due) + self.guard.recipe.looks.reserve
 
-    def _kl_self_test(self) -> None:
+    def _kl_self_test(self, model: Any) -> None:
         """Policy = reference must give KL near 0, a perturbed policy clearly more."""
         assert self.injection is not None
-        model = self.trainer.accelerator.unwrap_model(self.trainer.model)
         weight = next(p for p in reversed(list(model.parameters())) if p.is_floating_point())
         saved = weight.detach().clone()
 
@@ -150,10 +165,14 @@ class GuardCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
         """Tripwire and look where due; carry out what the ladder says."""
         step = state.global_step
         looks = self.guard.recipe.looks
+        if self._agree_on_step():
+            self.terminated = control.should_save = control.should_training_stop = True
+            return
         final = step >= state.max_steps
         early = False
         if looks.tripwire_every_steps and step % looks.tripwire_every_steps == 0:
-            early = self.guard.tripwire(self._engine(), step)
+            with self.guard.ranks.agreed(), self._engine() as engine:
+                early = self.guard.tripwire(engine, step)
         trigger = ""
         if final:
             trigger = "end"
@@ -165,6 +184,25 @@ class GuardCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
             trigger = "tripwire"
         if trigger:
             self._look(step, trigger, control, final=final)
+
+    def _agree_on_step(self) -> bool:
+        """Add up the ranks' samples of the step; return whether any rank was told to terminate."""
+        injection, accelerator = self.injection, self.trainer.accelerator
+        rows = 0 if injection is None else injection.take_count()
+        told = torch.tensor([rows, int(self._sigterm)], device=accelerator.device)
+        rows, terminate = accelerator.reduce(told, reduction="sum").tolist()
+        self.guard.state.task_samples += rows
+        return bool(terminate)
+
+    def _listen_for_sigterm(self) -> None:
+        """Let a SIGTERM end the training after the step in progress, with a checkpoint."""
+        if threading.current_thread() is not threading.main_thread():
+            return
+
+        def remember(number: int, frame: Any) -> None:
+            self._sigterm = True
+
+        self._sigterm_before = signal.signal(signal.SIGTERM, remember)
 
     def _look(self, step: int, trigger: str, control: Any, *, final: bool) -> None:
         try:
@@ -190,24 +228,19 @@ class GuardCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
             self._carry_out(action, control)
 
     def _look_with_smaller_batches(self, step: int, trigger: str, *, final: bool) -> Action:
-        engine = self._engine()
+        size = self.guard.recipe.looks.batch_size
         while True:
             try:
-                return self.guard.look(engine, step, trigger, final=final)
-            except torch.OutOfMemoryError:
-                if engine.batch_size == 1:
+                with self.guard.ranks.agreed(), self._engine() as engine:
+                    smaller = replace(engine, batch_size=size)
+                    return self.guard.look(smaller, step, trigger, final=final)
+            except (torch.OutOfMemoryError, RankFailed) as error:
+                if size == 1 or (isinstance(error, RankFailed) and not error.out_of_memory):
                     raise
-                engine = InProcessEngine(
-                    engine.model,
-                    engine.tokenizer,
-                    engine.decoding,
-                    engine.thinking,
-                    engine.batch_size // 2,
-                )
-                torch.cuda.empty_cache()
-                logger.warning(
-                    "out of memory while looking; trying batches of %d", engine.batch_size
-                )
+                size //= 2
+                if torch.cuda.is_available():
+                    torch.cuda.empty_cache()
+                logger.warning("out of memory while looking; trying batches of %d", size)
 
     def _carry_out(self, action: Action, control: Any) -> None:
         state = self.guard.state
@@ -237,7 +270,8 @@ class GuardCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
             # The Trainer's rotation spares the best checkpoint; ok is the guard's idea of best.
             state.best_model_checkpoint = str(path)
         guard.state.seconds["train"] = self._train_seconds()
-        write_state(path, guard.state)
+        if guard.ranks.writes:
+            write_state(path, guard.state)
         level = last.level if current and last is not None else "unknown"
         guard.ledger.append(
             "checkpoint",
@@ -284,10 +318,13 @@ class GuardCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
         """Close the run in the ledger."""
         guard = self.guard
         guard.state.seconds["train"] = self._train_seconds()
+        if self._sigterm_before is not None:
+            signal.signal(signal.SIGTERM, self._sigterm_before)
+        outcome = "halted" if self.halted else "terminated" if self.terminated else "finished"
         guard.ledger.append(
             "ended",
             state.global_step,
-            outcome="halted" if self.halted else "finished",
+            outcome=outcome,
             last_ok_checkpoint=self.last_ok_checkpoint(),
             failures=guard.state.failures,
             steps=state.global_step - self._steps_at_start,

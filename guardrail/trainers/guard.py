@@ -3,7 +3,8 @@
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,7 @@ from guardrail.ladder import Action, decide, judged_look
 from guardrail.ledger import Ledger
 from guardrail.recipe import Recipe
 from guardrail.sets.items import Item
+from guardrail.trainers.ranks import Ranks
 from guardrail.trainers.state import GuardState
 
 __all__ = ["Guard", "LookFailed"]
@@ -48,6 +50,7 @@ class Guard:
     red_line: Sequence[Item]
     choices: Sequence[Choice]
     state: GuardState
+    ranks: Ranks = field(default_factory=Ranks)
 
     @property
     def judged_items(self) -> list[Item]:
@@ -57,7 +60,12 @@ class Guard:
     def _answers(self, engine: InProcessEngine, count: int) -> list[list[Completion]]:
         items = list(self.red_line)
         first_seed = self.recipe.seed + _SEED_STRIDE * (self.state.looks + 1)
-        drawn = [engine.answer(items, seed=first_seed + k) for k in range(count)]
+        # Ranks draw from seeds apart; more than a stride of them would meet the next look's.
+        first_seed += _SEED_STRIDE * 1_000_003 * self.ranks.rank
+        drawn = [
+            self.ranks.shared(items, partial(engine.answer, seed=first_seed + k))
+            for k in range(count)
+        ]
         return [list(row) for row in zip(*drawn, strict=True)]
 
     def _measure(
@@ -69,7 +77,8 @@ class Guard:
         golds = [self.anchors.gold(item.id) for item in items]
         measured = measure_completions(items, [[a.text for a in row] for row in answers], golds)
         file = f"looks/look-{self.state.looks:04d}-step-{step}.jsonl"
-        write_answers(self.run / file, items, answers, measured)
+        if self.ranks.writes:
+            write_answers(self.run / file, items, answers, measured)
         return self._only_judged(measured), file, time.perf_counter() - started
 
     def _reference(self, engine: InProcessEngine) -> dict[str, dict[str, int]]:
@@ -77,9 +86,9 @@ class Guard:
         if not self.choices:
             return {}
         started = time.perf_counter()
-        right = right_choices(engine, self.choices)
+        hits = self.ranks.shared(self.choices, lambda mine: right_choices(engine, mine))
         self._spend("benchmark", time.perf_counter() - started)
-        return {"benchmark": {"questions": len(self.choices), "right": right}}
+        return {"benchmark": {"questions": len(self.choices), "right": sum(hits)}}
 
     def _only_judged(self, measured: Measured) -> Measured:
         keep = np.array([not item.rehearsed for item in self.red_line])
@@ -190,8 +199,11 @@ class Guard:
     def set_task_wire(self, engine: InProcessEngine, prompts: list[list[int]]) -> None:
         """Let the start model answer prompts of the new task; tripwires watch its answers from now on."""
         started = time.perf_counter()
-        golds = [list(c.token_ids) for c in engine.complete(prompts, seed=self.recipe.seed)]
-        base = engine.mean_logprobs(prompts, golds)
+        answers = self.ranks.shared(
+            prompts, lambda mine: engine.complete(mine, seed=self.recipe.seed)
+        )
+        golds = [list(answer.token_ids) for answer in answers]
+        base = self._logprobs(engine, prompts, golds)
         self.state.task_wire = {"prompts": prompts, "golds": golds, "base": base}
         self._spend("tripwires", time.perf_counter() - started)
 
@@ -205,7 +217,7 @@ class Guard:
         started = time.perf_counter()
         items = self.judged_items
         golds = [self.anchors.answers[item.id][0].token_ids for item in items]
-        now = engine.mean_logprobs(engine.prompts(items), golds)
+        now = self._logprobs(engine, engine.prompts(items), golds)
         if self.state.tripwire_base is None:
             self.state.tripwire_base = now
         moved = np.array(self.state.tripwire_base) - np.array(now)
@@ -216,7 +228,7 @@ class Guard:
         task = None
         if self.state.task_wire is not None:
             wire = self.state.task_wire
-            task_now = engine.mean_logprobs(wire["prompts"], wire["golds"])
+            task_now = self._logprobs(engine, wire["prompts"], wire["golds"])
             task = float(np.mean(np.array(wire["base"]) - np.array(task_now)))
         kl = float(moved.mean())
         largest = max(kl, -math.inf if task is None else task)
@@ -239,6 +251,17 @@ class Guard:
             seconds=round(seconds, 3),
         )
         return early
+
+    def _logprobs(
+        self,
+        engine: InProcessEngine,
+        prompts: Sequence[Sequence[int]],
+        golds: Sequence[Sequence[int]],
+    ) -> list[float]:
+        pairs = list(zip(prompts, golds, strict=True))
+        return self.ranks.shared(
+            pairs, lambda mine: engine.mean_logprobs([p for p, _ in mine], [g for _, g in mine])
+        )
 
     def _spend(self, what: str, seconds: float) -> None:
         self.state.seconds[what] = self.state.seconds.get(what, 0.0) + seconds

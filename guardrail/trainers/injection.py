@@ -43,6 +43,7 @@ class Injection:
         self._seed, self._pad_id = seed, pad_id
         self._rank, self._world_size = rank, world_size
         self._pending: list[str] = []
+        self._rows = 0
         self._kl_sum = torch.zeros((), dtype=torch.float64)
         self._kl_tokens = 0
 
@@ -72,9 +73,18 @@ class Injection:
             "passes": seen / len(self._ids),
         }
 
-    def count_task_samples(self, rows_on_this_rank: int) -> None:
-        """Count a micro-batch of the user's data; every rank sees equally many rows."""
-        self._state.task_samples += rows_on_this_rank * self._world_size
+    def count_task_samples(self, on_this_rank: int) -> None:
+        """Count the samples of a micro-batch of the user's data."""
+        self._rows += on_this_rank
+
+    def take_count(self) -> int:
+        """Return the samples this rank has counted since the last call.
+
+        Packed batches hold unequal numbers of samples, so the ranks add theirs up before the schedule
+        moves: `state.task_samples` must be the same everywhere.
+        """
+        rows, self._rows = self._rows, 0
+        return rows
 
     def take_term(self, model: torch.nn.Module) -> Tensor | None:
         """Return weight * world_size * (sum of KL on this rank) / (KL tokens of all ranks), or None.

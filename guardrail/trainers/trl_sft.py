@@ -4,7 +4,7 @@ from typing import Any
 
 from guardrail.trainers.injection import Injection
 
-__all__ = ["attach_kl"]
+__all__ = ["attach_kl", "count_samples"]
 
 
 def attach_kl(trainer: Any, injection: Injection) -> None:
@@ -19,13 +19,13 @@ def attach_kl(trainer: Any, injection: Injection) -> None:
     def guarded_compute_loss(
         model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        rows = int(inputs["input_ids"].shape[0])
+        samples = count_samples(inputs)
         result = compute_loss(
             model, inputs, return_outputs=return_outputs, num_items_in_batch=num_items_in_batch
         )
         if not model.training:
             return result
-        injection.count_task_samples(rows)
+        injection.count_task_samples(samples)
         term = injection.take_term(model)
         if term is None:
             return result
@@ -37,6 +37,18 @@ def attach_kl(trainer: Any, injection: Injection) -> None:
         return injection.add(result, term.to(result.dtype))
 
     trainer.compute_loss = guarded_compute_loss
+
+
+def count_samples(inputs: Any) -> int:
+    """Return how many samples of the user's data a micro-batch holds.
+
+    A padding-free batch is one row in which position ids start anew with every sample; rows that
+    `wrapped` packing cut anywhere do not tell, each counts as one.
+    """
+    positions = inputs.get("position_ids")
+    if positions is not None and positions.shape[0] == 1:
+        return int((positions == 0).sum())
+    return int(inputs["input_ids"].shape[0])
 
 
 def _scaled_over_window(trainer: Any, num_items_in_batch: Any) -> bool:

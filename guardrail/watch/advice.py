@@ -42,7 +42,7 @@ def advise(data: RunData, silent_s: float) -> Advice:
         if any(a.kind == "halt" and a.carried_out for a in data.actions):
             return Advice(away, "halted_on_drift", level)
         return Advice(away if drifted else "mend", "halted_on_failure", level)
-    if data.outcome == "crashed":
+    if data.outcome in ("crashed", "terminated"):
         return _advise_crashed(data, away, drifted)
     if data.outcome == "running":
         if silent_s > max(_SILENT_AFTER_S, 5 * data.longest_silence_s):
@@ -66,7 +66,7 @@ def _advise_crashed(data: RunData, away: str, drifted: bool) -> Advice:
             return Advice("mend", "pipeline", UNKNOWN)
         if look.inherited and drifted:
             return Advice("mend", "inherited", data.level)
-    return Advice(away if drifted and look and look.number else "mend", "crashed", data.level)
+    return Advice(away if drifted and look and look.number else "mend", data.outcome, data.level)
 
 
 def next_steps(data: RunData, advice: Advice) -> list[dict[str, Any]]:

@@ -139,7 +139,7 @@ class RunData:
 
     run: Path
     outcome: str
-    """`finished`, `halted`, `crashed`, `running` (no closing record: going on, or killed), `empty`."""
+    """`finished`, `halted`, `terminated` (by a SIGTERM, with a checkpoint), `crashed`, `running` (no closing record: going on, or killed), `empty`."""
     name: str | None
     mode: str | None
     step: int

@@ -48,11 +48,11 @@ def test_right_is_the_letter_the_model_finds_likeliest(engine, tmp_path):
         with torch.no_grad():
             logits = engine.model(input_ids=torch.tensor([prompt])).logits[0, -1]
         likeliest.append(LETTERS[int(logits[ids].argmax())])
-    assert right_choices(engine, drawn) == sum(
+    assert right_choices(engine, drawn) == [
         c.right == letter for c, letter in zip(drawn, likeliest, strict=True)
-    )
+    ]
     all_right = [Choice(c.prompt, letter) for c, letter in zip(drawn, likeliest, strict=True)]
-    assert right_choices(engine, all_right) == len(drawn)
+    assert all(right_choices(engine, all_right))
 
 
 def test_a_tokenizer_that_cannot_tell_the_letters_apart_is_refused(engine, monkeypatch):

@@ -42,8 +42,7 @@ def tiny_model(tokenizer, seed: int, dtype=torch.float64):
     return transformers.Qwen3ForCausalLM(config).to(dtype)
 
 
-@pytest.fixture
-def rows() -> list[dict[str, object]]:
+def made_rows() -> list[dict[str, object]]:
     rng = np.random.default_rng(5)
     made = []
     for _ in range(24):
@@ -57,6 +56,11 @@ def rows() -> list[dict[str, object]]:
             }
         )
     return made
+
+
+@pytest.fixture
+def rows() -> list[dict[str, object]]:
+    return made_rows()
 
 
 @pytest.fixture
@@ -86,8 +90,7 @@ def make_trainer(tmp_path, tokenizer, rows):
     return make
 
 
-@pytest.fixture
-def samples(tokenizer):
+def foreign_samples(tokenizer):
     """Rehearsal samples whose reference is another random model: KL well above 0.1 nats."""
     reference = tiny_model(tokenizer, seed=2)
     prompts, golds, topk = {}, {}, {}
@@ -103,3 +106,8 @@ def samples(tokenizer):
         ids, logprobs, tail = reference_topk(logits, len(tokenizer))
         topk[item] = TopK(ids.int().numpy(), logprobs.numpy(), tail.numpy())
     return rehearsal_samples(prompts, golds, topk)
+
+
+@pytest.fixture
+def samples(tokenizer):
+    return foreign_samples(tokenizer)

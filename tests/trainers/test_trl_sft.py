@@ -116,7 +116,7 @@ def test_attached_without_due_samples_trains_to_identical_weights(make_trainer, 
     one = injection(samples, tokenizer, fraction=0.01)
     attach_kl(guarded, one)
     guarded.train()
-    assert one.exposure()["task_samples"] == 8, "the wrapped loss was never called"
+    assert one.take_count() == 8, "the wrapped loss was never called"
     for a, b in zip(plain.model.parameters(), guarded.model.parameters(), strict=True):
         assert torch.equal(a, b)
 

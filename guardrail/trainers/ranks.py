@@ -1,0 +1,111 @@
+"""Several processes as one guard: work they share, and failures they agree on.
+
+Every rank calls the same functions in the same order. A rank that fails says so in the exchange the others
+wait in, so that all stop at the same step and none waits for ever.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+from torch import distributed
+
+__all__ = ["RankFailed", "Ranks"]
+
+Thing = TypeVar("Thing")
+Result = TypeVar("Result")
+
+
+class RankFailed(RuntimeError):
+    """A rank failed, this one or another; every rank raises it at the same place."""
+
+    def __init__(self, rank: int, error: str, *, out_of_memory: bool) -> None:
+        super().__init__(f"rank {rank} failed: {error}")
+        self.out_of_memory = out_of_memory
+
+
+@dataclass(frozen=True, slots=True)
+class Ranks:
+    """This process among those that train together; one process alone exchanges nothing."""
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def writes(self) -> bool:
+        """Whether this rank writes ledger, answers and checkpoint state."""
+        return self.rank == 0
+
+    def shared(
+        self, things: Sequence[Thing], work: Callable[[Sequence[Thing]], Sequence[Result]]
+    ) -> list[Result]:
+        """Return `work` of all things, each rank doing every `size`-th of them.
+
+        Args:
+            things: The same on every rank.
+            work: Returns one result a thing, in order. Results must pickle.
+
+        Raises:
+            RankFailed: `work` failed on some rank. One process alone raises the error itself.
+        """
+        if self.size == 1:
+            return list(work(things))
+        with self._told():
+            mine = list(work(things[self.rank :: self.size]))
+        parts = self._exchange(mine)
+        whole: list[Any] = [None] * len(things)
+        for rank, part in enumerate(parts):
+            whole[rank :: self.size] = part
+        return whole
+
+    @contextlib.contextmanager
+    def agreed(self) -> Iterator[None]:
+        """Run the body on every rank; where it fails on one, it fails on all.
+
+        Raises:
+            RankFailed: the body failed on some rank. One process alone raises the error itself.
+        """
+        with self._told():
+            yield
+        self._exchange(None)
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        """Tell the others of an error in the body, in place of what they wait for."""
+        try:
+            yield
+        except RankFailed:
+            raise  # all know
+        except Exception as error:
+            if self.size == 1:
+                raise
+            message = f"{type(error).__name__}: {error}"
+            out_of_memory = isinstance(error, torch.OutOfMemoryError)
+            self._gather(_Word(None, message, out_of_memory))
+            raise RankFailed(self.rank, message, out_of_memory=out_of_memory) from error
+
+    def _exchange(self, mine: Any) -> list[Any]:
+        """Return what every rank gave; raise if one failed instead."""
+        if self.size == 1:
+            return [mine]
+        told = self._gather(_Word(mine))
+        for rank, word in enumerate(told):
+            if word.failed is not None:
+                raise RankFailed(rank, word.failed, out_of_memory=word.out_of_memory)
+        return [word.given for word in told]
+
+    def _gather(self, word: "_Word") -> "list[_Word]":
+        told: list[Any] = [None] * self.size
+        distributed.all_gather_object(told, word)
+        return told
+
+
+@dataclass(frozen=True, slots=True)
+class _Word:
+    """What a rank says in an exchange: what it has, or why it failed."""
+
+    given: Any
+    failed: str | None = None
+    out_of_memory: bool = False

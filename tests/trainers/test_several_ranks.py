@@ -1,0 +1,139 @@
+"""Two processes on one machine: the same schedule, verdicts and levers, and one ledger."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from guardrail.kl.schedule import rehearsal_order
+from guardrail.ledger import live_records, read_ledger
+from tests.run_fixtures import guardrail, small_recipe
+from tests.trainers.conftest import foreign_samples, tiny_model
+from tests.trainers.test_trl_sft import gradients, naive_kl_term
+
+pytestmark = pytest.mark.run
+
+
+def launch(*args: object, processes: int = 2) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command += ["--nproc_per_node", str(processes), "-m", "tests.trainers.ranks_scripts"]
+    root = Path(__file__).parent.parent.parent
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    return subprocess.run(
+        [*command, *map(str, args)],
+        cwd=root,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=400,
+        check=False,
+    )
+
+
+def facts(run: Path) -> list[dict[str, object]]:
+    files = sorted(run.glob("rank-*.json"))
+    return [json.loads(file.read_text(encoding="utf-8")) for file in files]
+
+
+def records(run, kind):
+    return [r for r in live_records(read_ledger(run)) if r["kind"] == kind]
+
+
+def test_the_kl_gradient_of_two_ranks_is_that_of_one_process(tmp_path, tokenizer):
+    for how in ("plain", "guarded"):
+        done = launch("gradient", tmp_path, how)
+        assert done.returncode == 0, done.stderr[-3000:]
+    plain, guarded = (np.load(tmp_path / f"{how}.npz") for how in ("plain", "guarded"))
+    assert str(plain["wrapped"]) == "DistributedDataParallel"
+    assert str(plain["distributed"]).endswith("MULTI_CPU")
+    model = tiny_model(tokenizer, seed=1)
+    samples = foreign_samples(tokenizer)
+    due = rehearsal_order(sorted(samples), 0, 2, seed=0)
+    term = naive_kl_term(model, {name: samples[name] for name in due}, 0.7)
+    assert float(term.detach()) > 0.1
+    term.backward()
+    expected = gradients(model)
+    difference = guarded["gradient"] - plain["gradient"] - expected
+    assert np.linalg.norm(difference) / np.linalg.norm(expected) < 1e-5
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory) -> Path:
+    """A short recipe whose anchors are made, as several processes demand."""
+    folder = tmp_path_factory.mktemp("recipe")
+    file = small_recipe(folder, items_an_ability=4)
+    made = guardrail("anchor", file, cwd=folder)
+    assert made.returncode == 0, made.stderr
+    return file
+
+
+def test_two_ranks_share_looks_and_agree(recipe, tmp_path):
+    done = launch("train", recipe, tmp_path / "run", "{}")
+    assert done.returncode == 0, done.stderr[-3000:]
+    one, two = facts(tmp_path / "run")
+    assert one["wrapped"] == "DistributedDataParallel"
+    same = one.keys() - {"rank"}
+    assert {k: one[k] for k in same} == {k: two[k] for k in same}
+    assert (one["step"], one["task_samples"], one["rehearsal_seen"]) == (12, 96, 4)
+    looks = records(tmp_path / "run", "look")
+    assert [r["step"] for r in looks] == [0, 4, 8, 12]
+    assert len(records(tmp_path / "run", "started")) == 1
+    answers = tmp_path / "run" / looks[1]["answers"]
+    assert (
+        len(answers.read_text(encoding="utf-8").splitlines())
+        == records(tmp_path / "run", "started")[0]["red_line_items"]
+    )
+    sequence = [r["seq"] for r in read_ledger(tmp_path / "run")]
+    assert sequence == list(range(len(sequence)))
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_look_that_fails_on_one_rank_stops_all_with_a_checkpoint(recipe, tmp_path, rank):
+    run = tmp_path / "run"
+    options = json.dumps({"failing_rank": rank, "failing_step": 8})
+    done = launch("train", recipe, run, options)
+    assert done.returncode == 0, done.stderr[-3000:]
+    one, two = facts(run)
+    assert one["halted"]
+    assert two["halted"]
+    assert one["step"] == two["step"] == 8
+    (error,) = records(run, "error")
+    assert f"rank {rank} failed: OSError: no room left" in error["error"]
+    assert (run / "checkpoint-8/guardrail_state.json").is_file()
+    assert records(run, "ended")[0]["outcome"] == "halted"
+
+
+def test_packed_batches_of_unequal_counts_keep_the_ranks_together(recipe, tmp_path):
+    arguments = {"arguments": {"packing": True, "max_length": 256, "max_steps": 6}}
+    done = launch("train", recipe, tmp_path / "run", json.dumps(arguments))
+    assert done.returncode == 0, done.stderr[-3000:]
+    one, two = facts(tmp_path / "run")
+    assert one["task_samples"] == two["task_samples"] > 2 * 6 * 4
+    assert one["rehearsal_seen"] == two["rehearsal_seen"] > 0
+    assert one["weights"] == two["weights"]
+
+
+def test_a_run_goes_on_with_fewer_ranks(recipe, tmp_path):
+    run = tmp_path / "run"
+    first = launch("train", recipe, run, json.dumps({"arguments": {"max_steps": 12}}))
+    assert first.returncode == 0, first.stderr[-3000:]
+    shutil.rmtree(run / "checkpoint-12")  # as if killed while it was being saved
+    second = launch("train", recipe, run, json.dumps({"resume": True}), processes=1)
+    assert second.returncode == 0, second.stderr[-3000:]
+    told = facts(run)[0]
+    assert told["step"] == 12
+    rewound = records(run, "rewound")[0]
+    assert rewound["checkpoint"] == "checkpoint-8"
+    assert [r["step"] for r in records(run, "look")] == [0, 4, 8, 12]
+
+
+def test_absent_anchors_are_refused_before_the_launch_hangs(tmp_path):
+    file = small_recipe(tmp_path, items_an_ability=2)
+    done = launch("train", file, tmp_path / "run", "{}")
+    assert done.returncode != 0
+    assert "run `guardrail anchor RECIPE` before the launch" in done.stderr
