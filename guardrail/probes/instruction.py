@@ -58,7 +58,7 @@ _BULLETED = re.compile(
 _CLOSERS = '”’」』）)"*'
 _SENTENCE_END = re.compile(
     # The end of a quotation that 他说 follows ends nothing.
-    rf"[。！？!?]+[{_CLOSERS}]*(?![。！？!?{_CLOSERS}])(?!(?<=[”」])[^。！？!?，,\n]{{0,8}}[说道问喊叫答笑嚷][，。,])"
+    rf"[。！？!?]+[{_CLOSERS}]*(?![。！？!?{_CLOSERS}])(?!(?<=[”」])[^。！？!?，,\n]{{0,8}}[说道问喊叫答笑嚷][^。！？!?，,：:“「\n]{{0,8}}[，。,])"
     # A full stop after a word, not after Mr. or an initial.
     rf"|(?<=[A-Za-z0-9\"”’)\]%])(?<!\bMr)(?<!\bMs)(?<!\bMrs)(?<!\bDr)(?<!\bSt)(?<!\bvs)(?<!\b[A-Z])"
     rf"\.[{_CLOSERS}]*(?=\Z|\s(?![a-z]))"
@@ -67,6 +67,9 @@ _INLINE_NUMBER = re.compile(r"(?<=[。！？；;])\s*\d{1,2}[.．、]\s*(?!\d)")
 _HEADING = re.compile(r"^\s*(?:#{1,6}\s|\*\*[^*\n]+\*\*\s*$|[《【][^》】\n]*[》】]\s*$)")
 _LABEL_CHARACTERS = 15
 _QUOTED = re.compile(r"“[^”]{0,300}”|「[^」]{0,300}」|《[^》]{0,100}》")
+_NO_PRONOUN = re.compile(
+    r"迷你|[你您](?:死我活|来我往|追我赶|争我夺|一言我一语|一句我一句|情我愿|推我让|好我好|侬我侬)"
+)
 _LATIN = re.compile(r"[A-Za-z]")
 _EDGE = " \t\r\n。．.！!？?，,、；;：:“”\"'‘’「」『』《》【】[]()（）*`$_"
 _MARKS = re.compile(r"[*`$\s]+|\\boxed|[{}]")
@@ -142,7 +145,7 @@ def _has_title(check: Title, text: str) -> bool:
 
 def _addresses(check: Address, text: str) -> bool:
     """The answer says 您 and never 你, or the other way round; quotations are somebody else's."""
-    own = _QUOTED.sub("", text)
+    own = _NO_PRONOUN.sub("", _QUOTED.sub("", text))
     return {word for word in "您你" if word in own} == {check.is_}
 
 
@@ -150,6 +153,13 @@ def _members_named(options: tuple[str, ...], text: str) -> int:
     """How many different options occur, the longest first: 番石榴 names no 石榴."""
     longest_first = "|".join(re.escape(o) for o in sorted(options, key=len, reverse=True))
     return len(set(re.findall(longest_first, text)))
+
+
+def _holds_word(text: str, word: str) -> bool:
+    """Whether a word stands in a text: one of Latin letters not inside another, AI not in Gmail."""
+    if not (word.isascii() and word.isalpha()):
+        return word in text
+    return re.search(rf"(?<![a-z]){word}(?![a-z])", text) is not None
 
 
 def _in_order(text: str, parts: tuple[str, ...]) -> bool:
@@ -178,7 +188,7 @@ def instruction_check_passes(check: InstructionCheck, text: str) -> bool:
             return (
                 all(word.casefold() in folded for word in check.all)
                 and (not check.any or any(word.casefold() in folded for word in check.any))
-                and not any(word.casefold() in folded for word in check.none)
+                and not any(_holds_word(folded, word.casefold()) for word in check.none)
             )
         case InOrder():
             return _in_order(text, check.parts)

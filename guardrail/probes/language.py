@@ -1,13 +1,14 @@
 """Is an answer that should be Chinese in clean, Simplified Chinese.
 
 Code, formulas, links, quotations, bracketed terms and words of the question are legitimate in any script.
-Does not see single English words where Chinese has its own, Traditional characters in quotation marks,
+Does not see single English words outside its list, Traditional characters in quotation marks,
 nor whether the Chinese is good. Answers to a request for another language have no fault here.
 """
 
 import re
 import unicodedata
 
+from guardrail.probes.english_words import CLAUSE_WORDS, NEVER_BORROWED
 from guardrail.probes.request import read_request
 from guardrail.text import chinese_share, count_traditional
 
@@ -19,7 +20,6 @@ LANGUAGE_FAULTS = ("empty", "english", "traditional", "other script", "garbled")
 _READ_CHARACTERS = 20_000
 _LEAST_CHINESE = 0.5
 _LEAST_TRADITIONAL = 3
-_LEAST_OTHER = 4
 _CODE = re.compile(
     r"```.*?(?:```|\Z)|~~~.*?(?:~~~|\Z)|`[^`\n]*`|\$\$[^$]*\$\$|\$[^$\n]*\$|\\\[.{0,1000}?\\\]|\\\(.{0,1000}?\\\)"
     r"|https?://\S+|(?<![\w.+-])[A-Za-z0-9_.+-]{1,64}@[\w-]{1,64}\.[\w.]{1,64}|</?[A-Za-z][^<>\n]{0,200}>",
@@ -34,75 +34,17 @@ _QUOTED = re.compile(
 )
 _LATIN_RUN = re.compile(r"[A-Za-z][A-Za-z'’-]*(?:[ ,;:.!?]{1,3}[A-Za-z][A-Za-z'’-]*)*")
 _WORD = re.compile(r"[A-Za-z][A-Za-z'’-]*")
-_CLAUSE_WORDS = frozenset(
-    [
-        "is",
-        "are",
-        "was",
-        "were",
-        "be",
-        "been",
-        "am",
-        "has",
-        "have",
-        "had",
-        "do",
-        "does",
-        "did",
-        "can",
-        "could",
-        "will",
-        "would",
-        "should",
-        "may",
-        "must",
-        "also",
-        "very",
-        "you",
-        "your",
-        "it",
-        "its",
-        "they",
-        "their",
-        "them",
-        "we",
-        "our",
-        "us",
-        "he",
-        "she",
-        "his",
-        "her",
-        "i",
-        "my",
-        "this",
-        "that",
-        "these",
-        "those",
-        "which",
-        "who",
-        "when",
-        "because",
-        "if",
-        "so",
-        "but",
-        "however",
-        "than",
-        "then",
-        "there",
-        "here",
-        "not",
-        "just",
-        "please",
-    ]
-)
-"""Words of sentences; titles and names hold them rarely, or capitalised."""
 _LEAST_SENTENCE = 5
 _ALL_ENGLISH = 20
 _OTHER_SCRIPT = re.compile(
-    r"[\u3041-\u30fa\u30fc-\u30ff\u31f0-\u31ff\uff66-\uff9d\uac00-\ud7a3\u1100-\u11ff\u3131-\u318e\u0400-\u052f\u0590-\u08ff\u0900-\u0fff\u10a0-\u10ff\u1780-\u17ff]"
+    # Two letters in a row, since one kana or Cyrillic letter may be half a smiley, and の is a fashion.
+    r"[\u3041-\u3096\u30a1-\u30fa\u31f0-\u31ff]{2}|[\uac00-\ud7a3\u1100-\u11ff\u3131-\u318e]{2}|[\u0400-\u052f]{3}"
+    r"|[\u0590-\u08ff\u0900-\u0fff\u10a0-\u10ff\u1780-\u17ff]{2}"
+    # Or one kana between Han of which one is not Simplified: 茶の場合.
+    r"|[一-鿿][\u3041-\u3096](?=[一-鿿])"
 )
 _GARBLED = re.compile(
-    r"\ufffd|锟斤拷|[烫屯]{4,}|(?:&#x?[0-9a-fA-F]{3,6};){3,}|(?:\\u[0-9a-fA-F]{4}){3,}"
+    r"\ufffd|[¤¦¨¬¯¶¸¿]{2}|[¤¦¨¬¯¶¸].*[¤¦¨¬¯¶¸]|锟斤拷|[烫屯]{4,}|(?:&#x?[0-9a-fA-F]{3,6};){3,}|(?:\\u[0-9a-fA-F]{4}){3,}"
     # UTF-8 read as Latin-1 or Windows-1252: a lead byte and its two followers, twice.
     r"|(?:[à-ï][\x80-\xbf\u0152-\u0192\u02c6\u02dc\u2013-\u203a\u20ac\u2122 ]{2}[^一-鿿\n]{0,3}){2}"
 )
@@ -138,23 +80,26 @@ def language_faults(question: str, text: str) -> tuple[str, ...]:
 def _is_english(question: str, own: str, *, topic: bool) -> bool:
     """A sentence of English, English words mixed into Chinese ones, or hardly any Chinese.
 
-    Only the last where foreign words are the topic.
+    Where foreign words are the topic: hardly any Chinese, or leaks again and again.
     """
-    if topic:
-        return len(_WORD.findall(own)) >= _ALL_ENGLISH and chinese_share(own) < 0.1
     asked = {word.lower() for word in _WORD.findall(question)}
-    mixed, words, han = 0, 0, chinese_share(own) > 0
+    han = chinese_share(own) > 0
+    mixed = words = leaks = 0
+    sentence = False
     for run in _LATIN_RUN.findall(own):
         spoken = [word for word in _WORD.findall(run) if word.lower() not in asked]
         lower = [word for word in spoken if word.islower()]
-        clause = sum(word in _CLAUSE_WORDS for word in lower)
+        clause = sum(word in CLAUSE_WORDS for word in lower)
         words += len(spoken)
-        if len(spoken) >= _LEAST_SENTENCE and clause and len(lower) * 2 > len(spoken):
-            return True
+        sentence |= len(spoken) >= _LEAST_SENTENCE and clause > 0 and 2 * len(lower) > len(spoken)
         mixed += clause
-    if not han and words >= 3 and own.rstrip().endswith((".", "!", "?")):
-        return True
-    return mixed >= 2 or (words >= 8 and chinese_share(own) < _LEAST_CHINESE)
+        leaks += han and len(spoken) == 1 and spoken[0].lower() in NEVER_BORROWED
+    if topic:
+        all_words = len(_WORD.findall(own))
+        return leaks >= 3 or (all_words >= _ALL_ENGLISH and chinese_share(own) < 0.1)
+    alone = not han and words >= 3 and own.rstrip().endswith((".", "!", "?"))
+    scarce = words >= 8 and chinese_share(own) < _LEAST_CHINESE
+    return sentence or leaks > 0 or alone or mixed >= 2 or scarce
 
 
 def _is_traditional(question: str, own: str) -> bool:
@@ -167,7 +112,10 @@ def _is_traditional(question: str, own: str) -> bool:
 def _holds_other_script(question: str, own: str) -> bool:
     if _OTHER_SCRIPT.search(question):
         return False
-    return len(_OTHER_SCRIPT.findall(own)) >= _LEAST_OTHER
+    return any(
+        not match[0].endswith("の") or count_traditional(own) > 0
+        for match in _OTHER_SCRIPT.finditer(own)
+    )
 
 
 def _is_garbled(prose: str) -> bool:

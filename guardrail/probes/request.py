@@ -17,7 +17,9 @@ _CHINESE = r"(?:简体)?(?:中文|汉语|普通话|白话)"
 _ENGLISH = r"英[文语]"
 _OTHERS = r"(?:[日韩法德俄泰藏][语文]|朝鲜[语文]|西班牙[语文]|葡萄牙[语文]|意大利[语文]|阿拉伯[语文]|越南[语文]|拉丁[语文]|外语)"
 _TRANSLATES = re.compile(
-    rf"翻译|译[成作为一下出得]|翻成|翻一下|[汉中英日法德俄韩]译|译文|[给帮把请]译|怎么译|[直意]译"
+    rf"翻译|译[成作为一下出得]|翻[成作为]|翻一下|[汉中英日法德俄韩](?:译|翻[中汉英])|译文|[给帮把请]译|怎么译|[直意]译"
+    rf"|(?:{_ENGLISH}|{_CHINESE})(?:里|中)?(?:该|要)?(?:怎么|怎样|如何)(?:说|讲|表达|写)"
+    r"|(?:put|render|turn)\b[^.?\n]{1,40}\binto (?:english|(?:simplified )?chinese)"
     rf"|(?:配上|对应的)(?:{_ENGLISH}|{_CHINESE})|(?:{_ENGLISH}|{_CHINESE})版|本地化|translat",
     re.IGNORECASE,
 )
@@ -25,10 +27,14 @@ _INTO = (
     r"(?:[译翻][^，。；：:\n]{0,8}[成为作到](?:[^，。；：:\n]{0,8}的)?|(?:配上|对应的|要出|还缺))"
 )
 _INTO_ENGLISH = re.compile(
-    rf"{_INTO}{_ENGLISH}|[中汉]译英|英译(?![中汉])|(?:in)?to english", re.IGNORECASE
+    rf"{_INTO}{_ENGLISH}|[中汉][译翻]英|英译(?![中汉])|(?:in)?to english"
+    rf"|{_ENGLISH}(?:里|中)?(?:该|要)?(?:怎么|怎样|如何)",
+    re.IGNORECASE,
 )
 _INTO_CHINESE = re.compile(
-    rf"{_INTO}{_CHINESE}|[英日法德俄韩外]译[中汉]|(?:in)?to (?:simplified )?chinese", re.IGNORECASE
+    rf"{_INTO}{_CHINESE}|[英日法德俄韩外][译翻][中汉]|(?:in)?to (?:simplified )?chinese"
+    rf"|{_CHINESE}(?:里|中)?(?:该|要)?(?:怎么|怎样|如何)",
+    re.IGNORECASE,
 )
 _INTO_OTHER = re.compile(
     rf"{_INTO}{_OTHERS}|(?:in)?to (?:japanese|french|german|korean|russian|spanish)", re.IGNORECASE
@@ -56,7 +62,9 @@ _ASKS_NO = re.compile(
     r"拒绝|婉拒|回绝|推辞|推掉|谢绝|推脱|请假|不借|不肯|不去|不想去|道歉|致歉|录用|辞职|离职|辞呈|分手|declin|refus|reject|apolog",
     re.IGNORECASE,
 )
-_ALTERNATIVE = re.compile(r"(?!有没有(?!必要))([一-鿿])[没不]\1|[能可是应]否|[吗么]\s*(?:[？?]|\Z)")
+_ALTERNATIVE = re.compile(
+    r"(?!有没有(?!必要))([一-鿿])[没不]\1|[能可是应]否|(?:吗|(?<![什怎多])么)\s*(?:[？?]|\Z)"
+)
 _FOR_ME = re.compile(r"[帮教给替]我|告诉我|发给我|你能|你可以|可以帮|能帮")
 _STRUCTURE = re.compile(
     r"分[点条步项段]|步骤|列[出举表个]|清单|[几\d一二两三四五六七八九十][点条步项个](?!人)|编号|提纲|大纲|目录|表格|markdown"

@@ -8,6 +8,7 @@ itself no translation misleads it. Traditional characters are the language probe
 import re
 from collections import Counter
 
+from guardrail.probes.english_words import FUNCTION_WORDS
 from guardrail.probes.refusal import is_refusal
 from guardrail.probes.request import read_request
 from guardrail.text import plain_text
@@ -31,112 +32,42 @@ _ASIDE = re.compile(
     r"|^[ \t*>]*(?:注|说明|备注|解析|提示|Note)[^\n]{0,4}[：:].*$|^[ \t*]*(?:翻译|译文|Translation|以下是[^\n]{0,10}译文?)[：:*]*",
     re.MULTILINE,
 )
-_ENGLISH_WORDS = frozenset(
-    [
-        "the",
-        "a",
-        "an",
-        "of",
-        "to",
-        "in",
-        "and",
-        "is",
-        "are",
-        "was",
-        "were",
-        "be",
-        "been",
-        "it",
-        "its",
-        "this",
-        "that",
-        "for",
-        "on",
-        "with",
-        "as",
-        "at",
-        "by",
-        "from",
-        "or",
-        "not",
-        "you",
-        "your",
-        "i",
-        "my",
-        "we",
-        "our",
-        "he",
-        "his",
-        "she",
-        "her",
-        "they",
-        "their",
-        "them",
-        "will",
-        "would",
-        "can",
-        "could",
-        "shall",
-        "should",
-        "must",
-        "may",
-        "have",
-        "has",
-        "had",
-        "do",
-        "does",
-        "did",
-        "if",
-        "so",
-        "but",
-        "when",
-        "while",
-        "after",
-        "before",
-        "than",
-        "there",
-        "here",
-        "no",
-        "all",
-        "one",
-        "who",
-        "which",
-        "what",
-        "how",
-        "please",
-        "let",
-        "me",
-        "us",
-        "am",
-        "into",
-        "up",
-        "out",
-        "more",
-        "only",
-        "just",
-        "until",
-        "over",
-        "about",
-    ]
-)
 _OTHER_LETTERS = re.compile(r"[\u3041-\u30ff\uac00-\ud7a3\u0400-\u052f\u0600-\u06ff\u0e00-\u0e7f]")
 _ACCENTED = re.compile(r"[À-ÖØ-öø-ɏ]")
-_EXPLAINS = re.compile(
-    r"(?:成语|谚语|俗语|句子|句话|词语?|短语)[^。\n]{0,12}(?:出自|意思是|比喻|表示|指的?是|讲的是|源于)|^(?:it|this|the (?:phrase|sentence|idiom|proverb)) (?:means|refers|is an? )",
+_TEXT_KIND = r"(?:sentence|phrase|idiom|proverb|saying|line|verse|poem|quote|notice|message|review|e-?mail|letter|story|text|passage|paragraph|dialogue)"
+_SPEAKS_ABOUT_IT = re.compile(
+    # Explains the source: 这个成语出自…；This is a notice about…
+    r"(?:成语|谚语|俗语|句子|句话|段话|词语?|短语)[^。\n]{0,12}(?:出自|意思是|比喻|表示|指的?是|讲的是|说的是|源于)"
+    rf"|^(?:it|this|these|the {_TEXT_KIND}) (?:means?|refers?|talks?|says|comes from)\b"
+    rf"|^(?:this is |it is |it's )?(?:an? |the )(?:[\w-]+ ){{0,3}}{_TEXT_KIND}s? (?:about|from|of|left|written|that)\b"
+    rf"|^what an? [^.!\n]{{0,40}}{_TEXT_KIND}"
+    # Chats with who asked: 我来帮您翻译；What text would you like me to translate?
+    r"|我来(?:帮|为|给)[你您]翻译|请(?:问|提供|告诉我)[^。\n]{0,12}(?:希望|需要|想)|谢谢[你您]的(?:提醒|告知)|^(?:好的|当然|没问题)[，,！!]我"
+    r"|(?:happy|glad|here) to (?:help|assist)|would you like me to|thank you for (?:reaching|contacting|letting|the reminder|sharing)"
+    r"|^(?:sure|certainly|of course|no problem|absolutely)[,!]",
     re.IGNORECASE,
 )
-_CHATS = re.compile(
-    r"我来(?:帮|为|给)[你您]翻译|请(?:问|提供|告诉我)[^。\n]{0,12}(?:希望|需要|想)|谢谢[你您]的(?:提醒|告知)|^(?:好的|当然|没问题)[，,！!]我",
-)
 _QUESTION = re.compile(r"[^。！.!?？\n]+[?？]")
+_SENTENCE = re.compile(r"[^。！.!?？\n]+")
 _LATIN_RUN = re.compile(r"[A-Za-z][A-Za-z'’ ,;-]+")
 _LEAST_COPIED = 6
 _LEAST_LEFT = 6
 """Han characters, or Latin words, in a row that were left as they were."""
 _HAN_A_WORD, _LETTERS_A_HAN = 1.6, 2.5
 """How long a translation gets: Han characters for an English word, letters for a Han character."""
-_SHARED_BY_QUESTIONS = 0.65
-"""From here on a statement is the question put politely and not its answer."""
+_ASKS_A_FAVOUR = re.compile(
+    r"[能可][^。？?]{0,12}[吗？?]|(?:can|could|would|will) you", re.IGNORECASE
+)
+_SHARED_BY_FAVOURS, _SHARED_BY_QUESTIONS = 0.65, 0.8
+"""From here on a statement is the favour asked politely (能把盐递给我吗：麻烦把盐递给我), the question
+put as a statement, and not its answer."""
+_SHARED_HAN = 0.24
+"""Two translations into Chinese share more of their characters than this, however free they are."""
+_SHARED_WORDS, _SHARED_WORDS_UNLIKE = 0.04, 0.13
+"""The same for the words that say something in English, and where one is far longer than the other."""
+_LEAST_TOLD, _LEAST_TOLD_ALIKE = 6, 8
+"""Han characters, or words that say something, below which two translations may share nothing; the
+second for English of about the gold's length."""
 _LEAST_SOURCE = 24
 """Han characters below which a translation may well be much shorter than another."""
 
@@ -195,7 +126,7 @@ def _not_in_english(question: str, own: str) -> str:
     if len(_OTHER_LETTERS.findall(own)) >= 4 or han > 2 * len(words):
         return "wrong direction"
     lower = [word for word in words if word.islower()]
-    english = sum(word in _ENGLISH_WORDS for word in lower)
+    english = sum(word in FUNCTION_WORDS for word in lower)
     if len(lower) >= 8 and english < len(lower) / 10:
         return "wrong direction"
     if len(_ACCENTED.findall(own)) > max(2, len(words) / 4):
@@ -207,7 +138,7 @@ def _not_in_english(question: str, own: str) -> str:
 
 def _too_short(question: str, own: str, gold: str, *, into_chinese: bool) -> str:
     """Far shorter than both the gold and the source let expect: sentences are missing."""
-    size = len(_letters(own))
+    size = sum(map(len, {_letters(s) for s in _SENTENCE.findall(own)}))  # each sentence once
     expected = (
         _HAN_A_WORD * len(_WORD.findall(question))
         if into_chinese
@@ -221,26 +152,29 @@ def _too_short(question: str, own: str, gold: str, *, into_chinese: bool) -> str
 
 def _something_else(question: str, own: str, gold: str, *, into_chinese: bool) -> str:
     """A refusal, an explanation, a chat, an answer to what was to be translated."""
-    if is_refusal(own, question) or _EXPLAINS.search(own) or _CHATS.search(own):
+    asked = gold.strip(" \n\"'“”*")
+    about = _SPEAKS_ABOUT_IT.search(own) and not _SPEAKS_ABOUT_IT.search(asked)
+    if about or is_refusal(own, question):
         return "not a translation"
     if not gold:
         return ""
-    shared = _shared(own, gold, into_chinese=into_chinese)
-    asked = _QUESTION.fullmatch(gold.strip(" \n\"'“”*")) is not None
-    answered = asked and shared < _SHARED_BY_QUESTIONS and not re.search("[?？]", own)
-    long = len(gold) > (_LEAST_SOURCE if into_chinese else 6 * _LEAST_SOURCE)
-    unlike = long and shared < 0.1
-    return "not a translation" if answered or unlike else ""
+    one, other = _told(own, into_chinese=into_chinese), _told(gold, into_chinese=into_chinese)
+    shared = 2 * (one & other).total() / max(1, one.total() + other.total())
+    if _QUESTION.fullmatch(asked) and not re.search("[?？]", own):
+        favour = _ASKS_A_FAVOUR.search(asked)
+        if shared < (_SHARED_BY_FAVOURS if favour else _SHARED_BY_QUESTIONS):
+            return "not a translation"
+    alike = 0.5 <= one.total() / max(1, other.total()) <= 1.6
+    least, told = _SHARED_HAN, _LEAST_TOLD
+    if not into_chinese:
+        least = _SHARED_WORDS if alike else _SHARED_WORDS_UNLIKE
+        told = _LEAST_TOLD_ALIKE if alike else _LEAST_TOLD
+    return "not a translation" if other.total() >= told and shared < least else ""
 
 
-def _shared(own: str, gold: str, *, into_chinese: bool) -> float:
-    """F1 of the Han characters, or of the words that say something, with the gold's."""
+def _told(text: str, *, into_chinese: bool) -> Counter[str]:
+    """The Han characters, or the beginnings of the words that say something."""
     if into_chinese:
-        one, other = Counter(_HAN.findall(own)), Counter(_HAN.findall(gold))
-    else:
-        one, other = (
-            Counter(w[:5] for w in map(str.lower, _WORD.findall(t)) if w not in _ENGLISH_WORDS)
-            for t in (own, gold)
-        )
-    both = sum((one & other).values())
-    return 2 * both / max(1, one.total() + other.total())
+        return Counter(_HAN.findall(text))
+    words = map(str.lower, _WORD.findall(plain_text(_ASIDE.sub(" ", text))))
+    return Counter(word[:5] for word in words if word not in FUNCTION_WORDS)

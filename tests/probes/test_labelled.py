@@ -1,6 +1,6 @@
 """Every probe against answers that people labelled: precision and recall, and how well they generalise.
 
-`tests/data/probes.dev.jsonl` was seen while the probes were written. A row's `label` is true where the answer
+`tests/data/probes.seen.jsonl` was seen while the probes were written. A row's `label` is true where the answer
 passes its checks (instruction, format), refuses, is clean Chinese (language), reads naturally (fluency) or is a
 right translation.
 """
@@ -35,7 +35,7 @@ def rows(name: str) -> list[Row]:
 
 def passes(row: Row) -> bool:
     checks = CHECKS.validate_python(row["checks"])
-    return all(check_passes(check, row["answer"]) for check in checks)
+    return all(check_passes(check, parse_answer(row["answer"]).text) for check in checks)
 
 
 FOUND: dict[str, Callable[[Row], bool]] = {
@@ -55,7 +55,7 @@ FOUND: dict[str, Callable[[Row], bool]] = {
 
 @pytest.mark.parametrize("probe", FOUND)
 def test_a_probe_finds_what_people_found(probe):
-    labelled = [row for row in rows("probes.dev.jsonl") if row["probe"] == probe]
+    labelled = [row for row in rows("probes.seen.jsonl") if row["probe"] == probe]
     assert len(labelled) >= 35
     found = {row["id"] for row in labelled if FOUND[probe](row)}
     real = {row["id"] for row in labelled if row["label"] == (probe == "refusal")}
@@ -107,18 +107,19 @@ def test_good_answers_to_the_red_line_items_are_not_machine_flavoured(odd):
 
 @pytest.mark.parametrize("odd", [True, False])
 def test_good_translations_of_the_red_line_items_pass_against_each_other(odd):
+    """Nearly always: two free translations of a line of verse may share no word at all."""
     by_item: dict[str, list[tuple[str, str]]] = {}
     for i, question, text in good_answers(odd=odd):
         if ITEMS[i].ability == "translation":
             by_item.setdefault(i, []).append((question, text))
-    faults = [
-        (i, found, text, gold)
+    found = {
+        (i, text, gold): translation_faults(question, text, gold)
         for i, answers in by_item.items()
         for question, text in answers
         for _, gold in answers
-        if (found := translation_faults(question, text, gold))
-    ]
-    assert faults == []
+    }
+    faults = {key: value for key, value in found.items() if value}
+    assert len(faults) <= 0.01 * len(found), faults
 
 
 def test_the_machine_made_twin_of_a_natural_answer_scores_higher() -> None:
