@@ -63,8 +63,22 @@ class Rehearsal(_Section):
     """The KL weight at boost 1; the ladder multiplies it."""
     loss: Literal["kl", "ce"] = "kl"
     """`kl` to the reference, or cross-entropy on the golds for comparison."""
+    reference: Literal["stored", "adapter off", "frozen"] = "stored"
+    """The KL reference: its stored top-k log-probabilities, the model under a disabled LoRA adapter, or a
+    second copy in memory."""
+    direction: Literal["forward", "reverse"] = "forward"
+    """`forward` is KL(reference || policy); `reverse` needs the reference's full logits, so not `stored`."""
     top_k: int | None = Field(default=None, ge=1)
     """Reference log-probabilities stored a token; left out: as few as keep the KL error within 1 %."""
+
+    @model_validator(mode="after")
+    def _reverse_has_all_logits(self) -> Self:
+        if self.direction == "reverse" and self.reference == "stored":
+            raise ValueError(
+                "`rehearsal.direction: reverse` needs the reference's full logits, and stored top-k "
+                "log-probabilities do not bound it; set `rehearsal.reference` to `adapter off` or `frozen`"
+            )
+        return self
 
     @model_validator(mode="after")
     def _fraction_in_bounds(self) -> Self:

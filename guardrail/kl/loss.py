@@ -1,11 +1,15 @@
 """The KL term: how far the policy is from the stored reference on gold tokens."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-__all__ = ["forward_kl_topk", "reference_topk", "topk_shortfall"]
+__all__ = ["Direction", "forward_kl_topk", "full_kl", "reference_topk", "topk_shortfall"]
+
+Direction = Literal["forward", "reverse"]
+"""KL(reference || policy), which keeps what the reference can say, or KL(policy || reference)."""
 
 
 def reference_topk(logits: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -55,6 +59,23 @@ def forward_kl_topk(logits: Tensor, ids: Tensor, logprobs: Tensor, tail: Tensor)
     return head + torch.where(
         has_tail, safe_tail.exp() * (safe_tail - policy_tail), torch.zeros_like(head)
     )
+
+
+def full_kl(logits: Tensor, reference: Tensor, direction: Direction) -> Tensor:
+    """Return the KL divergence of each token over the whole vocabulary, shape (tokens,), in nats.
+
+    forward: sum_i p_i (log p_i - log q_i); reverse: sum_i q_i (log q_i - log p_i), with p the reference
+    and q the policy (Kullback & Leibler 1951, "On Information and Sufficiency", section 2).
+
+    Args:
+        logits: The policy's, shape (tokens, vocabulary); the gradient flows to them.
+        reference: The reference's logits, same shape.
+        direction: Which of the two comes first.
+    """
+    policy = torch.log_softmax(_wide(logits), dim=-1)
+    base = torch.log_softmax(_wide(reference), dim=-1)
+    first, second = (base, policy) if direction == "forward" else (policy, base)
+    return (first.exp() * (first - second)).sum(-1)
 
 
 def topk_shortfall(

@@ -6,12 +6,16 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from guardrail.anchors.store import TopK
 from guardrail.kl.forward import gold_logits
-from guardrail.kl.loss import forward_kl_topk
+from guardrail.kl.loss import Direction, forward_kl_topk, full_kl
 
 __all__ = ["RehearsalSample", "rehearsal_samples", "token_losses"]
+
+_PIECE = 256
+"""Tokens whose loss is computed at a time: 160 MB of float32 for a vocabulary of 152,000."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,15 +64,27 @@ def rehearsal_samples(
 
 
 def token_losses(
-    model: Any, samples: Sequence[RehearsalSample], *, pad_id: int, loss: str = "kl"
+    model: Any,
+    samples: Sequence[RehearsalSample],
+    *,
+    pad_id: int,
+    loss: str = "kl",
+    direction: Direction = "forward",
+    reference: Sequence[Tensor] | None = None,
 ) -> list[Tensor]:
     """Return each sample's loss per gold token, in nats, with gradient; one forward for all.
+
+    The losses are computed in pieces of tokens and computed again in the backward pass, so that no
+    float32 copy of all logits is kept.
 
     Args:
         model: The policy, wrapped or not.
         samples: At least one.
         pad_id: Padding token id.
-        loss: `kl` for KL(reference || policy), `ce` for cross-entropy on the gold.
+        loss: `kl` to the reference, `ce` for cross-entropy on the gold.
+        direction: Of the KL; `reverse` needs `reference`.
+        reference: The reference's logits at every gold token of each sample, (tokens, vocabulary); by default
+            the stored top-k stand for them.
     """
     rows = gold_logits(
         model,
@@ -78,18 +94,39 @@ def token_losses(
         batch_size=len(samples),
     )
     losses = []
-    for logits, sample in zip(rows, samples, strict=True):
-        device = logits.device
-        if loss == "ce":
-            gold = torch.tensor(sample.gold, device=device)
-            losses.append(torch.nn.functional.cross_entropy(logits.float(), gold, reduction="none"))
-        else:
-            losses.append(
-                forward_kl_topk(
-                    logits,
-                    sample.ids.to(device),
-                    sample.logprobs.to(device),
-                    sample.tail.to(device),
+    for number, (logits, sample) in enumerate(zip(rows, samples, strict=True)):
+        pieces = []
+        for start in range(0, len(sample.gold), _PIECE):
+            here = slice(start, start + _PIECE)
+            whole = None if reference is None else reference[number][here]
+            pieces.append(
+                checkpoint(
+                    _piece_losses, logits[here], sample, here, loss, direction, whole,
+                    use_reentrant=False,
                 )
-            )
+            )  # fmt: skip
+        losses.append(torch.cat(pieces))
     return losses
+
+
+def _piece_losses(
+    logits: Tensor,
+    sample: RehearsalSample,
+    here: slice,
+    loss: str,
+    direction: Direction,
+    reference: Tensor | None,
+) -> Tensor:
+    device = logits.device
+    if loss == "ce":
+        gold = torch.tensor(sample.gold[here], device=device)
+        wide = logits if logits.dtype == torch.float64 else logits.float()
+        return torch.nn.functional.cross_entropy(wide, gold, reduction="none")
+    if reference is not None:
+        return full_kl(logits, reference.to(device), direction)
+    return forward_kl_topk(
+        logits,
+        sample.ids[here].to(device),
+        sample.logprobs[here].to(device),
+        sample.tail[here].to(device),
+    )

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from packaging.version import Version
+from peft import PeftModel
 from typing_extensions import Self
 
 from guardrail import __version__
@@ -30,8 +31,9 @@ from guardrail.recipe import Recipe, read_recipe, with_model_folders
 from guardrail.sets.items import Item, items_sha256, read_items
 from guardrail.trainers.callback import GuardCallback
 from guardrail.trainers.guard import Guard
-from guardrail.trainers.injection import Injection
+from guardrail.trainers.injection import Injection, Reference
 from guardrail.trainers.ranks import Ranks
+from guardrail.trainers.references import adapter_off, frozen_copy
 from guardrail.trainers.state import GuardState, last_complete_checkpoint, read_state
 from guardrail.trainers.trl_sft import attach_kl
 
@@ -221,10 +223,11 @@ class Guardrail:
         else:
             ledger.append("started", 0, **self._header(trainer))
         injection = None
-        if recipe.mode == "guard":
-            injection = self._injection(tokenizer, anchors, state, ranks)
-            attach_kl(trainer, injection)
         start_weights = weights_sha256(Path(str(recipe.start_model)))
+        if recipe.mode == "guard":
+            reference = self._reference(trainer, anchors, start_weights)
+            injection = self._injection(tokenizer, anchors, state, ranks, reference)
+            attach_kl(trainer, injection)
         benchmarks = map(Path, recipe.sets.benchmarks)
         choices = draw_choices(benchmarks, recipe.looks.benchmark_questions, seed=0)
         guard = Guard(recipe, folder, ledger, anchors, self.red_line, choices, state, ranks)
@@ -261,8 +264,38 @@ class Guardrail:
             | {name: version(name) for name in ("torch", "transformers", "trl")},
         }
 
+    def _reference(self, trainer: Any, anchors: Anchors, start_weights: str) -> Reference | None:
+        """The model the KL is taken against, `None` for the stored log-probabilities.
+
+        Raises:
+            InputError: `adapter off`, and there is no adapter or the model below it is not the reference.
+        """
+        kind, pad_id = self.recipe.rehearsal.reference, trainer.processing_class.pad_token_id
+        if kind == "stored":
+            return None
+        if kind == "frozen":
+            model, _ = load_model(str(self.recipe.kl_reference))
+            dtype = next(trainer.model.parameters()).dtype
+            return frozen_copy(model.to(dtype), pad_id)
+        if not isinstance(trainer.accelerator.unwrap_model(trainer.model), PeftModel):
+            raise InputError(
+                "`rehearsal.reference: adapter off` needs a LoRA run, and this model has no adapter; use "
+                "`stored` or `frozen`"
+            )
+        if start_weights != anchors.manifest.kl_reference["weights"]:
+            raise InputError(
+                f"`rehearsal.reference: adapter off`: the model below the adapter ({self.recipe.start_model}) "
+                f"is not the KL reference ({self.recipe.kl_reference}); use `stored` or `frozen`"
+            )
+        return adapter_off(trainer.accelerator, pad_id)
+
     def _injection(
-        self, tokenizer: Any, anchors: Anchors, state: GuardState, ranks: Ranks
+        self,
+        tokenizer: Any,
+        anchors: Anchors,
+        state: GuardState,
+        ranks: Ranks,
+        reference: Reference | None,
     ) -> Injection:
         prompts = encode_prompts(
             tokenizer, [item.chat() for item in self.rehearsal], thinking=self.recipe.thinking
@@ -278,6 +311,8 @@ class Guardrail:
             loss=options.loss,
             seed=self.recipe.seed,
             pad_id=tokenizer.pad_token_id,
+            direction=options.direction,
+            reference=reference,
             rank=ranks.rank,
             world_size=ranks.size,
         )

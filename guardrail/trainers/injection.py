@@ -1,17 +1,21 @@
 """KL-only samples inside a training step: which are due, their loss term, what it cost."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from guardrail.kl.loss import Direction
 from guardrail.kl.schedule import due_samples, rehearsal_order
 from guardrail.kl.term import RehearsalSample, token_losses
 from guardrail.trainers.state import GuardState
 
-__all__ = ["Injection"]
+__all__ = ["Injection", "Reference"]
+
+Reference = Callable[[Any, Sequence[RehearsalSample]], list[Tensor]]
+"""(policy, samples) → the reference's logits at every gold token of each sample, without gradient."""
 
 
 class Injection:
@@ -32,15 +36,23 @@ class Injection:
         loss: str,
         seed: int,
         pad_id: int,
+        direction: Direction = "forward",
+        reference: Reference | None = None,
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
-        """Keep the samples; `state` holds the cursor and is changed in place."""
+        """Keep the samples; `state` holds the cursor and is changed in place.
+
+        `reference` gives the KL reference's logits of samples under the policy at hand; by default their
+        stored top-k stand for it.
+        """
         self._samples = samples
         self._ids = sorted(samples)
         self._state = state
         self._fraction, self._weight, self._loss = fraction, weight, loss
         self._seed, self._pad_id = seed, pad_id
+        self._direction: Direction = direction
+        self._reference = reference
         self._rank, self._world_size = rank, world_size
         self._pending: list[str] = []
         self._rows = 0
@@ -98,7 +110,7 @@ class Injection:
         tokens = sum(len(self._samples[item].gold) for item in pending)
         mine = [self._samples[item] for item in pending[self._rank :: self._world_size]]
         started = time.perf_counter()
-        losses = token_losses(model, mine, pad_id=self._pad_id, loss=self._loss)
+        losses = self._losses(model, mine, self._loss)
         total = torch.stack([loss.sum() for loss in losses]).sum()
         self._spend(time.perf_counter() - started)
         self._kl_sum += total.detach().double().cpu()
@@ -135,8 +147,7 @@ class Injection:
         probe = [self._samples[item] for item in self._ids[:8]]
 
         def mean() -> float:
-            losses = token_losses(model, probe, pad_id=self._pad_id, loss="kl")
-            return float(torch.cat(losses).mean())
+            return float(torch.cat(self._losses(model, probe, "kl")).mean())
 
         untouched = mean()
         perturb()
@@ -144,6 +155,19 @@ class Injection:
             return untouched, mean()
         finally:
             undo()
+
+    def _losses(
+        self, model: torch.nn.Module, samples: list[RehearsalSample], loss: str
+    ) -> list[Tensor]:
+        wanted = self._reference is not None and loss == "kl"
+        return token_losses(
+            model,
+            samples,
+            pad_id=self._pad_id,
+            loss=loss,
+            direction=self._direction,
+            reference=self._reference(model, samples) if wanted and self._reference else None,
+        )
 
     def _spend(self, seconds: float) -> None:
         spent = self._state.seconds

@@ -65,7 +65,7 @@ def rows() -> list[dict[str, object]]:
 
 @pytest.fixture
 def make_trainer(tmp_path, tokenizer, rows):
-    def make(**arguments):
+    def make(*, peft_config=None, data=None, **arguments):
         defaults = {
             "output_dir": str(tmp_path / "out"),
             "max_steps": 4,
@@ -83,8 +83,9 @@ def make_trainer(tmp_path, tokenizer, rows):
         return trl.SFTTrainer(
             model=tiny_model(tokenizer, seed=1),
             args=trl.SFTConfig(**(defaults | arguments)),
-            train_dataset=datasets.Dataset.from_list(rows),
+            train_dataset=datasets.Dataset.from_list(data or rows),
             processing_class=tokenizer,
+            peft_config=peft_config,
         )
 
     return make

@@ -3,10 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from peft import LoraConfig
 
 from guardrail.trainers.injection import Injection
+from guardrail.trainers.references import adapter_off
 from guardrail.trainers.state import GuardState
 from guardrail.trainers.trl_sft import attach_kl
+from tests.trainers.conftest import tiny_model
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
 
@@ -34,17 +37,44 @@ def naive_kl_term(model, samples, weight: float) -> torch.Tensor:
 
 
 def gradients(model) -> np.ndarray:
-    return np.concatenate([p.grad.double().numpy().ravel() for p in model.parameters()])
+    trained = [p for p in model.parameters() if p.requires_grad]
+    return np.concatenate([p.grad.double().numpy().ravel() for p in trained])
 
 
-@pytest.mark.parametrize("accumulation", [1, 4])
-def test_the_gradient_of_a_window_is_task_plus_kl_whatever_the_accumulation(
-    make_trainer, samples, tokenizer, accumulation
-):
-    def window_gradient(guarded: bool) -> tuple[np.ndarray, torch.nn.Module]:
-        trainer = make_trainer(
-            gradient_accumulation_steps=accumulation, max_steps=1, max_grad_norm=0.0
-        )
+COMPLETIONS = [
+    {
+        "prompt": [{"role": "user", "content": f"第{n}期怎么还款"}],
+        "completion": [{"role": "assistant", "content": "今天可以分期" * (1 + n % 3)}],
+    }
+    for n in range(24)
+]
+VARIANTS = {
+    "plain": {},
+    "accumulated": {"gradient_accumulation_steps": 4},
+    "packed": {"packing": True, "max_length": 96, "gradient_accumulation_steps": 2},
+    "wrapped": {"packing": True, "packing_strategy": "wrapped", "max_length": 48},
+    "padding-free": {"padding_free": True, "gradient_accumulation_steps": 4},
+    "completion only": {"data": COMPLETIONS, "completion_only_loss": True},
+    "checkpointed": {"gradient_checkpointing": True, "gradient_accumulation_steps": 4},
+    "not checkpointed": {"gradient_checkpointing": False},
+    "LoRA": {"peft_config": LoraConfig(r=4, target_modules=["q_proj", "v_proj"])},
+    "LoRA accumulated": {
+        "peft_config": LoraConfig(r=4, target_modules=["q_proj", "v_proj"]),
+        "gradient_accumulation_steps": 4,
+    },
+    "LoRA packed": {
+        "peft_config": LoraConfig(r=4, target_modules=["q_proj", "v_proj"]),
+        "packing": True,
+        "max_length": 96,
+    },
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_gradient_of_a_window_is_task_plus_kl(make_trainer, samples, tokenizer, variant):
+    def window_gradient(guarded: bool) -> tuple[np.ndarray, Injection | None]:
+        trainer = make_trainer(max_steps=1, max_grad_norm=0.0, **VARIANTS[variant])
+        one = None
         if guarded:
             state = GuardState(task_samples=27)
             one = injection(samples, tokenizer, state)
@@ -60,16 +90,79 @@ def test_the_gradient_of_a_window_is_task_plus_kl_whatever_the_accumulation(
 
         trainer.optimizer.step = keep_gradients
         trainer.train()
-        return captured["gradient"], trainer
+        return captured["gradient"], one
 
     plain, _ = window_gradient(False)
-    guarded, _ = window_gradient(True)
-    fresh = make_trainer()
+    guarded, one = window_gradient(True)
+    fresh = make_trainer(**VARIANTS[variant])
+    fresh.model.train()
     naive_kl_term(fresh.model, samples, 0.7).backward()
     expected = gradients(fresh.model)
     assert np.linalg.norm(expected) > 0.01
     error = np.linalg.norm(guarded - plain - expected) / np.linalg.norm(expected)
-    assert error < 1e-5
+    assert error < (1e-5 if fresh.model.dtype == torch.float64 else 1e-4)
+    assert one is not None
+    rows = 2 * VARIANTS[variant].get("gradient_accumulation_steps", 1)
+    # Packed rows hold several samples each; where packing cuts them anywhere, a row counts as one.
+    counted = one.take_count()
+    assert counted > rows if variant in ("packed", "LoRA packed") else counted == rows
+
+
+def full_reference(model):
+    """The logits of another model at every gold token."""
+
+    def reference(policy, chosen):
+        found = []
+        for sample in chosen:
+            row = torch.tensor([[*sample.prompt, *sample.gold]])
+            with torch.no_grad():
+                found.append(model(input_ids=row).logits[0, len(sample.prompt) - 1 : -1])
+        return found
+
+    return reference
+
+
+@pytest.mark.parametrize("direction", ["forward", "reverse"])
+def test_full_references_give_the_kl_of_either_direction(
+    make_trainer, samples, tokenizer, direction
+):
+    policy, other = make_trainer().model, tiny_model(tokenizer, seed=2)
+    one = injection(
+        samples,
+        tokenizer,
+        GuardState(task_samples=27),
+        direction=direction,
+        reference=full_reference(other),
+    )
+    one.begin_step()
+    total, tokens = 0.0, 0
+    for sample in samples.values():
+        row = torch.tensor([[*sample.prompt, *sample.gold]])
+        here = slice(len(sample.prompt) - 1, -1)
+        p, q = (torch.softmax(m(input_ids=row).logits[0, here], -1) for m in (other, policy))
+        first, second = (p, q) if direction == "forward" else (q, p)
+        total += float((first * (first / second).log()).sum())
+        tokens += len(sample.gold)
+    assert total / tokens > 0.1
+    assert float(one.take_term(policy).detach()) == pytest.approx(0.7 * total / tokens, rel=1e-5)
+
+
+def test_the_model_without_its_adapter_is_a_reference(make_trainer, samples, tokenizer):
+    lora = LoraConfig(r=4, target_modules=["q_proj", "v_proj"], init_lora_weights=False)
+    trainer = make_trainer(peft_config=lora)
+    reference = adapter_off(trainer.accelerator, tokenizer.pad_token_id)
+    one = injection(samples, tokenizer, GuardState(task_samples=27), reference=reference)
+    one.begin_step()
+    moved = float(one.take_term(trainer.model).detach())
+    with torch.no_grad():
+        for name, parameter in trainer.model.named_parameters():
+            if "lora_B" in name:
+                parameter.zero_()
+    one = injection(samples, tokenizer, GuardState(task_samples=27), reference=reference)
+    one.begin_step()
+    assert moved > 1e-3
+    assert float(one.take_term(trainer.model).detach()) == pytest.approx(0.0, abs=1e-12)
+    assert trainer.model.active_adapters == ["default"]
 
 
 def test_the_term_equals_the_definition_and_is_large(make_trainer, samples, tokenizer):
