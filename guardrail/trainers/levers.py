@@ -3,6 +3,7 @@
 from typing import Any
 
 from torch.optim.lr_scheduler import ReduceLROnPlateau
+from transformers.optimization import GreedyLR
 
 __all__ = ["scale_learning_rate"]
 
@@ -13,8 +14,8 @@ def scale_learning_rate(
     """Multiply the learning rate for the rest of the run; return the rates before and after.
 
     A scheduler recomputes the rates from `base_lrs` at every step, so those are scaled too; they are
-    saved with the scheduler, so the cut survives a resume. `ReduceLROnPlateau` keeps no base rates:
-    there the groups and `min_lrs` are scaled.
+    saved with the scheduler, so the cut survives a resume. `ReduceLROnPlateau` and `GreedyLR`, which step at
+    evaluations, keep no base rates: there the groups and the bounds are scaled.
 
     Args:
         optimizer: The trainer's optimizer, wrapped or not.
@@ -34,8 +35,12 @@ def scale_learning_rate(
         group["lr"] *= factor
         if "initial_lr" in group:
             group["initial_lr"] *= factor
-    if isinstance(inner, ReduceLROnPlateau):
+    if isinstance(inner, ReduceLROnPlateau | GreedyLR):
         inner.min_lrs = [rate * factor for rate in inner.min_lrs]
+        if isinstance(inner, GreedyLR):
+            # It raises the rate of its own accord, up to these and back to those after a restart.
+            inner.max_lrs = [rate * factor for rate in inner.max_lrs]
+            inner._init_lrs = [rate * factor for rate in inner._init_lrs]
     else:
         inner.base_lrs = [rate * factor for rate in inner.base_lrs]
     inner._last_lr = [float(group["lr"]) for group in optimizer.param_groups]

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from transformers import get_scheduler
+from transformers import SchedulerType, get_scheduler
 
 from guardrail.trainers.levers import scale_learning_rate
 
@@ -13,6 +13,7 @@ SCHEDULERS = {
     "constant_with_warmup": {},
     "inverse_sqrt": {},
     "cosine_with_min_lr": {"min_lr_rate": 0.1},
+    "cosine_warmup_with_min_lr": {"min_lr_rate": 0.1},
     "warmup_stable_decay": {"num_decay_steps": 10},
 }
 
@@ -53,17 +54,47 @@ def test_a_cut_holds_ten_steps_later_and_after_a_resume(name):
     assert rates(resumed_optimizer, resumed, 10) == pytest.approx([0.5 * r for r in reference[30:]])
 
 
-def test_reduce_on_plateau_keeps_the_cut_and_its_floor():
-    model = torch.nn.Linear(2, 2)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=0.1)
-    scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(
-        optimizer, factor=0.1, patience=0, min_lr=0.04
-    )
+AT_EVALUATION = {
+    "reduce_lr_on_plateau": {"factor": 0.8, "patience": 1, "min_lr": 1e-3},
+    "greedy": {"factor": 0.8, "patience": 1, "min_lr": 1e-3, "max_lr": 0.2, "reset_start": 4},
+}
+METRICS = [3.0, 2.0, 2.0, 2.0, 2.0, 1.5, 1.0, 0.8, 0.7, 0.6] * 4
+
+
+def rates_at_evaluation(optimizer, scheduler, metrics) -> list[float]:
+    seen = []
+    for metric in metrics:
+        optimizer.step()
+        scheduler.step(metric)
+        seen.append(optimizer.param_groups[0]["lr"])
+    return seen
+
+
+def made_at_evaluation(name: str):
+    optimizer = torch.optim.AdamW(torch.nn.Linear(2, 2).parameters(), lr=0.1)
+    scheduler = get_scheduler(name, optimizer, scheduler_specific_kwargs=AT_EVALUATION[name])
+    return optimizer, scheduler
+
+
+@pytest.mark.parametrize("name", sorted(AT_EVALUATION))
+def test_a_cut_holds_for_schedulers_that_step_at_evaluation(name):
+    reference = rates_at_evaluation(*made_at_evaluation(name), METRICS)
+    assert len(set(reference)) > 2
+    optimizer, scheduler = made_at_evaluation(name)
+    rates_at_evaluation(optimizer, scheduler, METRICS[:12])
     scale_learning_rate(optimizer, scheduler, 0.5)
-    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.05)
-    for _ in range(3):
-        scheduler.step(1.0)
-    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.02)
+    then = rates_at_evaluation(optimizer, scheduler, METRICS[12:24])
+    assert then == pytest.approx([0.5 * rate for rate in reference[12:24]])
+    resumed_optimizer, resumed = made_at_evaluation(name)
+    resumed_optimizer.load_state_dict(optimizer.state_dict())
+    resumed.load_state_dict(scheduler.state_dict())
+    then = rates_at_evaluation(resumed_optimizer, resumed, METRICS[24:])
+    assert then == pytest.approx([0.5 * rate for rate in reference[24:]])
+
+
+def test_every_scheduler_of_transformers_is_covered():
+    covered = SCHEDULERS.keys() | AT_EVALUATION.keys()
+    assert {kind.value for kind in SchedulerType} == covered
 
 
 @pytest.mark.parametrize("factor", [0.0, -1.0, 1.5])
