@@ -1,14 +1,14 @@
 """Is an answer that should be Chinese in clean, Simplified Chinese.
 
 Code, formulas, links, quotations, bracketed terms and words of the question are legitimate in any script.
-Does not see single English words outside its list, Traditional characters in quotation marks,
+Does not see a single English word outside its list, Traditional characters in quotation marks,
 nor whether the Chinese is good. Answers to a request for another language have no fault here.
 """
 
 import re
 import unicodedata
 
-from guardrail.probes.english_words import CLAUSE_WORDS, NEVER_BORROWED
+from guardrail.probes.english_words import BORROWED, CLAUSE_WORDS, NEVER_BORROWED
 from guardrail.probes.request import read_request
 from guardrail.text import chinese_share, count_traditional
 
@@ -34,6 +34,10 @@ _QUOTED = re.compile(
 )
 _LATIN_RUN = re.compile(r"[A-Za-z][A-Za-z'’-]*(?:[ ,;:.!?]{1,3}[A-Za-z][A-Za-z'’-]*)*")
 _WORD = re.compile(r"[A-Za-z][A-Za-z'’-]*")
+_TECHNICAL = re.compile(
+    r"代码|编程|程序|软件|电脑|操作系统|网页|函数|变量|模型|算法|服务器|接口|命令|安装|数据库|数据集|浏览器|框架|脚本|终端|显卡|单位|化学|拉丁|学名|音标|字母|缩写"
+)
+"""Where English words are at home."""
 _LEAST_SENTENCE = 5
 _ALL_ENGLISH = 20
 _OTHER_SCRIPT = re.compile(
@@ -44,10 +48,11 @@ _OTHER_SCRIPT = re.compile(
     r"|[一-鿿][\u3041-\u3096](?=[一-鿿])"
 )
 _GARBLED = re.compile(
-    r"\ufffd|[¤¦¨¬¯¶¸¿]{2}|[¤¦¨¬¯¶¸].*[¤¦¨¬¯¶¸]|锟斤拷|[烫屯]{4,}|(?:&#x?[0-9a-fA-F]{3,6};){3,}|(?:\\u[0-9a-fA-F]{4}){3,}"
+    r"\ufffd|(?:\\x[0-9a-f]{2}){2}|<0x[0-9A-F]{2}>|(?:&nbsp;){2}|[¤¦¨¬¯¶¸¿]{2}|[¤¦¨¬¯¶¸].*[¤¦¨¬¯¶¸]|锟斤拷|[烫屯]{4,}|(?:&#x?[0-9a-fA-F]{3,6};){3,}|(?:\\u[0-9a-fA-F]{4}){2}"
     # UTF-8 read as Latin-1 or Windows-1252: a lead byte and its two followers, twice.
     r"|(?:[à-ï][\x80-\xbf\u0152-\u0192\u02c6\u02dc\u2013-\u203a\u20ac\u2122 ]{2}[^一-鿿\n]{0,3}){2}"
 )
+_SYMBOL_RUN = re.compile(r"[#@%&^~{}$*]{4,}")
 _WIDE_RUN = re.compile(r"[㐀-鿿\u3041-\u30ff\ue000-\uf8ff]{6,}")
 _UNREADABLE = ("Cc", "Cs", "Co", "Cn")
 _FINE_CONTROLS = "\t\n\r\f\v\u200b\u200d\ufeff"
@@ -86,6 +91,7 @@ def _is_english(question: str, own: str, *, topic: bool) -> bool:
     han = chinese_share(own) > 0
     mixed = words = leaks = 0
     sentence = False
+    foreign: set[str] = set()
     for run in _LATIN_RUN.findall(own):
         spoken = [word for word in _WORD.findall(run) if word.lower() not in asked]
         lower = [word for word in spoken if word.islower()]
@@ -94,12 +100,14 @@ def _is_english(question: str, own: str, *, topic: bool) -> bool:
         sentence |= len(spoken) >= _LEAST_SENTENCE and clause > 0 and 2 * len(lower) > len(spoken)
         mixed += clause
         leaks += han and len(spoken) == 1 and spoken[0].lower() in NEVER_BORROWED
+        foreign |= {word for word in lower if len(word) > 3 and word not in BORROWED}
     if topic:
         all_words = len(_WORD.findall(own))
         return leaks >= 3 or (all_words >= _ALL_ENGLISH and chinese_share(own) < 0.1)
+    several = han and len(foreign) > 1 and _TECHNICAL.search(question + own) is None
     alone = not han and words >= 3 and own.rstrip().endswith((".", "!", "?"))
     scarce = words >= 8 and chinese_share(own) < _LEAST_CHINESE
-    return sentence or leaks > 0 or alone or mixed >= 2 or scarce
+    return sentence or leaks > 0 or several or alone or mixed >= 2 or scarce
 
 
 def _is_traditional(question: str, own: str) -> bool:
@@ -120,6 +128,9 @@ def _holds_other_script(question: str, own: str) -> bool:
 
 def _is_garbled(prose: str) -> bool:
     if _GARBLED.search(prose) or any(map(_reads_as_utf8, _WIDE_RUN.findall(prose))):
+        return True
+    # Markdown repeats one mark, or two as in "**##"; noise mixes them.
+    if any(len(set(run) - {"*"}) > 1 for run in _SYMBOL_RUN.findall(prose)):
         return True
     return any(
         unicodedata.category(c) in _UNREADABLE and c not in _FINE_CONTROLS and not _is_emoji(c)

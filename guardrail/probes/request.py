@@ -46,7 +46,7 @@ _IN_ENGLISH = re.compile(
 )
 _IN_OTHER = re.compile(rf"(?<![别不勿没])用{_OTHERS}")
 _FOREIGN_TOPIC = re.compile(
-    rf"英语|英文|单词|例句|词根|音标|口语|四六?级|雅思|托福|{_OTHERS}|[日韩法德俄]式?文字|语言学|english",
+    rf"[A-Za-z]{{3,}}[^。\n]{{0,6}}(?:意思|含义|怎么读|用法|区别|造句|发音|拼写)|英语|英文|单词|例句|词根|音标|口语|四六?级|雅思|托福|{_OTHERS}|[日韩法德俄]式?文字|语言学|english",
     re.IGNORECASE,
 )
 _VOICED = re.compile(

@@ -40,6 +40,7 @@ _SPEAKS_ABOUT_IT = re.compile(
     r"(?:成语|谚语|俗语|句子|句话|段话|词语?|短语)[^。\n]{0,12}(?:出自|意思是|比喻|表示|指的?是|讲的是|说的是|源于)"
     rf"|^(?:it|this|these|the {_TEXT_KIND}) (?:means?|refers?|talks?|says|comes from)\b"
     rf"|^(?:this is |it is |it's )?(?:an? |the )(?:[\w-]+ ){{0,3}}{_TEXT_KIND}s? (?:about|from|of|left|written|that)\b"
+    rf"|^(?:this|it) is an? (?:[\w-]+ ){{0,4}}{_TEXT_KIND}\b"
     rf"|^what an? [^.!\n]{{0,40}}{_TEXT_KIND}"
     # Chats with who asked: 我来帮您翻译；What text would you like me to translate?
     r"|我来(?:帮|为|给)[你您]翻译|请(?:问|提供|告诉我)[^。\n]{0,12}(?:希望|需要|想)|谢谢[你您]的(?:提醒|告知)|^(?:好的|当然|没问题)[，,！!]我"
@@ -61,13 +62,15 @@ _ASKS_A_FAVOUR = re.compile(
 _SHARED_BY_FAVOURS, _SHARED_BY_QUESTIONS = 0.65, 0.8
 """From here on a statement is the favour asked politely (能把盐递给我吗：麻烦把盐递给我), the question
 put as a statement, and not its answer."""
-_SHARED_HAN = 0.24
-"""Two translations into Chinese share more of their characters than this, however free they are."""
-_SHARED_WORDS, _SHARED_WORDS_UNLIKE = 0.04, 0.13
-"""The same for the words that say something in English, and where one is far longer than the other."""
-_LEAST_TOLD, _LEAST_TOLD_ALIKE = 6, 8
-"""Han characters, or words that say something, below which two translations may share nothing; the
-second for English of about the gold's length."""
+_SHARED_HAN, _SHARED_WORDS, _SHARED_IF_SHORT = 0.24, 0.15, 0.13
+"""Two translations share more of their Han characters, or of the English words that say something, than this,
+however free they are (F1); the last where one has not half the words of the other."""
+_LEAST_HAN, _LEAST_WORDS, _LEAST_WORDS_SHORT = 6, 8, 6
+"""How much the gold must say for that; a proverb or a greeting may share nothing."""
+_LONGER, _OWN_HAN, _OWN_WORDS = 1.6, 0.28, 0.34
+"""An answer so many times as long as the gold, of which less than this share stands in the gold, says
+something else, or much besides."""
+_LEAST_HAN_LONGER, _LEAST_WORDS_LONGER = 8, 3
 _LEAST_SOURCE = 24
 """Han characters below which a translation may well be much shorter than another."""
 
@@ -164,12 +167,23 @@ def _something_else(question: str, own: str, gold: str, *, into_chinese: bool) -
         favour = _ASKS_A_FAVOUR.search(asked)
         if shared < (_SHARED_BY_FAVOURS if favour else _SHARED_BY_QUESTIONS):
             return "not a translation"
-    alike = 0.5 <= one.total() / max(1, other.total()) <= 1.6
-    least, told = _SHARED_HAN, _LEAST_TOLD
-    if not into_chinese:
-        least = _SHARED_WORDS if alike else _SHARED_WORDS_UNLIKE
-        told = _LEAST_TOLD_ALIKE if alike else _LEAST_TOLD
-    return "not a translation" if other.total() >= told and shared < least else ""
+    return "not a translation" if _unlike(one, other, into_chinese=into_chinese) else ""
+
+
+def _unlike(own: Counter[str], gold: Counter[str], *, into_chinese: bool) -> bool:
+    """Whether two texts share too little for both to translate the same source."""
+    said, due, both = own.total(), gold.total(), (own & gold).total()
+    shared = 2 * both / max(1, said + due)
+    longer = said >= _LONGER * due
+    if into_chinese:
+        if longer and due >= _LEAST_HAN_LONGER and both < _OWN_HAN * said:
+            return True
+        return due >= _LEAST_HAN and shared < _SHARED_HAN
+    if longer and due >= _LEAST_WORDS_LONGER and both < _OWN_WORDS * said:
+        return True
+    if said < due / 2:
+        return due >= _LEAST_WORDS_SHORT and shared < _SHARED_IF_SHORT
+    return due >= _LEAST_WORDS and shared < _SHARED_WORDS
 
 
 def _told(text: str, *, into_chinese: bool) -> Counter[str]:

@@ -107,7 +107,7 @@ def test_good_answers_to_the_red_line_items_are_not_machine_flavoured(odd):
 
 @pytest.mark.parametrize("odd", [True, False])
 def test_good_translations_of_the_red_line_items_pass_against_each_other(odd):
-    """Nearly always: two free translations of a line of verse may share no word at all."""
+    """Nearly always: four people who translate freely differ more than a policy does from its base."""
     by_item: dict[str, list[tuple[str, str]]] = {}
     for i, question, text in good_answers(odd=odd):
         if ITEMS[i].ability == "translation":
@@ -119,7 +119,7 @@ def test_good_translations_of_the_red_line_items_pass_against_each_other(odd):
         for _, gold in answers
     }
     faults = {key: value for key, value in found.items() if value}
-    assert len(faults) <= 0.01 * len(found), faults
+    assert len(faults) <= 0.03 * len(found), faults
 
 
 def test_the_machine_made_twin_of_a_natural_answer_scores_higher() -> None:
