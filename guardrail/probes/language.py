@@ -53,6 +53,9 @@ _GARBLED = re.compile(
     r"|(?:[à-ï][\x80-\xbf\u0152-\u0192\u02c6\u02dc\u2013-\u203a\u20ac\u2122 ]{2}[^一-鿿\n]{0,3}){2}"
 )
 _SYMBOL_RUN = re.compile(r"[#@%&^~{}$*]{4,}")
+_FENCED = re.compile(r"```.*?(?:```|\Z)|~~~.*?(?:~~~|\Z)|`[^`\n]*`", re.DOTALL)
+_ESCAPES = re.compile(r"(?:\\u[0-9a-fA-F]{4}){4}")
+_SYMBOLS = re.compile(r"[!-/:-@\[-`{-~]{10,}")
 _WIDE_RUN = re.compile(r"[㐀-鿿\u3041-\u30ff\ue000-\uf8ff]{6,}")
 _UNREADABLE = ("Cc", "Cs", "Co", "Cn")
 _FINE_CONTROLS = "\t\n\r\f\v\u200b\u200d\ufeff"
@@ -77,7 +80,7 @@ def language_faults(question: str, text: str) -> tuple[str, ...]:
         "english": _is_english(question, own, topic=request.foreign),
         "traditional": _is_traditional(question, own),
         "other script": not request.foreign and _holds_other_script(question, own),
-        "garbled": _is_garbled(prose),
+        "garbled": _is_garbled(prose) or _is_noise(_FENCED.sub(" ", text)),
     }
     return tuple(name for name in LANGUAGE_FAULTS if faults.get(name))
 
@@ -137,6 +140,13 @@ def _is_garbled(prose: str) -> bool:
         for c in set(prose)
         if not (c.isascii() and c.isprintable())
     )
+
+
+def _is_noise(text: str) -> bool:
+    """Whether there are escape codes in a row or a long medley of symbols, which look like code."""
+    if _ESCAPES.search(text):
+        return True
+    return any(len(set(run)) >= 6 for run in _SYMBOLS.findall(text))
 
 
 def _is_emoji(character: str) -> bool:

@@ -19,6 +19,7 @@ _OTHERS = r"(?:[日韩法德俄泰藏][语文]|朝鲜[语文]|西班牙[语文]|
 _TRANSLATES = re.compile(
     rf"翻译|译[成作为一下出得]|翻[成作为]|翻一下|[汉中英日法德俄韩](?:译|翻[中汉英])|译文|[给帮把请]译|怎么译|[直意]译"
     rf"|(?:{_ENGLISH}|{_CHINESE})(?:里|中)?(?:该|要)?(?:怎么|怎样|如何)(?:说|讲|表达|写)"
+    rf"|(?:怎么|怎样|如何)用(?:{_ENGLISH}|{_CHINESE})(?:说|讲|表达|写|翻)"
     r"|(?:put|render|turn)\b[^.?\n]{1,40}\binto (?:english|(?:simplified )?chinese)"
     rf"|(?:配上|对应的)(?:{_ENGLISH}|{_CHINESE})|(?:{_ENGLISH}|{_CHINESE})版|本地化|translat",
     re.IGNORECASE,
@@ -28,7 +29,7 @@ _INTO = (
 )
 _INTO_ENGLISH = re.compile(
     rf"{_INTO}{_ENGLISH}|[中汉][译翻]英|英译(?![中汉])|(?:in)?to english"
-    rf"|{_ENGLISH}(?:里|中)?(?:该|要)?(?:怎么|怎样|如何)",
+    rf"|{_ENGLISH}(?:里|中)?(?:该|要)?(?:怎么|怎样|如何)|(?:怎么|怎样|如何)用{_ENGLISH}",
     re.IGNORECASE,
 )
 _INTO_CHINESE = re.compile(

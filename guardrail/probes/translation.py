@@ -45,9 +45,17 @@ _SPEAKS_ABOUT_IT = re.compile(
     # Chats with who asked: 我来帮您翻译；What text would you like me to translate?
     r"|我来(?:帮|为|给)[你您]翻译|请(?:问|提供|告诉我)[^。\n]{0,12}(?:希望|需要|想)|谢谢[你您]的(?:提醒|告知)|^(?:好的|当然|没问题)[，,！!]我"
     r"|(?:happy|glad|here) to (?:help|assist)|would you like me to|thank you for (?:reaching|contacting|letting|the reminder|sharing)"
-    r"|^(?:sure|certainly|of course|no problem|absolutely)[,!]",
+    r"|^(?:sure|certainly|of course|no problem|absolutely)[,!]"
+    r"|^here (?:are|is)\b(?! (?:the|a|my|your) (?:\w+ )?(?:translation|version))",
     re.IGNORECASE,
 )
+_LABEL = re.compile(
+    r"^[ \t>*#\d.、-]*[（(【]?[㐀-鿿一二三四\d/、 ]{1,10}[）)】]?[*]*[：:][ *]*(?=[\"“'A-Z])"
+)
+_REMARK = re.compile(
+    r"[：:][ *]*$|翻译|译[为成文法]|直译|意译|版本|说法|表达|可以说|更(?:正式|口语|地道|自然)|注[：:]|语气|句型|意思"
+)
+"""A line of Chinese that speaks about the translation."""
 _QUESTION = re.compile(r"[^。！.!?？\n]+[?？]")
 _SENTENCE = re.compile(r"[^。！.!?？\n]+")
 _LATIN_RUN = re.compile(r"[A-Za-z][A-Za-z'’ ,;-]+")
@@ -87,10 +95,11 @@ def translation_faults(question: str, text: str, gold: str) -> tuple[str, ...]:
     request = read_request(question)
     if not request.translates or request.language == "other":
         return ()
-    own = plain_text(_ASIDE.sub(" ", text[:_READ_CHARACTERS])).strip(" \n\"'“”")
+    into_chinese = request.language == "zh"
+    read = text[:_READ_CHARACTERS] if into_chinese else _without_remarks(text[:_READ_CHARACTERS])
+    own = plain_text(_ASIDE.sub(" ", read)).strip(" \n\"'“”")
     if not own:
         return ("not a translation",)
-    into_chinese = request.language == "zh"
     fault = (
         _copied(question, own, into_chinese=into_chinese)
         or (_not_in_chinese(question, own) if into_chinese else _not_in_english(question, own))
@@ -98,6 +107,14 @@ def translation_faults(question: str, text: str, gold: str) -> tuple[str, ...]:
         or _something_else(question, own, gold, into_chinese=into_chinese)
     )
     return (fault,) if fault else ()
+
+
+def _without_remarks(text: str) -> str:
+    """An English answer without what is said about it in Chinese: lead-ins, labels, notes."""
+    lines = [_LABEL.sub("", line) for line in text.splitlines()]
+    kept = [line for line in lines if not (_HAN.search(line) and _REMARK.search(line))]
+    rest = "\n".join(kept)
+    return rest if len(_WORD.findall(rest)) > 1 else text
 
 
 def _letters(text: str) -> str:
