@@ -29,7 +29,9 @@ _HAN_RUN = re.compile(r"[㐀-鿿]+(?:[，、。：；！？“”《》]?[㐀-�
 _WORD = re.compile(r"[A-Za-zÀ-ɏ]+(?:['’][A-Za-z]+)?")
 _ASIDE = re.compile(
     r"（[^（）\n]{0,300}）|\([^()\n]{0,300}\)|\[[^\[\]\n]{0,200}\]|`[^`\n]*`"
-    r"|^[ \t*>]*(?:注|说明|备注|解析|提示|Note)[^\n]{0,4}[：:].*$|^[ \t*]*(?:翻译|译文|Translation|以下是[^\n]{0,10}译文?)[：:*]*",
+    r"|^[ \t*>]*(?:注|说明|备注|解析|提示|Note)[^\n]{0,4}[：:].*$|^[ \t*]*(?:翻译|译文|Translation|以下是[^\n]{0,10}译文?)[：:*]*"
+    # 有两种译法供您参考：；直译：
+    r"|^[^\n]{0,20}译[^\n]{0,12}[：:][ \t*]*$|^[ \t*>\d.-]*(?:直译|意译|版本[^\n：:]{0,3}|译法[^\n：:]{0,3})[：:*]+",
     re.MULTILINE,
 )
 _OTHER_LETTERS = re.compile(r"[\u3041-\u30ff\uac00-\ud7a3\u0400-\u052f\u0600-\u06ff\u0e00-\u0e7f]")
@@ -46,6 +48,8 @@ _SPEAKS_ABOUT_IT = re.compile(
     r"|我来(?:帮|为|给)[你您]翻译|请(?:问|提供|告诉我)[^。\n]{0,12}(?:希望|需要|想)|谢谢[你您]的(?:提醒|告知)|^(?:好的|当然|没问题)[，,！!]我"
     r"|(?:happy|glad|here) to (?:help|assist)|would you like me to|thank you for (?:reaching|contacting|letting|the reminder|sharing)"
     r"|^(?:sure|certainly|of course|no problem|absolutely)[,!]"
+    r"|^i (?:agree|understand|would (?:recommend|suggest)|recommend|suggest)\b|^(?:congratulations|sorry to hear|i['’]m sorry to hear)"
+    r"|(?:^|\n)答[：:]|\d\s*[=＝]\s*\d"
     r"|^here (?:are|is)\b(?! (?:the|a|my|your) (?:\w+ )?(?:translation|version))",
     re.IGNORECASE,
 )
@@ -70,7 +74,7 @@ _ASKS_A_FAVOUR = re.compile(
 _SHARED_BY_FAVOURS, _SHARED_BY_QUESTIONS = 0.65, 0.8
 """From here on a statement is the favour asked politely (能把盐递给我吗：麻烦把盐递给我), the question
 put as a statement, and not its answer."""
-_SHARED_HAN, _SHARED_WORDS, _SHARED_IF_SHORT = 0.24, 0.15, 0.13
+_SHARED_HAN, _SHARED_WORDS, _SHARED_IF_SHORT = 0.24, 0.11, 0.13
 """Two translations share more of their Han characters, or of the English words that say something, than this,
 however free they are (F1); the last where one has not half the words of the other."""
 _LEAST_HAN, _LEAST_WORDS, _LEAST_WORDS_SHORT = 6, 8, 6
