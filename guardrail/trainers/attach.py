@@ -1,6 +1,8 @@
 """Attach a guard to a trainer: `Guardrail.from_recipe(path).attach(trainer)`."""
 
 import json
+import logging
+import os
 from collections import Counter
 from collections.abc import Callable, Sized
 from dataclasses import dataclass
@@ -35,22 +37,38 @@ from guardrail.trainers.injection import Injection, Reference
 from guardrail.trainers.ranks import Ranks
 from guardrail.trainers.references import adapter_off, frozen_copy
 from guardrail.trainers.state import GuardState, last_complete_checkpoint, read_state
+from guardrail.trainers.trl_grpo import GrpoKlOnly, attach_kl_only
 from guardrail.trainers.trl_sft import attach_kl
 
-__all__ = ["Guardrail", "anchors_standing", "wanted_manifest"]
+logger = logging.getLogger(__name__)
 
-SUPPORTED = {"trl": ("0.29", "0.30"), "transformers": ("5.19", "5.20")}
-"""package → first version that is supported and first that is not; the only place that says so."""
+__all__ = ["Guardrail", "Seam", "anchors_standing", "wanted_manifest"]
+
+SUPPORTED = (
+    {"trl": ("0.29", "0.30"), "transformers": ("5.19", "5.20")},
+    {"trl": ("1.16", "1.17"), "transformers": ("5.23", "5.24")},
+)
+"""Sets of versions that go together: package → first that is supported and first that is not. The only place
+that says so."""
+ANY_VERSION = "GUARDRAIL_ANY_VERSION"
+"""Environment variable that, set to 1, lets other versions through."""
 
 
 def _check_versions() -> None:
-    for package, (first, beyond) in SUPPORTED.items():
-        found = Version(version(package))
-        if not Version(first) <= found < Version(beyond):
-            raise InputError(
-                f"{package} {found} is not supported, {first} up to but not {beyond} is; "
-                f"install `redline-guardrail[trl]` with its constraints file"
-            )
+    found = {package: Version(version(package)) for package in SUPPORTED[0]}
+    for wanted in SUPPORTED:
+        if all(Version(a) <= found[p] < Version(b) for p, (a, b) in wanted.items()):
+            return
+    told = ", ".join(f"{package} {number}" for package, number in found.items())
+    if os.environ.get(ANY_VERSION) == "1":
+        logger.warning("%s were never tried with the guard (%s=1)", told, ANY_VERSION)
+        return
+    sets = " or ".join(
+        " with ".join(f"{p} from {a} below {b}" for p, (a, b) in one.items()) for one in SUPPORTED
+    )
+    raise InputError(
+        f"{told} are not supported; supported are {sets}. Install those, or set {ANY_VERSION}=1 to try"
+    )
 
 
 def wanted_manifest(recipe: Recipe, red_line: list[Item], rehearsal: list[Item]) -> Manifest:
@@ -84,6 +102,22 @@ def anchors_standing(guardrail: "Guardrail") -> str:
         return f"absent, will be made in {folder}"
     guardrail.check_anchors(guardrail.stored_anchors())
     return f"present in {folder}"
+
+
+def _is_grpo(trainer: Any) -> bool:
+    from trl import GRPOTrainer  # loads slowly; whoever trains with SFT does without
+
+    return isinstance(trainer, GRPOTrainer)
+
+
+@dataclass(frozen=True, slots=True)
+class Seam:
+    """How the guard joins one kind of trainer; the defaults are those of TRL's SFTTrainer."""
+
+    join: Callable[[Any, Any], None] = attach_kl
+    """Given trainer and injection: lets the trainer's loss carry the injection's term."""
+    injection: type[Injection] = Injection
+    callback: type[GuardCallback] = GuardCallback
 
 
 @dataclass(slots=True)
@@ -178,21 +212,25 @@ class Guardrail:
         trainer: Any,
         *,
         run: str | Path | None = None,
-        resume: bool = False,
+        resume: bool | Path = False,
         on_record: Callable[[Record], None] | None = None,
+        seam: Seam | None = None,
     ) -> GuardCallback:
-        """Guard a TRL `SFTTrainer`; call before `trainer.train()`.
+        """Guard a TRL `SFTTrainer` or `GRPOTrainer`; call before `trainer.train()`.
 
         Args:
             trainer: The trainer, with its model on the start weights.
             run: Folder of ledger, looks and report; by default the trainer's output folder.
-            resume: Go on from the newest complete checkpoint below the trainer's output folder.
+            resume: Go on from this checkpoint, or from the newest complete one below the trainer's output
+                folder.
             on_record: Called with every ledger record, for progress displays.
+            seam: How to join a trainer of another kind.
 
         Raises:
             InputError: unsupported versions, anchors that do not fit, or a trainer of another kind.
         """
         _check_versions()
+        seam = seam or Seam()
         recipe = self.recipe
         accelerator = trainer.accelerator
         ranks = Ranks(accelerator.process_index, accelerator.num_processes)
@@ -206,7 +244,9 @@ class Guardrail:
         folder = Path(run or trainer.args.output_dir)
         folder.mkdir(parents=True, exist_ok=True)
         state = GuardState()
-        checkpoint = last_complete_checkpoint(Path(trainer.args.output_dir)) if resume else None
+        checkpoint = resume if isinstance(resume, Path) else None
+        if resume is True:
+            checkpoint = last_complete_checkpoint(Path(trainer.args.output_dir))
         if checkpoint is not None:
             state = read_state(checkpoint)
         if (folder / FILE_NAME).is_file() and not resume:
@@ -222,16 +262,19 @@ class Guardrail:
             ledger.append("rewound", back_to, checkpoint=checkpoint.name if checkpoint else None)
         else:
             ledger.append("started", 0, **self._header(trainer))
-        injection = None
+        injection: Injection | GrpoKlOnly | None = None
         start_weights = weights_sha256(Path(str(recipe.start_model)))
-        if recipe.mode == "guard":
+        if recipe.mode == "guard" and seam == Seam() and _is_grpo(trainer):
+            injection = self._mix_into_rollouts(trainer, anchors, state, start_weights)
+        elif recipe.mode == "guard":
             reference = self._reference(trainer, anchors, start_weights)
-            injection = self._injection(tokenizer, anchors, state, ranks, reference)
-            attach_kl(trainer, injection)
+            anchored = self._injection(tokenizer, anchors, state, ranks, reference, seam.injection)
+            seam.join(trainer, anchored)
+            injection = anchored
         benchmarks = map(Path, recipe.sets.benchmarks)
         choices = draw_choices(benchmarks, recipe.looks.benchmark_questions, seed=0)
         guard = Guard(recipe, folder, ledger, anchors, self.red_line, choices, state, ranks)
-        callback = GuardCallback(
+        callback = seam.callback(
             guard,
             trainer,
             tokenizer,
@@ -263,6 +306,37 @@ class Guardrail:
             "versions": {"redline-guardrail": __version__}
             | {name: version(name) for name in ("torch", "transformers", "trl")},
         }
+
+    def _mix_into_rollouts(
+        self, trainer: Any, anchors: Anchors, state: GuardState, start_weights: str
+    ) -> GrpoKlOnly:
+        """KL-only prompts among a GRPO run's rollouts, against the trainer's own reference.
+
+        Raises:
+            InputError: the trainer's reference, which is its start model, is not the KL reference, its
+                prompts think where the recipe does not, or a setting of it cannot be guarded.
+        """
+        recipe, options = self.recipe, self.recipe.rehearsal
+        if start_weights != anchors.manifest.kl_reference["weights"]:
+            raise InputError(
+                f"GRPO's own KL reference is the start model ({recipe.start_model}), and `kl_reference` is "
+                f"another ({recipe.kl_reference}); give `kl_reference` the start model"
+            )
+        thinks = trainer.chat_template_kwargs.get("enable_thinking", True)
+        if bool(thinks) != recipe.thinking:
+            raise InputError(
+                f"the recipe says `thinking: {recipe.thinking}`, and the trainer's prompts have "
+                f"enable_thinking {thinks}; set chat_template_kwargs={{'enable_thinking': "
+                f"{recipe.thinking}}} in GRPOConfig"
+            )
+        return attach_kl_only(
+            trainer,
+            [item.chat() for item in self.rehearsal],
+            state,
+            fraction=options.fraction,
+            weight=options.weight,
+            seed=recipe.seed,
+        )
 
     def _reference(self, trainer: Any, anchors: Anchors, start_weights: str) -> Reference | None:
         """The model the KL is taken against, `None` for the stored log-probabilities.
@@ -296,6 +370,7 @@ class Guardrail:
         state: GuardState,
         ranks: Ranks,
         reference: Reference | None,
+        kind: type[Injection],
     ) -> Injection:
         prompts = encode_prompts(
             tokenizer, [item.chat() for item in self.rehearsal], thinking=self.recipe.thinking
@@ -303,7 +378,7 @@ class Guardrail:
         ids = [item.id for item in self.rehearsal]
         golds = {i: anchors.answers[i][0].token_ids for i in ids}
         options = self.recipe.rehearsal
-        return Injection(
+        return kind(
             rehearsal_samples(dict(zip(ids, prompts, strict=True)), golds, anchors.topk),
             state,
             fraction=options.fraction,

@@ -24,6 +24,7 @@ from guardrail.trainers.levers import scale_learning_rate
 from guardrail.trainers.ranks import RankFailed
 from guardrail.trainers.state import write_state
 from guardrail.trainers.task_prompts import opening_tokens, task_prompts
+from guardrail.trainers.trl_grpo import GrpoKlOnly
 
 __all__ = ["GuardCallback"]
 
@@ -38,7 +39,7 @@ class GuardCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
         guard: Guard,
         trainer: Any,
         tokenizer: Any,
-        injection: Injection | None,
+        injection: Injection | GrpoKlOnly | None,
         *,
         start_is_gold_base: bool,
         start_is_kl_reference: bool,
@@ -126,11 +127,14 @@ class GuardCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
     def _kl_self_test(self, model: Any) -> None:
         """Policy = reference must give KL near 0, a perturbed policy clearly more."""
         assert self.injection is not None
-        weight = next(p for p in reversed(list(model.parameters())) if p.is_floating_point())
+        # A trained weight: a frozen one would move the reference too where that is the model itself.
+        floats = [p for p in model.parameters() if p.is_floating_point()]
+        weight = next(p for p in reversed(floats) if p.requires_grad)
         saved = weight.detach().clone()
 
         def perturb() -> None:
-            scale = 2.0 * saved.float().abs().mean()
+            # The second matrix of a new LoRA adapter is all zeros.
+            scale = torch.clamp(2.0 * saved.float().abs().mean(), min=0.1)
             noise = torch.randn(saved.shape, generator=torch.Generator().manual_seed(0))
             weight.add_((scale * noise.to(saved.device)).to(saved.dtype))
 
@@ -184,6 +188,13 @@ class GuardCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
             trigger = "tripwire"
         if trigger:
             self._look(step, trigger, control, final=final)
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Look where the end of an epoch asks for a save, which no step's end has seen."""
+        history, step = self.guard.state.history, state.global_step
+        looked = bool(history) and history[-1].step == step
+        if control.should_save and not looked and not self.terminated:
+            self._look(step, "save", control, final=step >= state.max_steps)
 
     def _agree_on_step(self) -> bool:
         """Add up the ranks' samples of the step; return whether any rank was told to terminate."""

@@ -11,8 +11,9 @@ applies to. Items are drawn from a population anew in every run and shared by it
 churn from look to look as an AR(1) process. In `null-edge` every stream's population harm is exactly
 its margin, the least favourable case; `null-half` is half of that. In a scenario such as `all:passed:0.10` the
 named metric falls by that much from look 15 on, over five looks, on all items or on one ability
-(`ability-0:` …), while all else drifts to a third of its margin. Results are appended run by run, and what is
-there is not run again.
+(`ability-0:` …), while all else drifts to a third of its margin. A fall of a pass rate takes the same share
+from every item, or with `--harm hardest-first` moves all items by one amount on the logit scale, so that what
+base seldom got right goes first. Results are appended run by run, and what is there is not run again.
 """
 
 import json
@@ -27,7 +28,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
-from scipy import special, stats
+from scipy import optimize, special, stats
 
 from guardrail.drift.rule import Budget, DriftConfig, MetricRule, MetricValues, RuleState, judge
 from guardrail.ladder import Judged, LadderConfig, decide
@@ -137,12 +138,22 @@ TABLE_E = {
 }  # fmt: skip
 
 
+@cache
+def logit_shift(mean: float, harm: float) -> float:
+    """How far all items move on the logit scale for the population's pass rate to fall by `harm`."""
+    drawn = np.random.default_rng(0).beta(2 * mean, 2 * (1 - mean), 200_000)
+    logit = special.logit(np.clip(drawn, 1e-9, 1 - 1e-9))
+    found = optimize.brentq(lambda s: special.expit(logit - s).mean() - (mean - harm), -1.0, 30.0)
+    return float(found)
+
+
 class World:
     """The items of one run: what base says of them, and what the policy says at each look."""
 
-    def __init__(self, seed: int, samples: int, plan: Layout) -> None:
+    def __init__(self, seed: int, samples: int, plan: Layout, harm_model: str) -> None:
         self.rng = np.random.default_rng(seed)
         self.samples, self.plan, self.items = samples, plan, len(plan.groups)
+        self.hardest_first = harm_model == "hardest-first"
         self.mean, self.base = {}, {}
         shape = (self.items, REPLICATES)
         for name, metric in plan.metrics.items():
@@ -183,6 +194,11 @@ class World:
         mean, latent = self.mean[name], self.latent[name]
         _, within, churn = metric.spread
         sign = -1.0 if metric.rule.worse == "lower" else 1.0
+        if metric.kind == "rate" and sign < 0 and self.hardest_first:
+            amounts = {h: logit_shift(metric.mean, round(float(h), 6)) for h in np.unique(harm)}
+            shift = np.array([amounts[h] for h in harm])
+            passed = special.expit(special.logit(np.clip(mean, 1e-9, 1 - 1e-9)) - shift)
+            return (special.ndtr(latent) < passed[:, None]).mean(axis=1)
         if metric.kind == "rate":
             # Harm in proportion to what can be lost keeps the population mean exact.
             left = mean if sign < 0 else 1 - mean
@@ -215,11 +231,11 @@ def harms(scenario: str, look: int, plan: Layout) -> dict[str, np.ndarray]:
     return found
 
 
-def one_run(task: tuple[str, str, int, int, tuple[float, ...]]) -> dict[str, Any]:
+def one_run(task: tuple[str, str, str, int, int, tuple[float, ...]]) -> dict[str, Any]:
     """Return at which look the run first warned, was serious, was critical, and would have halted."""
-    plan_name, scenario, seed, samples, budgets = task
+    plan_name, harm_model, scenario, seed, samples, budgets = task
     plan = layout(plan_name)
-    world = World(seed, samples, plan)
+    world = World(seed, samples, plan, harm_model)
     config = DriftConfig(
         {name: metric.rule for name, metric in plan.metrics.items()},
         LOOKS,
@@ -247,6 +263,7 @@ def one_run(task: tuple[str, str, int, int, tuple[float, ...]]) -> dict[str, Any
             break
     return {
         "layout": plan_name,
+        "harm": harm_model,
         "scenario": scenario,
         "seed": seed,
         "samples": samples,
@@ -264,14 +281,14 @@ def interval(hits: int, runs: int) -> str:
 
 def table(rows: list[dict[str, Any]]) -> Iterator[str]:
     """Yield Markdown lines: per scenario, share alarmed with upper bound (nulls) or median delay."""
-    yield "| layout | scenario | budgets | samples | runs | warn | serious | critical | halted by the ladder | Table E |"
-    yield "|" + "---|" * 10
+    yield "| layout | harm | scenario | budgets | samples | runs | warn | serious | critical | halted by the ladder | Table E |"
+    yield "|" + "---|" * 11
 
     def key_of(row: dict[str, Any]) -> tuple[Any, ...]:
-        return row["layout"], row["scenario"], tuple(row["budgets"]), row["samples"]
+        return row["layout"], row["harm"], row["scenario"], tuple(row["budgets"]), row["samples"]
 
     for key in sorted({key_of(r) for r in rows}, key=str):
-        plan, scenario, budgets, samples = key
+        plan, harm_model, scenario, budgets, samples = key
         group = [r for r in rows if key_of(r) == key]
         cells = []
         for level in ("warn", "serious", "critical", "halt"):
@@ -287,7 +304,7 @@ def table(rows: list[dict[str, Any]]) -> Iterator[str]:
                 )
         expected = "/".join(map(str, TABLE_E.get(scenario, ()))) if plan == "study" else ""
         shown = " ".join(f"{b:g}" for b in budgets)
-        yield f"| {plan} | {scenario} | {shown} | {samples} | {len(group)} | {' | '.join(cells)} | {expected} |"
+        yield f"| {plan} | {harm_model} | {scenario} | {shown} | {samples} | {len(group)} | {' | '.join(cells)} | {expected} |"
 
 
 def main(
@@ -296,6 +313,9 @@ def main(
     ],
     layout: Annotated[str, typer.Option(help="`study` or `shipped`.")] = "study",
     out: Annotated[Path, typer.Option()] = Path("runs/drift.jsonl"),
+    harm: Annotated[
+        str, typer.Option(help="`proportional` or `hardest-first`: which items a fall takes.")
+    ] = "proportional",
     runs: Annotated[int, typer.Option()] = 200,
     first_seed: Annotated[int, typer.Option()] = 1,
     samples: Annotated[int, typer.Option(help="Current answers an item.")] = 1,
@@ -311,11 +331,12 @@ def main(
         return
     split = tuple(float(b) for b in budgets.split(","))
     done = {
-        (r["layout"], r["scenario"], r["seed"], r["samples"], tuple(r["budgets"])) for r in rows
+        (r["layout"], r["harm"], r["scenario"], r["seed"], r["samples"], tuple(r["budgets"]))
+        for r in rows
     }
     chosen = SCENARIOS[layout] if scenario == "all" else (scenario,)
     tasks = [
-        (layout, s, seed, samples, split)
+        (layout, harm, s, seed, samples, split)
         for s in chosen
         for seed in range(first_seed, first_seed + runs)
     ]

@@ -1,0 +1,423 @@
+"""The seam into TRL's GRPOTrainer: general prompts in the rollouts, on which only the KL acts.
+
+A share of the prompts drawn is general. Their completions get no reward and no advantage; what is left
+of them in the loss is the KL to the trainer's own reference, under a weight of its own.
+"""
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from guardrail.errors import InputError
+from guardrail.trainers.grpo_mixing import KL_ONLY, MixedPrompts, MixedSampler
+from guardrail.trainers.state import GuardState
+from guardrail.trainers.trl_grpo_seams import Seams, find_seams
+
+__all__ = ["GrpoKlOnly", "attach_kl_only", "k3"]
+
+KL_ONLY_TOKENS = "guardrail_kl_only_tokens"
+"""In the trainer's batches: KL-only tokens of the whole generation batch, over all ranks."""
+
+
+def k3(reference: Tensor, policy: Tensor) -> Tensor:
+    """Return the k3 estimate of KL(policy || reference) at each sampled token, in nats.
+
+    k3 = exp(d) - d - 1 with d = log reference - log policy (Schulman 2020, "Approximating KL
+    Divergence"). It is never negative, and 0 with gradient 0 where the two agree.
+
+    Args:
+        reference: Log-probabilities of the sampled tokens, any shape.
+        policy: The same under the policy; computed in float32 at least, as d is small.
+    """
+    difference = reference - policy
+    difference = difference if difference.dtype == torch.float64 else difference.float()
+    return torch.expm1(difference) - difference
+
+
+class GrpoKlOnly:
+    """KL-only prompts in a GRPO run: their rewards, advantages, loss and counts.
+
+    Each optimizer step gets, beside TRL's own loss on the task rows,
+
+        weight * boost * sum over KL-only tokens of k3 / N,  N = KL-only tokens of the generation batch
+
+    over all ranks; each rank multiplies by their number, as gradients are averaged. TRL generates for
+    `steps_per_generation` micro-batches and steps the optimizer after `gradient_accumulation_steps`.
+    Where the two agree, the default, N counts exactly the tokens of the step. Else nobody knows those of
+    a step when it begins (a later generation batch is not generated, or a shuffle spread the rows over
+    several steps), so N is scaled by accumulation / steps_per_generation, as TRL 1.16 scales DAPO's
+    denominator. Then, whatever the two settings, averaged over steps the KL-only rows weigh
+    weight * boost times the share of generation batches that hold any. With `num_iterations` above 1 the rows act in
+    every iteration, on the policy of that moment.
+
+    k3 stands in the loss as it is, so on the policy's own samples its gradient is that of
+    KL(reference || policy), as in the KL term for SFT. TRL's `use_bias_correction_kl`, which turns it
+    into that of KL(policy || reference), acts on task rows alone.
+
+    The task rows' loss stays TRL's: `beta`, clipping and entropy terms do not see KL-only rows.
+    KL-only tokens are taken out of the denominators that count tokens (bnpo, dapo, cispo, vespo); where
+    TRL averages over rows (grpo, sapo, dr_grpo, luspo), KL-only rows count as rows with loss 0, as any
+    prompt does whose rewards are all equal. Metrics of completion lengths include them; in 0.29 a
+    micro-batch of KL-only rows alone enters the averages of `kl`, `entropy` and clip ratios as 0.
+
+    Not promised: a reward model (an `nn.Module`) scores copies of task rows in place of KL-only rows,
+    but the KL-only rows themselves on a rank that has no other; those scores are thrown away. Custom
+    reward functions are not called there, so they must not talk to other ranks. vLLM was read, not run.
+    """
+
+    def __init__(
+        self, trainer: Any, seams: Seams, prompts: int, state: GuardState, weight: float
+    ) -> None:
+        """Keep what the wrapped methods need; `state` holds the counts and is changed in place."""
+        self._trainer, self._seams, self._prompts = trainer, seams, prompts
+        self._state, self._weight = state, weight
+        self._flags: list[bool] | None = None
+        self._everyone: Tensor | None = None
+        self._rewards: Tensor | None = None
+        self._lengths = 0
+        self._listening = False
+        self._policy: Tensor | None = None
+        self._kl_sum, self._kl_tokens = 0.0, 0
+
+    @property
+    def weight(self) -> float:
+        """The KL-only weight in force."""
+        return self._weight * self._state.boost
+
+    def begin_step(self) -> None:
+        """Do nothing: the rows come with the trainer's own batches."""
+
+    def take_count(self) -> int:
+        """Return 0: what is seen is counted where it is generated, over all ranks."""
+        return 0
+
+    def exposure(self) -> dict[str, float]:
+        """Return what was seen so far: prompts of both kinds, share, unique prompts, passes.
+
+        A prompt counts once for all its completions and iterations. A run resumed inside a generation
+        batch generates that batch again, and it counts again.
+        """
+        seen, task = self._state.rehearsal_seen, self._state.task_samples
+        return {
+            "task_samples": task,
+            "rehearsal_samples": seen,
+            "share": seen / (seen + task) if seen + task else 0.0,
+            "unique_prompts": min(seen, self._prompts),
+            "passes": seen / self._prompts,
+        }
+
+    def take_mean_kl(self) -> float | None:
+        """Return the mean k3 a KL-only token since the last call, over all ranks; None without any."""
+        if self._kl_tokens == 0:
+            return None
+        mean = self._kl_sum / self._kl_tokens
+        self._kl_sum, self._kl_tokens = 0.0, 0
+        return mean
+
+    def generate(self, original: Callable[[Any], Any], inputs: list[dict[str, Any]]) -> Any:
+        """Around `_generate_and_score_completions`: mark rows, force advantages to zero, count."""
+        trainer = self._trainer
+        if not trainer.model.training:
+            return original(inputs)
+        self._flags = [KL_ONLY in row for row in inputs]
+        try:
+            batch = original(inputs)
+        finally:
+            flags, self._flags = torch.tensor(self._flags), None
+        batch[KL_ONLY] = flags.to(batch["completion_mask"].device)
+        batch["advantages"][batch[KL_ONLY]] = 0.0
+        tokens = batch["completion_mask"][batch[KL_ONLY]].sum()
+        counts = torch.stack([torch.tensor(len(flags)), flags.sum(), torch.tensor(self._lengths)])
+        counts = torch.cat([counts.to(tokens.device), tokens.view(1)])
+        rows, kl_rows, lengths, batch[KL_ONLY_TOKENS] = trainer.accelerator.reduce(counts, "sum")
+        if kl_rows:
+            left_out = lengths if self._seams.counts_masked else batch[KL_ONLY_TOKENS]
+            batch["num_items_in_batch"] = (batch["num_items_in_batch"] - left_out).clamp(min=1)
+            self._leave_out_of_metrics(int(rows), int(kl_rows))
+        self._state.rehearsal_seen += int(kl_rows) // trainer.num_generations
+        self._state.task_samples += int(rows - kl_rows) // trainer.num_generations
+        return batch
+
+    def rewards(
+        self,
+        original: Callable[..., Tensor],
+        inputs: list[dict[str, Any]],
+        prompts: list[Any],
+        completions: list[Any],
+        completion_ids_list: list[Any],
+    ) -> Tensor:
+        """Around `_calculate_rewards`: rewards of all ranks, NaN for KL-only rows.
+
+        Shapes must agree between ranks, so a copy of a task row stands in a KL-only row's place.
+        """
+        if self._flags is None:
+            return original(inputs, prompts, completions, completion_ids_list)
+        flags = self._flags
+        self._lengths = sum(
+            len(ids) for ids, flag in zip(completion_ids_list, flags, strict=True) if flag
+        )
+        rows: list[Any] = inputs
+        lists = [prompts, completions, completion_ids_list]
+        if all(flags):
+            rows = [{"prompt": row["prompt"]} for row in inputs]
+        else:
+            stand_in = flags.index(False)
+            places = [stand_in if flag else place for place, flag in enumerate(flags)]
+            rows, *lists = ([values[p] for p in places] for values in (inputs, *lists))
+        rewards = original(rows, *lists)
+        self._everyone = self._trainer.accelerator.gather(
+            torch.tensor(flags, device=rewards.device).int()
+        ).bool()
+        self._rewards = rewards.masked_fill(self._everyone.unsqueeze(1), torch.nan)
+        return self._rewards
+
+    def score_task_rows(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return the user's reward function, called with task rows alone; 0 for KL-only rows."""
+        name = getattr(function, "__name__", type(function).__name__)
+        call = type(function).__call__
+
+        def scores(returned: Any, flags: Sequence[bool]) -> list[Any]:
+            values = list(returned)
+            if len(values) != len(flags) - sum(flags):
+                raise InputError(
+                    f"reward function `{name}` returned {len(values)} rewards for "
+                    f"{len(flags) - sum(flags)} completions; return one each"
+                )
+            return _spread(values, flags, 0.0)
+
+        if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call):
+
+            @functools.wraps(function)
+            async def scored_async(**rows: Any) -> Any:
+                flags = self._flags
+                if flags is None or not any(flags):
+                    return await function(**rows)
+                kept = self._task_rows(rows, flags)
+                return scores([] if all(flags) else await function(**kept), flags)
+
+            return scored_async
+
+        @functools.wraps(function)
+        def scored(**rows: Any) -> Any:
+            flags = self._flags
+            if flags is None or not any(flags):
+                return function(**rows)
+            kept = self._task_rows(rows, flags)
+            return scores([] if all(flags) else function(**kept), flags)
+
+        return scored
+
+    def _task_rows(self, rows: Mapping[str, Any], flags: Sequence[bool]) -> dict[str, Any]:
+        """A reward function's arguments without KL-only rows; what it logs a row gets its gaps back."""
+        kept = {
+            name: values
+            if name in self._seams.batch_wide
+            else [value for value, flag in zip(values, flags, strict=True) if not flag]
+            for name, values in rows.items()
+        }
+        if "log_extra" in self._seams.batch_wide:
+            log = rows["log_extra"]
+            kept["log_extra"] = lambda column, values: log(column, _spread(values, flags, None))
+        return kept
+
+    def _leave_out_of_metrics(self, rows: int, kl_rows: int) -> None:
+        """Correct the reward metrics TRL just appended: KL-only rows have no reward."""
+        metrics = self._trainer._metrics["train"]
+        if kl_rows == rows:
+            names = [n for n in metrics if n.startswith("rewards/")]
+            for name in [*names, "reward", "reward_std", "frac_reward_zero_std"]:
+                metrics[name].pop()
+                if not metrics[name]:
+                    del metrics[name]
+            return
+        zero = metrics["frac_reward_zero_std"]
+        constant = zero[-1] * rows - (kl_rows if self._seams.unscored_is_zero else 0)
+        zero[-1] = constant / (rows - kl_rows)
+        if self._seams.unscored_is_zero:
+            assert self._rewards is not None
+            assert self._everyone is not None
+            total = self._rewards[~self._everyone].nansum(dim=1)
+            metrics["reward"][-1] = total.mean().item()
+            metrics["reward_std"][-1] = total.std().item()
+
+    def logprobs(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Around `_get_per_token_logps_and_entropies`: keep the policy's, for the KL needs no forward."""
+        result = original(*args, **kwargs)
+        if self._listening:
+            self._policy = result[0]
+        return result
+
+    def loss(
+        self, original: Callable[[Any, Any], Tensor], model: Any, inputs: dict[str, Any]
+    ) -> Tensor:
+        """Around `_compute_loss`: TRL's loss on the task rows plus the KL-only rows' own term.
+
+        `tool_mask` takes rows out of TRL's loss but not out of the attention; nothing else uses it, as
+        tools are refused. Whether there is anything to add is the same on every rank.
+        """
+        if not self._trainer.model.training or not inputs[KL_ONLY_TOKENS]:
+            return original(model, inputs)
+        trainer, flags = self._trainer, inputs[KL_ONLY].unsqueeze(1)
+        self._listening = True
+        try:
+            task_loss = original(model, inputs | {"tool_mask": (~flags).long()})
+        finally:
+            self._listening = False
+        policy, self._policy = self._policy, None
+        assert policy is not None
+        chosen = flags & inputs["completion_mask"].bool()
+        total = k3(inputs["ref_per_token_logps"][chosen], policy[chosen]).sum()
+        window = trainer.current_gradient_accumulation_steps
+        tokens = inputs[KL_ONLY_TOKENS] * (window / trainer.args.steps_per_generation)
+        self._record(total, chosen.sum(), window)
+        term: Tensor = self.weight * trainer.accelerator.num_processes * total / tokens
+        return task_loss + term.to(task_loss.dtype)
+
+    def _record(self, total: Tensor, tokens: Tensor, window: int) -> None:
+        counted = torch.stack([total.detach().float(), tokens.float()])
+        kl_sum, kl_tokens = self._trainer.accelerator.reduce(counted, "sum").tolist()
+        self._kl_sum += kl_sum
+        self._kl_tokens += int(kl_tokens)
+        self._state.weight_sum += self.weight / window
+
+    def self_test(
+        self, model: Any, perturb: Callable[[], None], undo: Callable[[], None]
+    ) -> tuple[float, float]:
+        """Return the mean k3 of the model as it is and after a perturbation of its weights.
+
+        Over the tokens of up to eight KL-only prompts themselves, so nothing is generated. `model` is
+        the unwrapped policy.
+        """
+        from trl.trainer.utils import use_adapter  # as slow to load as the trainer
+
+        trainer = self._trainer
+        prompts = [row["prompt"] for row in trainer.train_dataset.kl_only[:8]]
+        tokens = [_tokens(trainer, prompt) for prompt in prompts]
+
+        def logprobs(of: Any) -> Tensor:
+            rows = [torch.tensor([ids], device=trainer.accelerator.device) for ids in tokens]
+            method = trainer._get_per_token_logps_and_entropies
+            return torch.cat(
+                [method(of, row, torch.ones_like(row), row.shape[1] - 1)[0][0] for row in rows]
+            )
+
+        def mean() -> float:
+            if trainer.ref_model is not None:
+                reference = logprobs(trainer.ref_model)
+            else:
+                with use_adapter(model, "ref" if "ref" in model.peft_config else None):
+                    reference = logprobs(model)
+            return float(k3(reference, logprobs(model)).mean())
+
+        with torch.no_grad():
+            untouched = mean()
+            perturb()
+            try:
+                return untouched, mean()
+            finally:
+                undo()
+
+
+def _spread(values: Sequence[Any], flags: Sequence[bool], fill: Any) -> list[Any]:
+    """Values of the task rows at their places among all rows."""
+    left = iter(values)
+    return [fill if flag else next(left) for flag in flags]
+
+
+def _rendered(trainer: Any, chat: list[dict[str, str]], *, tokenize: bool) -> Any:
+    return trainer.processing_class.apply_chat_template(
+        chat,
+        add_generation_prompt=True,
+        tokenize=tokenize,
+        return_dict=False,
+        **trainer.chat_template_kwargs,
+    )
+
+
+def _tokens(trainer: Any, prompt: Any) -> list[int]:
+    """Token ids of a prompt in the form the trainer is given it: a text, or a chat."""
+    if isinstance(prompt, str):
+        return list(trainer.processing_class(text=[prompt])["input_ids"][0])
+    return list(_rendered(trainer, prompt, tokenize=True))
+
+
+def _in_the_users_form(trainer: Any, chats: Sequence[list[dict[str, str]]]) -> list[Any]:
+    """The chats, rendered where the user's prompts are plain text: TRL takes one form a batch."""
+    if not isinstance(trainer.train_dataset[0]["prompt"], str):
+        return [list(chat) for chat in chats]
+    texts = [_rendered(trainer, chat, tokenize=False) for chat in chats]
+    for chat, text in zip(chats, texts, strict=True):
+        if _tokens(trainer, text) != list(_rendered(trainer, chat, tokenize=True)):
+            raise InputError(
+                "train_dataset's prompts are plain text, and a rendered chat gets other tokens from this "
+                f"tokenizer than the chat itself ({text[:40]!r}); give train_dataset chats as prompts"
+            )
+    return texts
+
+
+def attach_kl_only(
+    trainer: Any,
+    prompts: Sequence[list[dict[str, str]]],
+    state: GuardState,
+    *,
+    fraction: float,
+    weight: float,
+    seed: int,
+) -> GrpoKlOnly:
+    """Mix KL-only prompts into the rollouts of a TRL `GRPOTrainer`; call before `trainer.train()`.
+
+    A pass over the data grows by the KL-only prompts: it holds as many groups as the task prompts last.
+
+    Args:
+        trainer: The trainer; its `train_dataset`, `reward_funcs` and five of its methods are wrapped on
+            the instance, its `beta` stays what acts on task rows.
+        prompts: General prompts, chats that end before the assistant speaks; rendered with the trainer's
+            own `chat_template_kwargs`.
+        state: Holds boost and counts; changed in place. On resume, the checkpoint's.
+        fraction: KL-only share of the prompts drawn, task and KL-only together, in (0, 1).
+        weight: Of the k3 term a KL-only token; `state.boost` multiplies it.
+        seed: Orders the KL-only prompts.
+
+    Returns:
+        The counts and measurements of the KL-only rows.
+
+    Raises:
+        InputError: see `find_seams`; also an empty `prompts`, a fraction outside (0, 1), a negative
+            weight, or plain-text prompts the general ones cannot be rendered for.
+    """
+    if not prompts or not 0.0 < fraction < 1.0 or not weight >= 0.0:
+        raise InputError(
+            "KL-only prompts need at least one prompt, a fraction in (0, 1) and a weight of at least 0; "
+            f"got {len(prompts)} prompts, fraction {fraction}, weight {weight}; mend the recipe"
+        )
+    seams = find_seams(trainer)
+    tasks = trainer.train_dataset
+    mixed = MixedPrompts(tasks, _in_the_users_form(trainer, prompts))
+    sampler = MixedSampler(
+        trainer,
+        trainer._get_train_sampler,
+        len(tasks),
+        len(prompts),
+        fraction=fraction,
+        seed=seed,
+    )
+    kl_only = GrpoKlOnly(trainer, seams, len(prompts), state, weight)
+    trainer.train_dataset = mixed
+    trainer._get_train_sampler = lambda dataset=None: sampler
+    trainer.reward_funcs = [
+        function if isinstance(function, torch.nn.Module) else kl_only.score_task_rows(function)
+        for function in trainer.reward_funcs
+    ]
+    around: dict[str, Callable[..., Any]] = {
+        "_generate_and_score_completions": kl_only.generate,
+        "_calculate_rewards": kl_only.rewards,
+        "_get_per_token_logps_and_entropies": kl_only.logprobs,
+        "_compute_loss": kl_only.loss,
+    }
+    for name, wrapper in around.items():
+        setattr(trainer, name, functools.partial(wrapper, getattr(trainer, name)))
+    return kl_only
