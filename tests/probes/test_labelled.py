@@ -1,6 +1,7 @@
 """Every probe against answers that people labelled: precision and recall, and how well they generalise.
 
-`tests/data/probes.seen.jsonl` was seen while the probes were written. A row's `label` is true where the answer
+`tests/data/probes.seen.jsonl` was seen while the probes were written, `probes.held-out.jsonl` was written
+afterwards, by people who had not seen the code, and nothing was tuned on it. A row's `label` is true where the answer
 passes its checks (instruction, format), refuses, is clean Chinese (language), reads naturally (fluency) or is a
 right translation.
 """
@@ -53,9 +54,10 @@ FOUND: dict[str, Callable[[Row], bool]] = {
 """Probe → whether it finds what it looks for: a fault, and for refusal a refusal."""
 
 
+@pytest.mark.parametrize("part", ["seen", "held-out"])
 @pytest.mark.parametrize("probe", FOUND)
-def test_a_probe_finds_what_people_found(probe):
-    labelled = [row for row in rows("probes.seen.jsonl") if row["probe"] == probe]
+def test_a_probe_finds_what_people_found(probe, part):
+    labelled = [row for row in rows(f"probes.{part}.jsonl") if row["probe"] == probe]
     assert len(labelled) >= 35
     found = {row["id"] for row in labelled if FOUND[probe](row)}
     real = {row["id"] for row in labelled if row["label"] == (probe == "refusal")}
