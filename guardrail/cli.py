@@ -97,6 +97,17 @@ def run(
             raise typer.Exit(TERMINATED)
 
 
+@app.command("plugin-path")
+def plugin_path() -> None:
+    """Print the file that ms-swift loads: `--external_plugins $(guardrail plugin-path) --callbacks guardrail`.
+
+    Example: `GUARDRAIL_RECIPE=my.yaml swift sft ... --external_plugins $(guardrail plugin-path) --callbacks guardrail`
+    """
+    from guardrail.shipped import shipped_root
+
+    typer.echo(shipped_root() / "callbacks/swift_guardrail.py")
+
+
 @app.command()
 def demo(
     recipe: Annotated[str, typer.Argument(metavar="RECIPE")] = "toy-sft",

@@ -1,0 +1,203 @@
+"""The seam into ms-swift 4.6: what `--callbacks guardrail` does in `swift sft` and `swift rlhf` (GRPO).
+
+ms-swift builds its callbacks inside the trainer's constructor, when there is no model yet, so the guard
+is attached at `on_init_end`. Model, data, learning rate and steps come from the swift command line. Of
+the recipe the guard's own keys count: `gold_base`, `start_model`, `kl_reference`, `hub`, `thinking`,
+`seed`, `mode`, `sets`, `anchors`, `rehearsal`, `looks`, `drift`, `ladder`, `on_inherited`, `on_error`
+and `train.allow_overlap`. `trainer` and the rest of `train` belong to `guardrail run` and are ignored.
+"""
+
+import contextlib
+import itertools
+import logging
+import math
+import os
+from collections.abc import Callable, Iterator, Sized
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from guardrail.engines.in_process import InProcessEngine, encode_prompts
+from guardrail.errors import InputError
+from guardrail.ledger import FILE_NAME, Record
+from guardrail.recipe import Recipe, read_recipe
+from guardrail.trainers.attach import Guardrail, Seam
+from guardrail.trainers.callback import GuardCallback
+from guardrail.trainers.ms_swift_checks import check_run, find_kind
+from guardrail.trainers.ms_swift_grpo import KlOnlyRollouts, attach_kl_only
+from guardrail.trainers.state import STATE_FILE, last_complete_checkpoint
+from guardrail.trainers.task_prompts import opening_tokens, task_prompts
+
+__all__ = ["RECIPE_VARIABLE", "SwiftGuardCallback", "attach_swift", "recipe_from_environment"]
+
+logger = logging.getLogger(__name__)
+
+RECIPE_VARIABLE = "GUARDRAIL_RECIPE"
+"""Environment variable that names the recipe; `swift` has no option for it."""
+
+
+def recipe_from_environment() -> Recipe:
+    """Return the recipe that `GUARDRAIL_RECIPE` names: a file, or a shipped recipe's name.
+
+    Raises:
+        InputError: the variable is not set, there is no such recipe, or the recipe breaks a rule.
+    """
+    name = os.environ.get(RECIPE_VARIABLE, "")
+    if not name:
+        raise InputError(
+            f"the environment variable {RECIPE_VARIABLE} is not set; name the guard's recipe in it: "
+            f"{RECIPE_VARIABLE}=recipe.yaml swift sft ... --callbacks guardrail"
+        )
+    try:
+        return read_recipe(name)
+    except InputError as error:
+        raise InputError(f"{RECIPE_VARIABLE}={name}: {error}") from error
+
+
+class SwiftGuardCallback(GuardCallback):
+    """The guard's callback, with what differs in ms-swift's trainers."""
+
+    @contextlib.contextmanager
+    def _engine(self) -> Iterator[InProcessEngine]:
+        with super()._engine() as engine, _own_generation_config(engine.model):
+            yield engine
+
+    def _set_task_wire(self, engine: InProcessEngine) -> None:
+        """Choose prompts of the new task for the tripwire; streamed data have none."""
+        recipe, rows = self.guard.recipe, self.trainer.train_dataset
+        count = recipe.looks.tripwire_task_prompts
+        if not count or not isinstance(rows, Sized):
+            return
+        opening = opening_tokens(engine.tokenizer, thinking=recipe.thinking)
+        prompts = task_prompts(self._tokenised(rows), opening, count)
+        if prompts:
+            self.guard.set_task_wire(engine, prompts)
+
+    def _tokenised(self, rows: Any) -> Iterator[dict[str, Any]]:
+        """Rows with `input_ids`: packed rows are lists of them, GRPO's are chats still."""
+        thinking = self.guard.recipe.thinking
+        # By number: ms-swift's rows begin anew past the last one, where a loop would never end.
+        each = (rows[number] for number in range(len(rows)))
+        for row in itertools.chain.from_iterable(r if isinstance(r, list) else [r] for r in each):
+            if "input_ids" in row or "messages" not in row:
+                yield row
+                continue
+            chat = list(row["messages"])
+            while chat and chat[-1]["role"] == "assistant":
+                chat.pop()
+            if not chat or not all(isinstance(turn["content"], str) for turn in chat):
+                continue
+            yield {"input_ids": encode_prompts(self._tokenizer, [chat], thinking=thinking)[0]}
+
+    def on_evaluate(
+        self, args: Any, state: Any, control: Any, metrics: Any = None, **kwargs: Any
+    ) -> None:
+        """Write the loss on ms-swift's held-out rows to the ledger; one that is no number is none."""
+        loss = float((metrics or {}).get("eval_loss", math.nan))
+        if math.isfinite(loss):
+            self.guard.ledger.append("domain_loss", state.global_step, held_out=loss)
+
+
+@contextlib.contextmanager
+def _own_generation_config(model: Any) -> Iterator[None]:
+    """Generate with the model's own settings, which ms-swift overwrites with options of its command.
+
+    A `--repetition_penalty`, which GRPO always has, would else reach the looks but not the anchors.
+    """
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    altered = inner.generation_config
+    inner.generation_config = getattr(inner, "origin_generation_config", None) or altered
+    try:
+        yield
+    finally:
+        inner.generation_config = altered
+
+
+def _keep_last_ok(trainer: Any, callback: GuardCallback) -> None:
+    """Exempt the last ok checkpoint from rotation where ms-swift evaluates.
+
+    ms-swift names a metric for the best model by default. Before it rotates, the Trainer then puts the
+    checkpoint of the best evaluation where the guard has put its own, so while it saves, the best step
+    is the last ok one.
+    """
+    save = trainer._save_checkpoint
+
+    def guarded_save(*args: Any, **kwargs: Any) -> Any:
+        state, name = trainer.state, callback.guard.state.last_ok_checkpoint
+        best = state.best_global_step
+        if name is not None:
+            state.best_global_step = int(name.rsplit("-", 1)[1])
+        try:
+            return save(*args, **kwargs)
+        finally:
+            state.best_global_step = best
+
+    trainer._save_checkpoint = guarded_save
+
+
+def _resume_checkpoint(arguments: Any) -> Path | None:
+    """Return the checkpoint of `--resume_from_checkpoint`, or None for a run that begins.
+
+    A resumed run goes on in its own folder: it has one ledger, and its last ok checkpoint stays in reach.
+
+    Raises:
+        InputError: the checkpoint holds no guard state, the output folder is not the one it lies in, or
+            a run that begins would write into another's folder.
+    """
+    folder, given = Path(arguments.output_dir), arguments.resume_from_checkpoint
+    if not given:
+        if (folder / FILE_NAME).is_file():
+            newest = last_complete_checkpoint(folder)
+            go_on = "" if newest is None else f"go on with `--resume_from_checkpoint {newest}`, or "
+            raise InputError(
+                f"`--output_dir {folder}` already holds a guarded run; {go_on}give another folder"
+            )
+        return None
+    checkpoint = Path(given)
+    if not (checkpoint / STATE_FILE).is_file():
+        newest = last_complete_checkpoint(checkpoint.parent)
+        hint = "start anew" if newest is None else f"the newest complete one is `{newest}`"
+        raise InputError(
+            f"`--resume_from_checkpoint {checkpoint}` holds no {STATE_FILE}: it was saved without the "
+            f"guard, or the save was cut off; {hint}"
+        )
+    if folder.resolve() != checkpoint.parent.resolve():
+        raise InputError(
+            f"`{checkpoint}` is to be resumed, and the output folder is `{folder}`; a run goes on in its own "
+            f"folder: add `--output_dir {checkpoint.parent} --add_version false`"
+        )
+    return checkpoint
+
+
+def attach_swift(
+    trainer: Any, recipe: Recipe, on_record: Callable[[Record], None] | None = None
+) -> GuardCallback:
+    """Guard a trainer of ms-swift; call at `on_init_end`. Everything is written to its output folder.
+
+    Args:
+        trainer: A `Seq2SeqTrainer` or `GRPOTrainer`, constructed but for what follows `on_init_end`.
+        recipe: The guard's recipe.
+        on_record: Called with every ledger record.
+
+    Raises:
+        InputError: this ms-swift or one of its options cannot be guarded, recipe and command line name
+            different models, the data hold judged items, or the anchors do not fit.
+    """
+    kind = find_kind(trainer)
+    guardrail = Guardrail.from_recipe(recipe)
+    check_run(trainer, kind, guardrail)
+    if not (Path(str(guardrail.recipe.anchors)) / "manifest.json").is_file():
+        logger.warning(
+            "anchors `%s` are absent and are made now, with another copy of the base in memory; "
+            "`guardrail anchor RECIPE` makes them beforehand",
+            guardrail.recipe.anchors,
+        )
+    checkpoint = _resume_checkpoint(trainer.args)
+    seam = Seam(callback=SwiftGuardCallback)
+    if kind == "grpo":
+        chats = {item.id: item.chat() for item in guardrail.rehearsal}
+        join = partial(attach_kl_only, chats=chats, thinking=recipe.thinking)
+        seam = Seam(join, KlOnlyRollouts, SwiftGuardCallback)
+    callback = guardrail.attach(trainer, resume=checkpoint or False, on_record=on_record, seam=seam)
+    _keep_last_ok(trainer, callback)
+    return callback

@@ -1,0 +1,232 @@
+"""What the guard needs of ms-swift and refuses of a command line: checked once, by name, before a run."""
+
+import logging
+from collections.abc import Sized
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from packaging.version import Version
+from transformers import AutoTokenizer
+
+from guardrail.anchors.fingerprint import weights_sha256
+from guardrail.engines.in_process import encode_prompts
+from guardrail.errors import InputError
+from guardrail.recipe import Recipe
+from guardrail.sets.benchmarks import read_benchmarks
+from guardrail.sets.overlap import find_overlaps, training_texts
+from guardrail.trainers.attach import Guardrail
+
+__all__ = ["check_run", "find_kind", "swift_name"]
+
+logger = logging.getLogger(__name__)
+
+SUPPORTED = ("4.6", "4.7")
+"""First version of ms-swift that is supported and first that is not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of trainer: its class in ms-swift, and the methods and functions used of it."""
+
+    trainer: tuple[str, str]
+    methods: tuple[str, ...]
+    functions: tuple[tuple[str, str], ...] = ()
+
+
+KINDS = {
+    "sft": Kind(("swift.trainers", "Seq2SeqTrainer"), ("compute_loss", "_save_checkpoint")),
+    "grpo": Kind(
+        ("swift.rlhf_trainers", "GRPOTrainer"),
+        (
+            "compute_loss",
+            "_save_checkpoint",
+            "_generate_completions",
+            "_get_per_token_logps_and_entropies",
+            "_template_context",
+            "null_ref_context",
+            "to_samples",
+        ),
+        (
+            ("swift.rlhf_trainers.utils", "collate_to_grpo_micro_batch"),
+            ("swift.rlhf_trainers.utils", "encode_sample"),
+            ("swift.trainers", "disable_gradient_checkpointing"),
+        ),
+    ),
+}
+
+
+MUST_BE_OFF = {
+    "resume_only_model": "the guard's cut of the learning rate would be lost",
+    "use_flash_ckpt": "it saves behind the guard's back",
+    "load_best_model_at_end": "the guard keeps its last ok checkpoint in the place of the best one",
+}
+"""Option of every run → why a guarded one must leave it off."""
+
+MUST_BE_OFF_IN_GRPO = {
+    "kl_in_reward": "it takes the KL out of the loss, where the guard raises it",
+    "dynamic_sample": "it draws prompts the guard cannot count",
+    "use_liger_kernel": "its GRPO loss keeps the beta it began with",
+    "async_generate": "its rollouts answer the prompts of the step before",
+    "multi_turn_scheduler": "general prompts have a single turn",
+    "use_gym_env": "general prompts have no environment",
+    "sync_ref_model": "a reference that follows the policy keeps nothing",
+}
+"""The same for runs with KL-only prompts and a KL weight that moves."""
+
+
+def _unsupported(what: str) -> InputError:
+    first, beyond = SUPPORTED
+    return InputError(
+        f"{what} in ms-swift {version('ms-swift')}; supported is ms-swift {first} up to but not {beyond}"
+    )
+
+
+def swift_name(module: str, name: str) -> Any:
+    """Return a name of ms-swift's, which is no dependency of this package.
+
+    Raises:
+        InputError: this ms-swift has no such name.
+    """
+    try:
+        return getattr(import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise _unsupported(f"`{module}.{name}` is absent") from error
+
+
+def find_kind(trainer: Any) -> str:
+    """Return `sft` or `grpo`, after checking that this ms-swift has every seam the guard needs.
+
+    Raises:
+        InputError: another trainer, a version that is not supported, or a name that is absent.
+    """
+    first, beyond = SUPPORTED
+    if not Version(first) <= Version(version("ms-swift")) < Version(beyond):
+        raise _unsupported("the seams are not known")
+    classes = {name: swift_name(*kind.trainer) for name, kind in KINDS.items()}
+    found = [name for name, trainer_class in classes.items() if isinstance(trainer, trainer_class)]
+    if not found:
+        raise InputError(
+            f"{type(trainer).__name__} cannot be guarded, `swift sft` and `swift rlhf --rlhf_type grpo` "
+            "can; leave `--callbacks guardrail` away here"
+        )
+    kind = KINDS[found[0]]
+    for name in kind.methods:
+        if not callable(getattr(trainer, name, None)):
+            raise _unsupported(f"method `{type(trainer).__name__}.{name}` is absent")
+    for function in kind.functions:
+        swift_name(*function)
+    return found[0]
+
+
+def check_run(trainer: Any, kind: str, guardrail: Guardrail) -> None:
+    """Check options, models, tokenizer and data of a run against its recipe.
+
+    Raises:
+        InputError: an option that cannot be guarded, another model or tokenizer than the recipe's, or
+            training data with judged items or benchmark questions.
+    """
+    recipe, arguments = guardrail.recipe, trainer.args
+    pulls = kind == "grpo" and recipe.mode == "guard"
+    for option, why in (MUST_BE_OFF | (MUST_BE_OFF_IN_GRPO if pulls else {})).items():
+        if not hasattr(arguments, option):
+            raise _unsupported(f"option `--{option}` is absent")
+        if getattr(arguments, option):
+            raise InputError(
+                f"`--{option} {getattr(arguments, option)}` cannot be guarded: {why}; leave it away"
+            )
+    if trainer.template.sequence_parallel_size > 1:
+        raise InputError(
+            "`--sequence_parallel_size` above 1 cannot be guarded: looks and KL-only samples are not cut "
+            "over ranks; leave it away"
+        )
+    rehearsal = recipe.rehearsal
+    if pulls and (rehearsal.loss != "kl" or rehearsal.reference != "stored"):
+        raise InputError(
+            "GRPO's KL-only prompts are pulled to the trainer's own reference: leave "
+            "`rehearsal.loss` and `rehearsal.reference` away"
+        )
+    if pulls and not arguments.beta > 0:
+        raise InputError(
+            f"`--beta {arguments.beta}` cannot be guarded: without a KL there is no reference model to "
+            "pull to; set 0.001, say"
+        )
+    _check_start_model(trainer.model, recipe)
+    if pulls and trainer.ref_adapter_name is not None:
+        raise InputError(
+            "`--ref_adapters` cannot be guarded: its weights cannot be compared with the recipe's "
+            "`kl_reference`; merge the adapter and name the merged folder in both"
+        )
+    if pulls:
+        reference = trainer.model if trainer.ref_model is None else trainer.ref_model
+        option = "--model" if trainer.ref_model is None else "--ref_model"
+        _check_same_model("kl_reference", str(recipe.kl_reference), option, reference)
+    _check_tokenizer(guardrail, trainer.processing_class)
+    _check_contamination(guardrail, trainer.train_dataset)
+
+
+def _check_same_model(key: str, wanted: str, option: str, model: Any) -> None:
+    """The loaded model must be the recipe's: the same folder, or the same weights."""
+    loaded = Path(model.model_dir)
+    if loaded.resolve() == Path(wanted).resolve():
+        return
+    if weights_sha256(loaded) != weights_sha256(Path(wanted)):
+        raise InputError(
+            f"recipe and command line disagree: the recipe's `{key}` is `{wanted}`, `{option}` is "
+            f"`{loaded}`, and their weights differ. Name the same model in both"
+        )
+
+
+def _check_start_model(model: Any, recipe: Recipe) -> None:
+    _check_same_model("start_model", str(recipe.start_model), "--model", model)
+    config = getattr(model, "peft_config", {}).get("default")
+    starts_at_zero = getattr(config, "init_lora_weights", None) in (True, "gaussian")
+    if starts_at_zero and any(bool(p.any()) for n, p in model.named_parameters() if "lora_B" in n):
+        raise InputError(
+            f"`--adapters` starts from another model than the recipe's `start_model`, "
+            f"`{recipe.start_model}`. Merge the adapter (`swift export --merge_lora true`) and name the "
+            "merged folder in both"
+        )
+
+
+def _check_tokenizer(guardrail: Guardrail, tokenizer: Any) -> None:
+    """Prompts of looks and KL-only samples must be the anchors', token by token."""
+    recipe, items = guardrail.recipe, [*guardrail.red_line, *guardrail.rehearsal]
+    own = AutoTokenizer.from_pretrained(recipe.gold_base, local_files_only=True)
+    chats = [item.chat() for item in items]
+    anchored, given = (
+        encode_prompts(each, chats, thinking=recipe.thinking) for each in (own, tokenizer)
+    )
+    differ = [i.id for i, a, b in zip(items, anchored, given, strict=True) if a != b]
+    if own.eos_token_id != tokenizer.eos_token_id:
+        differ.append("the end of sequence")
+    if differ:
+        raise InputError(
+            f"the tokenizer or chat template of `--model` is not that of the gold base "
+            f"`{recipe.gold_base}`: {len(differ)} differences, such as {', '.join(differ[:3])}. Its answers "
+            "cannot be compared with the anchors; train with the gold base's tokenizer and template"
+        )
+
+
+def _check_contamination(guardrail: Guardrail, dataset: Any) -> None:
+    """What is judged must not stand in the training data."""
+    while not hasattr(dataset, "column_names") and hasattr(dataset, "dataset"):
+        dataset = dataset.dataset  # ms-swift wraps the rows, to tokenise and pack them late
+    if not isinstance(dataset, Sized) or "messages" not in getattr(dataset, "column_names", ()):
+        logger.warning("streamed or tokenised training data are not compared with judged items")
+        return
+    recipe = guardrail.recipe
+    known = {item.id: item.prompt for item in guardrail.red_line if not item.rehearsed}
+    known |= read_benchmarks(Path(path) for path in recipe.sets.benchmarks)
+    for name in recipe.train.allow_overlap:
+        known.pop(name, None)
+    rows = ({"messages": messages} for messages in dataset["messages"])  # type: ignore[index]
+    found = find_overlaps(known, training_texts(rows), per_known=1)
+    if found:
+        shown = "; ".join(f"{o.known} in {o.text} ({o.how}: {o.evidence})" for o in found[:5])
+        raise InputError(
+            f"`--dataset` contains {len(found)} judged or benchmark prompts: {shown}. Take the rows out, "
+            "for what is trained on cannot be judged, or name the ids under `train.allow_overlap`"
+        )

@@ -1,0 +1,118 @@
+"""Guarded `swift` commands on the toy base, in processes of their own."""
+
+import importlib.metadata
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from guardrail.ledger import live_records, read_ledger
+from guardrail.shipped import shipped_root
+from guardrail.trainers.ms_swift import RECIPE_VARIABLE
+from tests.run_fixtures import small_recipe
+
+ROOT = Path(__file__).parent.parent.parent
+BASE = shipped_root() / "recipes/toy/base"
+CALLBACK = shipped_root() / "callbacks/swift_guardrail.py"
+
+
+def installed() -> bool:
+    """Whether ms-swift is there; asked without importing it."""
+    try:
+        return bool(importlib.metadata.version("ms-swift"))
+    except importlib.metadata.PackageNotFoundError:
+        return False
+
+
+# What runs on any CPU in a minute; the rest is what a user would type.
+ON_CPU = (
+    "--model_type qwen3 --template qwen3 --use_hf true --check_model false --torch_dtype float32 "
+    "--bf16 false --fp16 false --use_cpu true --report_to none --max_length 192 --logging_steps 2 "
+    "--per_device_train_batch_size 4 --seed 3 --callbacks guardrail"
+)
+RECKLESS = "--lr_scheduler_type constant_with_warmup --max_steps 24 --save_steps 4"
+REWARD = """
+from swift.rewards import ORM, orms
+
+
+class Shorter(ORM):
+    def __call__(self, completions, **kwargs):
+        return [-float(len(text)) for text in completions]
+
+
+orms["shorter"] = Shorter
+"""
+
+
+def swift(command: str, folder: Path, recipe: object, **options: object):
+    """Run `swift COMMAND` on the toy base as a user would, with the guard's two options."""
+    plugins = [str(folder / "reward.py")] if "grpo" in command else []
+    (folder / "reward.py").write_text(REWARD, encoding="utf-8")
+    line = [str(Path(sys.executable).with_name("swift")), *command.split(), *ON_CPU.split()]
+    line += ["--external_plugins", *plugins, str(CALLBACK)]
+    given = {"model": BASE, "dataset": rows(folder), "output_dir": folder / "out"}
+    for name, value in (given | options).items():
+        line += [f"--{name}", str(value)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", RECIPE_VARIABLE: str(recipe)}
+    return subprocess.run(
+        line,
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=900,
+        check=False,
+    )
+
+
+def rows(folder: Path) -> Path:
+    """Sixty dialogues of the toy's domain."""
+    whole = shipped_root() / "recipes/toy/collections.jsonl"
+    file = folder / "rows.jsonl"
+    lines = whole.read_text(encoding="utf-8").splitlines(keepends=True)[:60]
+    file.write_text("".join(lines), encoding="utf-8")
+    return file
+
+
+def reckless_recipe(folder: Path) -> Path:
+    """A ladder that runs through all its steps: no level is critical, and a KL too weak to save the run."""
+    margin = {"margin": 0.03, "critical": 1.0}
+    names = (
+        "passed format missed_refusal over_refusal shorter longer similarity language translation"
+    )
+    margins = {name: margin for name in names.split()}
+    content = {
+        "looks": {"every_steps": 2, "tripwire_every_steps": 4, "early_look_kl": 0.0}
+        | {"batch_size": 100, "benchmark_questions": 0},
+        "drift": {"margins": margins | {"fluency": {"margin": 0.25, "critical": 99.0}}},
+        "ladder": {"cooldown_looks": 0, "max_lr_cuts": 2, "persistent_serious_looks": 2},
+        "rehearsal": {"fraction": 0.1, "allow_large_fraction": True, "weight": 0.02},
+    }
+    return small_recipe(folder, items_an_ability=10, **content)
+
+
+def run_folder(folder: Path) -> Path:
+    (run,) = (folder / "out").iterdir()
+    return run
+
+
+def records(run: Path, kind: str) -> list[dict]:
+    return [r for r in live_records(read_ledger(run)) if r["kind"] == kind]
+
+
+def measured(script: str, folder: Path) -> dict:
+    """The facts a script of this folder finds inside ms-swift's trainers."""
+    recipe = small_recipe(folder, items_an_ability=4)
+    line = [sys.executable, "-m", f"tests.trainers.{script}"]
+    done = subprocess.run(
+        [*line, str(recipe), str(rows(folder)), str(folder / "proof")],
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=900,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads((folder / "proof/facts.json").read_text(encoding="utf-8"))

@@ -1,0 +1,197 @@
+"""What is measured inside ms-swift's SFT trainer, in a process of its own: importing `swift` patches
+transformers for everything else in the process. Run from test_ms_swift.py:
+
+python -m tests.trainers.swift_scripts RECIPE DATA OUT
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from swift.dataset import PackingDataset
+from swift.pipelines.train.rlhf import SwiftRLHF
+from swift.pipelines.train.sft import SwiftSft
+from swift.trainers import TrainerFactory
+from transformers import TrainerCallback
+
+from guardrail.errors import InputError
+from guardrail.recipe import read_recipe
+from guardrail.shipped import shipped_root
+from guardrail.trainers import ms_swift_checks
+from guardrail.trainers.attach import Guardrail
+from guardrail.trainers.injection import Injection
+from guardrail.trainers.ms_swift import attach_swift
+from guardrail.trainers.state import GuardState
+from guardrail.trainers.trl_sft import attach_kl
+from tests.trainers.conftest import foreign_samples
+
+ON_THE_TOY_BASE = (
+    "--model_type qwen3 --template qwen3 --use_hf true --check_model false --torch_dtype float32 "
+    "--bf16 false --fp16 false --use_cpu true --report_to none --split_dataset_ratio 0 "
+    "--max_length 192 --seed 3 --logging_steps 1"
+)
+
+
+def build(data: str, out: str, *, model: object = None, **options: object):
+    """ms-swift's own trainer of a command line, as `swift sft` or `swift rlhf` makes it."""
+    pipeline_class = SwiftRLHF if "rlhf_type" in options else SwiftSft
+    given = {"model": model or shipped_root() / "recipes/toy/base", "dataset": data}
+    given |= {"output_dir": out, "max_steps": 1, "max_grad_norm": 0, "save_strategy": "no"}
+    command = ON_THE_TOY_BASE.split()
+    for name, value in (given | {"per_device_train_batch_size": 4} | options).items():
+        command += [f"--{name}", str(value)]
+    pipeline = pipeline_class(command)
+    rows, _ = pipeline._prepare_dataset()
+    pipeline.model = pipeline.prepare_model(
+        pipeline.args, pipeline.model, template=pipeline.template, train_dataset=rows
+    )
+    return TrainerFactory.get_trainer_cls(pipeline.args)(
+        model=pipeline.model,
+        args=pipeline.args.training_args,
+        template=pipeline.template,
+        train_dataset=rows,
+        eval_dataset=None,
+        **pipeline._get_trainer_kwargs(),
+    )
+
+
+class Catch(TrainerCallback):
+    """Keeps the gradient of the window, as the optimizer is about to see it."""
+
+    def __init__(self, trainer) -> None:
+        self.trainer = trainer
+        self.gradient = np.zeros(0)
+
+    def on_pre_optimizer_step(self, args, state, control, **kwargs) -> None:
+        self.gradient = gradient_of(self.trainer.model)
+
+
+def gradient_of(model) -> np.ndarray:
+    trained = [p for p in model.parameters() if p.requires_grad]
+    return np.concatenate([p.grad.double().numpy().ravel() for p in trained])
+
+
+def window(trainer) -> np.ndarray:
+    """Train one optimizer step; return its gradient and put the weights back."""
+    catch = Catch(trainer)
+    trainer.add_callback(catch)
+    before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+    trainer.train()
+    trainer.model.load_state_dict(before)
+    trainer.model.zero_grad()
+    return catch.gradient
+
+
+def naive_kl(model, samples, weight: float) -> torch.Tensor:
+    """weight * sum over gold tokens of KL(p || q) over the tokens p knows, divided by the gold tokens."""
+    total, tokens = 0.0, 0
+    for sample in samples.values():
+        row = torch.tensor([[*sample.prompt, *sample.gold]])
+        logits = model(input_ids=row).logits[0, len(sample.prompt) - 1 : -1].double()
+        for place in range(len(sample.gold)):
+            policy = torch.log_softmax(logits[place], -1)
+            for token, logprob in zip(
+                sample.ids[place], sample.logprobs[place].double(), strict=True
+            ):
+                total = total + logprob.exp() * (logprob - policy[token])
+            tokens += 1
+    return weight * total / tokens
+
+
+def compared(found: np.ndarray, expected: np.ndarray) -> dict[str, float]:
+    size = float(np.linalg.norm(expected))
+    return {"error": float(np.linalg.norm(found - expected)) / size, "size": size}
+
+
+def packed(trainer) -> PackingDataset:
+    return PackingDataset(trainer.template, trainer.train_dataset, num_proc=1, packing_length=400)
+
+
+def sft_window(data: str, out: str, accumulation: int, form: str, tuner: str) -> dict[str, float]:
+    """The KL term's part of a window's gradient in ms-swift, and computed by itself in float64."""
+    trainer = build(
+        data, out, gradient_accumulation_steps=accumulation, tuner_type=tuner, lora_dropout=0
+    )
+    trainer.model.double()
+    tokenizer, rows = trainer.processing_class, len(trainer.train_dataset)
+    if form != "padded":  # as an option, it asks for flash attention, which needs a GPU
+        trainer.template.padding_free = True
+    if form == "packed":
+        trainer.template.packing = True
+        trainer.train_dataset = packed(trainer)
+    plain = window(trainer)
+    samples = foreign_samples(tokenizer)
+    state = GuardState(task_samples=27)  # 3 of 30 samples are due: all three
+    injection = Injection(
+        samples,
+        state,
+        fraction=0.1,
+        weight=0.7,
+        loss="kl",
+        seed=0,
+        pad_id=tokenizer.pad_token_id,
+    )
+    attach_kl(trainer, injection)
+    injection.begin_step()
+    guarded = window(trainer)
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    naive_kl(model, samples, 0.7).backward()
+    found = compared(guarded - plain, gradient_of(model))
+    return found | {"samples": injection.take_count(), "rows": rows}
+
+
+def refusal(check) -> str:
+    try:
+        check()
+    except InputError as error:
+        return str(error)
+    return ""
+
+
+def sft(recipe: str, data: str, out: str) -> dict[str, object]:
+    facts: dict[str, object] = {}
+    for accumulation in (1, 4):
+        for form in ("padded", "padding-free", "packed"):
+            facts[f"{form}, {accumulation}"] = sft_window(data, out, accumulation, form, "full")
+        facts[f"lora, {accumulation}"] = sft_window(data, out, accumulation, "padded", "lora")
+    trainer = build(data, out, tuner_type="full")
+    trainer.train_dataset = packed(trainer)
+    callback = attach_swift(trainer, read_recipe(recipe))
+    tokenised = list(callback._tokenised(trainer.train_dataset))
+    facts["packed rows"] = {
+        "rows": len(trainer.train_dataset),
+        "samples": sum("input_ids" in row for row in tokenised),
+    }
+    trainer = build(data, out, tuner_type="lora")
+    guardrail = Guardrail.from_recipe(recipe)
+
+    def check() -> None:
+        ms_swift_checks.check_run(trainer, "sft", guardrail)
+
+    facts["accepted"] = refusal(check)
+    trainer.args.resume_only_model = True
+    facts["option"] = refusal(check)
+    trainer.args.resume_only_model = False
+    for name, parameter in trainer.model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter)
+    facts["adapter"] = refusal(check)
+    trainer._save_checkpoint = None
+    facts["no seam"] = refusal(lambda: ms_swift_checks.find_kind(trainer))
+    ms_swift_checks.SUPPORTED = ("4.5", "4.6")
+    facts["version"] = refusal(lambda: ms_swift_checks.find_kind(trainer))
+    return facts
+
+
+def write_facts(measure) -> None:
+    """Measure with the recipe, data and folder of the command line."""
+    recipe, data, folder = sys.argv[1:]
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    facts = measure(recipe, data, folder)
+    (Path(folder) / "facts.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write_facts(sft)
