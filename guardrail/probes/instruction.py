@@ -156,8 +156,8 @@ def _members_named(options: tuple[str, ...], text: str) -> int:
 
 
 def _holds_word(text: str, word: str) -> bool:
-    """Whether a word stands in a text: one of Latin letters not inside another, AI not in Gmail."""
-    if not (word.isascii() and word.isalpha()):
+    """Whether a word stands in a text: a Latin word not inside another (AI not in Gmail), a letter anywhere."""
+    if len(word) == 1 or not (word.isascii() and word.isalpha()):
         return word in text
     return re.search(rf"(?<![a-z]){word}(?![a-z])", text) is not None
 
