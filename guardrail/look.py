@@ -10,13 +10,13 @@ from typing import Any
 
 from guardrail.anchors.fingerprint import chat_template_sha256
 from guardrail.anchors.store import Manifest, read_anchors, require_answers
-from guardrail.drift.rule import DriftConfig, RuleState, Verdict, judge, verdict_as_dict
+from guardrail.drift.rule import DriftConfig, RuleState, Verdict, verdict_as_dict
 from guardrail.engines.in_process import InProcessEngine, load_model
 from guardrail.engines.look import (
     Measured,
     anchor_measurements,
     default_metric_rules,
-    look_values,
+    judge_look,
     measure_completions,
     write_answers,
 )
@@ -129,15 +129,7 @@ def look_at(
     config = DriftConfig(default_metric_rules(dict(margins or {})), planned_looks=1, seed=seed)
 
     def judged(now: Measured) -> Verdict:
-        verdict, _ = judge(
-            look_values(baseline, now),
-            [item.ability for item in items],
-            config,
-            RuleState(),
-            clusters=[item.cluster for item in items],
-            final=True,
-        )
-        return verdict
+        return judge_look(items, baseline, now, config, RuleState(), final=True)[0]
 
     verdict = judged(measured)
     # Look 0 is the base against itself: what the report compares with.

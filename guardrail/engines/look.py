@@ -8,7 +8,14 @@ import numpy as np
 
 from guardrail.anchors.make import AnsweredText
 from guardrail.anchors.store import Anchors
-from guardrail.drift.rule import MetricRule, MetricValues
+from guardrail.drift.rule import (
+    DriftConfig,
+    MetricRule,
+    MetricValues,
+    RuleState,
+    Verdict,
+    judge,
+)
 from guardrail.drift.statistic import FloatArray
 from guardrail.probes.measure import METRICS, measure, thinking_characters
 from guardrail.sets.items import Item
@@ -17,6 +24,7 @@ __all__ = [
     "Measured",
     "anchor_measurements",
     "default_metric_rules",
+    "judge_look",
     "look_values",
     "measure_completions",
     "write_answers",
@@ -75,6 +83,28 @@ def look_values(baseline: Measured, current: Measured) -> dict[str, MetricValues
                 f"(first: item number {int(lost.argmax()) + 1}); the look was not measured"
             )
     return {name: MetricValues(baseline[name], current[name].mean(axis=1)) for name in baseline}
+
+
+def judge_look(
+    items: Sequence[Item],
+    baseline: Measured,
+    current: Measured,
+    config: DriftConfig,
+    state: RuleState,
+    *,
+    expected: Sequence[str] = (),
+    final: bool = False,
+) -> tuple[Verdict, RuleState]:
+    """Return the drift rule's verdict on a look at `items`; arguments and errors as in `judge`."""
+    return judge(
+        look_values(baseline, current),
+        [item.ability for item in items],
+        config,
+        state,
+        clusters=[item.cluster for item in items],
+        expected=expected,
+        final=final,
+    )
 
 
 def write_answers(

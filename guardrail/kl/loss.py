@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-__all__ = ["Direction", "forward_kl_topk", "full_kl", "reference_topk", "topk_shortfall"]
+__all__ = ["Direction", "forward_kl_topk", "full_kl", "k3", "reference_topk", "topk_shortfall"]
 
 Direction = Literal["forward", "reverse"]
 """KL(reference || policy), which keeps what the reference can say, or KL(policy || reference)."""
@@ -76,6 +76,21 @@ def full_kl(logits: Tensor, reference: Tensor, direction: Direction) -> Tensor:
     base = torch.log_softmax(_wide(reference), dim=-1)
     first, second = (base, policy) if direction == "forward" else (policy, base)
     return (first.exp() * (first - second)).sum(-1)
+
+
+def k3(reference: Tensor, policy: Tensor) -> Tensor:
+    """Return the k3 estimate of KL(policy || reference) at each sampled token, in nats.
+
+    k3 = exp(d) - d - 1 with d = log reference - log policy (Schulman 2020, "Approximating KL
+    Divergence"). It is never negative, and 0 with gradient 0 where the two agree.
+
+    Args:
+        reference: Log-probabilities of the sampled tokens, any shape.
+        policy: The same under the policy; computed in float32 at least, as d is small.
+    """
+    difference = reference - policy
+    difference = difference if difference.dtype == torch.float64 else difference.float()
+    return torch.expm1(difference) - difference
 
 
 def topk_shortfall(

@@ -1,6 +1,6 @@
 """KL-only samples: their batches and the sum of their KL under the current policy."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from guardrail.anchors.store import TopK
 from guardrail.kl.forward import gold_logits
 from guardrail.kl.loss import Direction, forward_kl_topk, full_kl
 
-__all__ = ["RehearsalSample", "rehearsal_samples", "token_losses"]
+__all__ = ["RehearsalSample", "rehearsal_samples", "sample_logits", "token_losses"]
 
 _PIECE = 256
 """Tokens whose loss is computed at a time: 160 MB of float32 for a vocabulary of 152,000."""
@@ -63,6 +63,17 @@ def rehearsal_samples(
     return samples
 
 
+def sample_logits(model: Any, samples: Sequence[RehearsalSample], pad_id: int) -> Iterator[Tensor]:
+    """Yield a model's logits at the gold tokens of each sample, (tokens, vocabulary); one forward for all."""
+    return gold_logits(
+        model,
+        [sample.prompt for sample in samples],
+        [sample.gold for sample in samples],
+        pad_id=pad_id,
+        batch_size=len(samples),
+    )
+
+
 def token_losses(
     model: Any,
     samples: Sequence[RehearsalSample],
@@ -86,13 +97,7 @@ def token_losses(
         reference: The reference's logits at every gold token of each sample, (tokens, vocabulary); by default
             the stored top-k stand for them.
     """
-    rows = gold_logits(
-        model,
-        [sample.prompt for sample in samples],
-        [sample.gold for sample in samples],
-        pad_id=pad_id,
-        batch_size=len(samples),
-    )
+    rows = sample_logits(model, samples, pad_id)
     losses = []
     for number, (logits, sample) in enumerate(zip(rows, samples, strict=True)):
         pieces = []

@@ -91,7 +91,8 @@ def _is_english(question: str, own: str, *, topic: bool) -> bool:
     Where foreign words are the topic: hardly any Chinese, or leaks again and again.
     """
     asked = {word.lower() for word in _WORD.findall(question)}
-    han = chinese_share(own) > 0
+    share = chinese_share(own)
+    han = share > 0
     mixed = words = leaks = 0
     sentence = False
     foreign: set[str] = set()
@@ -106,10 +107,10 @@ def _is_english(question: str, own: str, *, topic: bool) -> bool:
         foreign |= {word for word in lower if len(word) > 3 and word not in BORROWED}
     if topic:
         all_words = len(_WORD.findall(own))
-        return leaks >= 3 or (all_words >= _ALL_ENGLISH and chinese_share(own) < 0.1)
+        return leaks >= 3 or (all_words >= _ALL_ENGLISH and share < 0.1)
     several = han and len(foreign) > 1 and _TECHNICAL.search(question + own) is None
     alone = not han and words >= 3 and own.rstrip().endswith((".", "!", "?"))
-    scarce = words >= 8 and chinese_share(own) < _LEAST_CHINESE
+    scarce = words >= 8 and share < _LEAST_CHINESE
     return sentence or leaks > 0 or several or alone or mixed >= 2 or scarce
 
 

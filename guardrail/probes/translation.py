@@ -54,7 +54,7 @@ _SPEAKS_ABOUT_IT = re.compile(
     re.IGNORECASE,
 )
 _LABEL = re.compile(
-    r"^[ \t>*#\d.、-]*[（(【]?[㐀-鿿一二三四\d/、 ]{1,10}[）)】]?[*]*[：:][ *]*(?=[\"“'A-Z])"
+    r"^[ \t>*#\d.、-]*[（(【]?[㐀-鿿\d/、 ]{1,10}[）)】]?[*]*[：:][ *]*(?=[\"“'A-Z])"
 )
 _REMARK = re.compile(
     r"[：:][ *]*$|翻译|译[为成文法]|直译|意译|版本|说法|表达|可以说|更(?:正式|口语|地道|自然)|注[：:]|语气|句型|意思"
@@ -183,7 +183,7 @@ def _something_else(question: str, own: str, gold: str, *, into_chinese: bool) -
     if not gold:
         return ""
     one, other = _told(own, into_chinese=into_chinese), _told(gold, into_chinese=into_chinese)
-    shared = 2 * (one & other).total() / max(1, one.total() + other.total())
+    shared = _shared(one, other)
     if _QUESTION.fullmatch(asked) and not re.search("[?？]", own):
         favour = _ASKS_A_FAVOUR.search(asked)
         if shared < (_SHARED_BY_FAVOURS if favour else _SHARED_BY_QUESTIONS):
@@ -194,7 +194,7 @@ def _something_else(question: str, own: str, gold: str, *, into_chinese: bool) -
 def _unlike(own: Counter[str], gold: Counter[str], *, into_chinese: bool) -> bool:
     """Whether two texts share too little for both to translate the same source."""
     said, due, both = own.total(), gold.total(), (own & gold).total()
-    shared = 2 * both / max(1, said + due)
+    shared = _shared(own, gold)
     longer = said >= _LONGER * due
     if into_chinese:
         if longer and due >= _LEAST_HAN_LONGER and both < _OWN_HAN * said:
@@ -205,6 +205,11 @@ def _unlike(own: Counter[str], gold: Counter[str], *, into_chinese: bool) -> boo
     if said < due / 2:
         return due >= _LEAST_WORDS_SHORT and shared < _SHARED_IF_SHORT
     return due >= _LEAST_WORDS and shared < _SHARED_WORDS
+
+
+def _shared(one: Counter[str], other: Counter[str]) -> float:
+    """F1 of what two texts say."""
+    return 2 * (one & other).total() / max(1, one.total() + other.total())
 
 
 def _told(text: str, *, into_chinese: bool) -> Counter[str]:

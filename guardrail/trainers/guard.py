@@ -17,6 +17,7 @@ from guardrail.engines.in_process import Completion, InProcessEngine
 from guardrail.engines.look import (
     Measured,
     anchor_measurements,
+    judge_look,
     look_values,
     measure_completions,
     write_answers,
@@ -105,15 +106,13 @@ class Guard:
         self._spend("looks", seconds)
         self.state.looks += 1
         anchored = self._only_judged(anchor_measurements(list(self.red_line), self.anchors))
-        groups = [item.ability for item in self.judged_items]
-        clusters = [item.cluster for item in self.judged_items]
         config = self.recipe.drift_config(self.state.planned_looks)
-        values = look_values(anchored, measured)
-        verdict, _ = judge(values, groups, config, RuleState(), clusters=clusters)
+        verdict, _ = judge_look(self.judged_items, anchored, measured, config, RuleState())
         if start_is_gold_base:
             # The items are the same on both sides: what differs is how answers fell, item by item, so
             # clusters do not matter here.
-            by_item, _ = judge(values, groups, config, RuleState())
+            groups = [item.ability for item in self.judged_items]
+            by_item, _ = judge(look_values(anchored, measured), groups, config, RuleState())
             disagreement = _disagreement(by_item)
             self.state.baseline = measured
         else:
@@ -153,14 +152,12 @@ class Guard:
         repeat = trigger == "repeat"
         measured, file, seconds = self._measure(engine, self.recipe.looks.samples, step)
         self._spend("looks", seconds)
-        groups = [item.ability for item in self.judged_items]
-        config = self.recipe.drift_config(self.state.planned_looks)
-        verdict, self.state.rule = judge(
-            look_values(self.state.baseline, measured),
-            groups,
-            config,
+        verdict, self.state.rule = judge_look(
+            self.judged_items,
+            self.state.baseline,
+            measured,
+            self.recipe.drift_config(self.state.planned_looks),
             self.state.rule,
-            clusters=[item.cluster for item in self.judged_items],
             expected=[item.ability for item in self.red_line],
             final=final,
         )

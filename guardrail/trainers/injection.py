@@ -76,14 +76,7 @@ class Injection:
 
     def exposure(self) -> dict[str, float]:
         """Return what was seen so far: samples of both kinds, share, unique prompts, passes."""
-        seen, task = self._state.rehearsal_seen, self._state.task_samples
-        return {
-            "task_samples": task,
-            "rehearsal_samples": seen,
-            "share": seen / (seen + task) if seen + task else 0.0,
-            "unique_prompts": min(seen, len(self._ids)),
-            "passes": seen / len(self._ids),
-        }
+        return self._state.exposure(len(self._ids))
 
     def count_task_samples(self, on_this_rank: int) -> None:
         """Count the samples of a micro-batch of the user's data."""

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from guardrail.kl.loss import k3
 from guardrail.trainers.injection import Injection
 from guardrail.trainers.ms_swift_checks import swift_name
-from guardrail.trainers.trl_grpo import k3
 
 __all__ = ["KlOnlyRollouts", "attach_kl_only"]
 

@@ -3,31 +3,18 @@
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from guardrail.kl.forward import gold_logits
-from guardrail.kl.term import RehearsalSample
+from guardrail.engines.in_process import kept_training_state
+from guardrail.kl.term import RehearsalSample, sample_logits
 from guardrail.trainers.injection import Reference
 
 __all__ = ["adapter_off", "frozen_copy"]
 
 
 def _logits(model: Any, samples: Sequence[RehearsalSample], pad_id: int) -> list[Tensor]:
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            rows = gold_logits(
-                model,
-                [sample.prompt for sample in samples],
-                [sample.gold for sample in samples],
-                pad_id=pad_id,
-                batch_size=len(samples),
-            )
-            return [logits.clone() for logits in rows]
-    finally:
-        model.train(was_training)
+    with kept_training_state(model):
+        return [logits.clone() for logits in sample_logits(model, samples, pad_id)]
 
 
 def adapter_off(accelerator: Any, pad_id: int) -> Reference:

@@ -55,6 +55,17 @@ class GuardState:
     seconds: dict[str, float] = field(default_factory=dict)
     """Wall-clock seconds spent by the guard, by what."""
 
+    def exposure(self, prompts: int) -> dict[str, float]:
+        """Return what was seen of so many rehearsal prompts: samples of both kinds, share, unique, passes."""
+        seen, task = self.rehearsal_seen, self.task_samples
+        return {
+            "task_samples": task,
+            "rehearsal_samples": seen,
+            "share": seen / (seen + task) if seen + task else 0.0,
+            "unique_prompts": min(seen, prompts),
+            "passes": seen / prompts,
+        }
+
 
 def _as_json(state: GuardState) -> dict[str, Any]:
     content = {name: getattr(state, name) for name in GuardState.__slots__}

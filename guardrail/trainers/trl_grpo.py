@@ -13,29 +13,15 @@ import torch
 from torch import Tensor
 
 from guardrail.errors import InputError
+from guardrail.kl.loss import k3
 from guardrail.trainers.grpo_mixing import KL_ONLY, MixedPrompts, MixedSampler
 from guardrail.trainers.state import GuardState
 from guardrail.trainers.trl_grpo_seams import Seams, find_seams
 
-__all__ = ["GrpoKlOnly", "attach_kl_only", "k3"]
+__all__ = ["GrpoKlOnly", "attach_kl_only"]
 
 KL_ONLY_TOKENS = "guardrail_kl_only_tokens"
 """In the trainer's batches: KL-only tokens of the whole generation batch, over all ranks."""
-
-
-def k3(reference: Tensor, policy: Tensor) -> Tensor:
-    """Return the k3 estimate of KL(policy || reference) at each sampled token, in nats.
-
-    k3 = exp(d) - d - 1 with d = log reference - log policy (Schulman 2020, "Approximating KL
-    Divergence"). It is never negative, and 0 with gradient 0 where the two agree.
-
-    Args:
-        reference: Log-probabilities of the sampled tokens, any shape.
-        policy: The same under the policy; computed in float32 at least, as d is small.
-    """
-    difference = reference - policy
-    difference = difference if difference.dtype == torch.float64 else difference.float()
-    return torch.expm1(difference) - difference
 
 
 class GrpoKlOnly:
@@ -101,14 +87,7 @@ class GrpoKlOnly:
         A prompt counts once for all its completions and iterations. A run resumed inside a generation
         batch generates that batch again, and it counts again.
         """
-        seen, task = self._state.rehearsal_seen, self._state.task_samples
-        return {
-            "task_samples": task,
-            "rehearsal_samples": seen,
-            "share": seen / (seen + task) if seen + task else 0.0,
-            "unique_prompts": min(seen, self._prompts),
-            "passes": seen / self._prompts,
-        }
+        return self._state.exposure(self._prompts)
 
     def take_mean_kl(self) -> float | None:
         """Return the mean k3 a KL-only token since the last call, over all ranks; None without any."""
