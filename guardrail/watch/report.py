@@ -31,7 +31,7 @@ from guardrail.watch.advice import advise, next_steps, on_disk
 from guardrail.watch.run_data import LookFacts, RunData, read_run
 from guardrail.watch.worst_items import worst_items
 
-__all__ = ["build_report"]
+__all__ = ["build_report", "render_report"]
 
 _HASH_AT_MOST_BYTES = 512 * 2**20
 
@@ -160,16 +160,31 @@ def _environment() -> jinja2.Environment:
     return environment
 
 
-def build_report(run: Path, *, now: datetime | None = None) -> Path:
-    """Write `report.html` and `report.json` into a run folder and return the page's path.
+def render_report(run: Path, *, now: datetime | None = None) -> str:
+    """Return the page of a run folder in any state as HTML text; writes nothing.
 
     Args:
-        run: Folder of a guarded run in any state.
+        run: Folder of a guarded run.
         now: When the page is built; the age of the ledger is told against it.
 
     Raises:
         InputError: the folder holds no ledger, or a line before its last one is damaged.
     """
+    return _page_and_facts(run, now)[0]
+
+
+def build_report(run: Path, *, now: datetime | None = None) -> Path:
+    """Write `report.html` and `report.json` into a run folder and return the page's path.
+
+    Args and errors as in `render_report`.
+    """
+    page, facts = _page_and_facts(run, now)
+    _write(run / "report.json", json.dumps(facts, ensure_ascii=False, indent=1) + "\n")
+    _write(run / "report.html", page)
+    return run / "report.html"
+
+
+def _page_and_facts(run: Path, now: datetime | None) -> tuple[str, dict[str, Any]]:
     data = read_run(run)
     built_at = now or datetime.now(timezone.utc)
     silent_s = (built_at - data.last_time).total_seconds() if data.last_time else 0.0
@@ -215,9 +230,7 @@ def build_report(run: Path, *, now: datetime | None = None) -> Path:
             shown=charts.shown_looks(data),
         )
     )
-    _write(run / "report.json", json.dumps(facts, ensure_ascii=False, indent=1) + "\n")
-    _write(run / "report.html", page)
-    return run / "report.html"
+    return page, facts
 
 
 def _write(path: Path, text: str) -> None:
