@@ -18,6 +18,7 @@ import json
 import math
 import shlex
 import unicodedata
+from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
@@ -31,7 +32,7 @@ from guardrail.watch.advice import advise, next_steps, on_disk
 from guardrail.watch.run_data import LookFacts, RunData, read_run
 from guardrail.watch.worst_items import worst_items
 
-__all__ = ["build_report", "render_report"]
+__all__ = ["build_report", "page_and_facts", "render_report"]
 
 _HASH_AT_MOST_BYTES = 512 * 2**20
 
@@ -103,8 +104,15 @@ def _sha256(path: Path) -> str | None:
     """The file's digest now; None where it is gone, `too large` where it would take long."""
     if not path.is_file():
         return None
-    if path.stat().st_size > _HASH_AT_MOST_BYTES:
+    stat = path.stat()
+    if stat.st_size > _HASH_AT_MOST_BYTES:
         return "too large"
+    return _digest(path, (stat.st_ino, stat.st_size, stat.st_mtime_ns))
+
+
+@functools.lru_cache(maxsize=64)
+def _digest(path: Path, state: tuple[int, int, int]) -> str:
+    """The digest of a file in this state, which a page built again and again computes once."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):
@@ -170,7 +178,7 @@ def render_report(run: Path, *, now: datetime | None = None) -> str:
     Raises:
         InputError: the folder holds no ledger, or a line before its last one is damaged.
     """
-    return _page_and_facts(run, now)[0]
+    return page_and_facts(read_run(run), now=now)[0]
 
 
 def build_report(run: Path, *, now: datetime | None = None) -> Path:
@@ -178,14 +186,32 @@ def build_report(run: Path, *, now: datetime | None = None) -> Path:
 
     Args and errors as in `render_report`.
     """
-    page, facts = _page_and_facts(run, now)
+    data = read_run(run)
+    page, facts = page_and_facts(data, now=now)
+    facts |= {
+        "looks": [asdict(k) for k in data.looks],
+        "actions": [asdict(a) for a in data.actions],
+        "failures": list(data.failures),
+        "checkpoints": list(data.checkpoints),
+        "rewinds": list(data.rewinds),
+        "logs": list(data.logs),
+        "tripwires": list(data.tripwires),
+    }
     _write(run / "report.json", json.dumps(facts, ensure_ascii=False, indent=1) + "\n")
     _write(run / "report.html", page)
     return run / "report.html"
 
 
-def _page_and_facts(run: Path, now: datetime | None) -> tuple[str, dict[str, Any]]:
-    data = read_run(run)
+def page_and_facts(
+    data: RunData, *, now: datetime | None = None, live: Mapping[str, Any] | None = None
+) -> tuple[str, dict[str, Any]]:
+    """Return the page and the facts it states, without the run's whole history.
+
+    Args:
+        data: The run.
+        now: When the page is built; the age of the ledger is told against it.
+        live: What `live.html.j2` needs where a server keeps the page up to date; None: a file.
+    """
     built_at = now or datetime.now(timezone.utc)
     silent_s = (built_at - data.last_time).total_seconds() if data.last_time else 0.0
     advice = advise(data, silent_s)
@@ -195,7 +221,7 @@ def _page_and_facts(run: Path, now: datetime | None) -> tuple[str, dict[str, Any
         "schema": 1,
         "built_at": built_at.isoformat(timespec="seconds"),
         **{k: getattr(data, k) for k in ("name", "mode", "outcome", "step", "planned_steps")},
-        "run": str(run.resolve()),
+        "run": str(data.run.resolve()),
         "verdict": asdict(advice)
         | {
             "last_measured": {"level": look.level, "step": look.step} if look else None,
@@ -205,13 +231,6 @@ def _page_and_facts(run: Path, now: datetime | None) -> tuple[str, dict[str, Any
             else None,
         },
         "key_figures": _key_figures(data),
-        "looks": [asdict(k) for k in data.looks],
-        "actions": [asdict(a) for a in data.actions],
-        "failures": list(data.failures),
-        "checkpoints": list(data.checkpoints),
-        "rewinds": list(data.rewinds),
-        "logs": list(data.logs),
-        "tripwires": list(data.tripwires),
         "worst_items": [asdict(i) for i in items],
         "items_problems": problems,
         "next_steps": next_steps(data, advice),
@@ -228,6 +247,7 @@ def _page_and_facts(run: Path, now: datetime | None) -> tuple[str, dict[str, Any
             silent_s=silent_s,
             built_at=built_at,
             shown=charts.shown_looks(data),
+            live=live,
         )
     )
     return page, facts

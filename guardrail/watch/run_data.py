@@ -18,6 +18,7 @@ __all__ = [
     "RunData",
     "StreamFacts",
     "read_run",
+    "run_data",
 ]
 
 UNKNOWN = "unknown"
@@ -260,7 +261,11 @@ def read_run(run: Path) -> RunData:
     Raises:
         InputError: the folder holds no ledger, or a line before the last one is damaged.
     """
-    records = read_ledger(run)
+    return run_data(run, read_ledger(run))
+
+
+def run_data(run: Path, records: Sequence[Record]) -> RunData:
+    """Return what the records of a run folder's ledger say about its live branch."""
     live = live_records(records)
 
     def of(kind: str) -> tuple[Record, ...]:
