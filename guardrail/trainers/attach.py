@@ -1,8 +1,6 @@
 """Attach a guard to a trainer: `Guardrail.from_recipe(path).attach(trainer)`."""
 
 import json
-import logging
-import os
 from collections import Counter
 from collections.abc import Callable, Sized
 from dataclasses import dataclass
@@ -10,7 +8,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from packaging.version import Version
 from peft import PeftModel
 from typing_extensions import Self
 
@@ -39,36 +36,9 @@ from guardrail.trainers.references import adapter_off, frozen_copy
 from guardrail.trainers.state import GuardState, last_complete_checkpoint, read_state
 from guardrail.trainers.trl_grpo import GrpoKlOnly, attach_kl_only
 from guardrail.trainers.trl_sft import attach_kl
-
-logger = logging.getLogger(__name__)
+from guardrail.trainers.versions import TRL, check_versions
 
 __all__ = ["Guardrail", "Seam", "anchors_standing", "wanted_manifest"]
-
-SUPPORTED = (
-    {"trl": ("0.29", "0.30"), "transformers": ("5.19", "5.20")},
-    {"trl": ("1.16", "1.17"), "transformers": ("5.23", "5.24")},
-)
-"""Sets of versions that go together: package → first that is supported and first that is not. The only place
-that says so."""
-ANY_VERSION = "GUARDRAIL_ANY_VERSION"
-"""Environment variable that, set to 1, lets other versions through."""
-
-
-def _check_versions() -> None:
-    found = {package: Version(version(package)) for package in SUPPORTED[0]}
-    for wanted in SUPPORTED:
-        if all(Version(a) <= found[p] < Version(b) for p, (a, b) in wanted.items()):
-            return
-    told = ", ".join(f"{package} {number}" for package, number in found.items())
-    if os.environ.get(ANY_VERSION) == "1":
-        logger.warning("%s were never tried with the guard (%s=1)", told, ANY_VERSION)
-        return
-    sets = " or ".join(
-        " with ".join(f"{p} from {a} below {b}" for p, (a, b) in one.items()) for one in SUPPORTED
-    )
-    raise InputError(
-        f"{told} are not supported; supported are {sets}. Install those, or set {ANY_VERSION}=1 to try"
-    )
 
 
 def wanted_manifest(recipe: Recipe, red_line: list[Item], rehearsal: list[Item]) -> Manifest:
@@ -118,6 +88,8 @@ class Seam:
     """Given trainer and injection: lets the trainer's loss carry the injection's term."""
     injection: type[Injection] = Injection
     callback: type[GuardCallback] = GuardCallback
+    packages: tuple[str, ...] = ()
+    """What drives the run besides TRL; the run's header tells their versions too."""
 
 
 @dataclass(slots=True)
@@ -229,7 +201,7 @@ class Guardrail:
         Raises:
             InputError: unsupported versions, anchors that do not fit, or a trainer of another kind.
         """
-        _check_versions()
+        check_versions(TRL)
         seam = seam or Seam()
         recipe = self.recipe
         accelerator = trainer.accelerator
@@ -261,7 +233,7 @@ class Guardrail:
             back_to = -1 if checkpoint is None else int(checkpoint.name.rsplit("-", 1)[1])
             ledger.append("rewound", back_to, checkpoint=checkpoint.name if checkpoint else None)
         else:
-            ledger.append("started", 0, **self._header(trainer))
+            ledger.append("started", 0, **self._header(trainer, seam))
         injection: Injection | GrpoKlOnly | None = None
         start_weights = weights_sha256(Path(str(recipe.start_model)))
         if recipe.mode == "guard" and seam == Seam() and _is_grpo(trainer):
@@ -286,7 +258,7 @@ class Guardrail:
         trainer.add_callback(callback)
         return callback
 
-    def _header(self, trainer: Any) -> dict[str, Any]:
+    def _header(self, trainer: Any, seam: Seam) -> dict[str, Any]:
         """What the ledger says of a run when it starts."""
         recipe, rows = self.recipe, trainer.train_dataset
         return {
@@ -304,7 +276,7 @@ class Guardrail:
             "rehearsal_sources": dict(Counter(i.source for i in self.rehearsal).most_common()),
             "rehearsal_sha256": items_sha256(self.rehearsal),
             "versions": {"redline-guardrail": __version__}
-            | {name: version(name) for name in ("torch", "transformers", "trl")},
+            | {name: version(name) for name in ("torch", "transformers", "trl", *seam.packages)},
         }
 
     def _mix_into_rollouts(

@@ -13,6 +13,7 @@ import logging
 import math
 import os
 from collections.abc import Callable, Iterator, Sized
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -193,11 +194,11 @@ def attach_swift(
             guardrail.recipe.anchors,
         )
     checkpoint = _resume_checkpoint(trainer.args)
-    seam = Seam(callback=SwiftGuardCallback)
+    seam = Seam(callback=SwiftGuardCallback, packages=("ms-swift",))
     if kind == "grpo":
         chats = {item.id: item.chat() for item in guardrail.rehearsal}
         join = partial(attach_kl_only, chats=chats, thinking=recipe.thinking)
-        seam = Seam(join, KlOnlyRollouts, SwiftGuardCallback)
+        seam = replace(seam, join=join, injection=KlOnlyRollouts)
     callback = guardrail.attach(trainer, resume=checkpoint or False, on_record=on_record, seam=seam)
     _keep_last_ok(trainer, callback)
     return callback

@@ -8,7 +8,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from packaging.version import Version
 from transformers import AutoTokenizer
 
 from guardrail.anchors.fingerprint import weights_sha256
@@ -18,13 +17,11 @@ from guardrail.recipe import Recipe
 from guardrail.sets.benchmarks import read_benchmarks
 from guardrail.sets.overlap import find_overlaps, training_texts
 from guardrail.trainers.attach import Guardrail
+from guardrail.trainers.versions import MS_SWIFT, check_versions, named
 
 __all__ = ["check_run", "find_kind", "swift_name"]
 
 logger = logging.getLogger(__name__)
-
-SUPPORTED = ("4.6", "4.7")
-"""First version of ms-swift that is supported and first that is not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +75,7 @@ MUST_BE_OFF_IN_GRPO = {
 
 
 def _unsupported(what: str) -> InputError:
-    first, beyond = SUPPORTED
-    return InputError(
-        f"{what} in ms-swift {version('ms-swift')}; supported is ms-swift {first} up to but not {beyond}"
-    )
+    return InputError(f"{what} in ms-swift {version('ms-swift')}; supported is {named(MS_SWIFT)}")
 
 
 def swift_name(module: str, name: str) -> Any:
@@ -102,9 +96,7 @@ def find_kind(trainer: Any) -> str:
     Raises:
         InputError: another trainer, a version that is not supported, or a name that is absent.
     """
-    first, beyond = SUPPORTED
-    if not Version(first) <= Version(version("ms-swift")) < Version(beyond):
-        raise _unsupported("the seams are not known")
+    check_versions(MS_SWIFT)
     classes = {name: swift_name(*kind.trainer) for name, kind in KINDS.items()}
     found = [name for name, trainer_class in classes.items() if isinstance(trainer, trainer_class)]
     if not found:

@@ -12,6 +12,7 @@ from packaging.version import Version
 from transformers import PreTrainedTokenizerBase
 
 from guardrail.errors import InputError
+from guardrail.trainers.versions import check_versions, named
 
 __all__ = ["SEAMS", "Rule", "Seams", "find_seams"]
 
@@ -148,7 +149,7 @@ def find_seams(trainer: Any) -> Seams:
     """Return what this trainer's version offers, after checking that the trainer has it.
 
     Raises:
-        InputError: another trainer or version, a method that is absent or takes other parameters, or a
+        InputError: another trainer, a version that is not supported, a method that is absent or takes other parameters, or a
             setting under which a KL-only row would be more than its KL.
     """
     from trl import GRPOTrainer  # loads slowly; whoever trains with SFT does without
@@ -159,31 +160,30 @@ def find_seams(trainer: Any) -> Seams:
             f"KL-only prompts go into a trl.GRPOTrainer, got {type(trainer).__name__}; "
             "attach to a GRPOTrainer"
         )
-    supported = " and ".join(f"trl {s.first} up to but not {s.beyond}" for s in SEAMS)
-    found = Version(version("trl"))
-    fitting = [s for s in SEAMS if Version(s.first) <= found < Version(s.beyond)]
-    if not fitting:
-        raise InputError(f"trl {found} is not supported for GRPO; install {supported}")
-    seams = fitting[0]
+    tried = [{"trl": (s.first, s.beyond)} for s in SEAMS]
+    check_versions(tried)
+    supported, found = named(tried), Version(version("trl"))
+    # A version nobody tried is held to what the one before it had, or else the oldest.
+    seams = next((s for s in reversed(SEAMS) if Version(s.first) <= found), SEAMS[0])
     for rule in seams.rules:
         name = rule.path.removeprefix("args.")
         try:
             value = attrgetter(rule.path)(trainer)
         except AttributeError as error:
-            raise InputError(f"the trainer has no `{name}`; supported are {supported}") from error
+            raise InputError(f"the trainer has no `{name}`; supported is {supported}") from error
         if not rule.allowed(value):
             raise InputError(
                 f"KL-only prompts need `{name}` to be {rule.demand}; got {repr(value)[:80]}"
             )
     for name in (*_ATTRIBUTES, *seams.methods):
         if not hasattr(trainer, name):
-            raise InputError(f"the trainer has no `{name}`; supported are {supported}")
+            raise InputError(f"the trainer has no `{name}`; supported is {supported}")
     for name, expected in seams.methods.items():
         parameters = " ".join(inspect.signature(getattr(trainer, name)).parameters)
         if parameters != expected:
             raise InputError(
                 f"`{name}` of {type(trainer).__name__} takes `{parameters}`, expected `{expected}`; "
-                f"supported are {supported}, not overridden with other parameters"
+                f"supported is {supported}, not overridden with other parameters"
             )
     sampler = trainer._get_train_sampler()
     if not isinstance(sampler, RepeatSampler):

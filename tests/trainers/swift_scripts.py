@@ -5,6 +5,7 @@ python -m tests.trainers.swift_scripts RECIPE DATA OUT
 """
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from guardrail.trainers.injection import Injection
 from guardrail.trainers.ms_swift import attach_swift
 from guardrail.trainers.state import GuardState
 from guardrail.trainers.trl_sft import attach_kl
+from guardrail.trainers.versions import ANY_VERSION
 from tests.trainers.conftest import foreign_samples
 
 ON_THE_TOY_BASE = (
@@ -180,8 +182,11 @@ def sft(recipe: str, data: str, out: str) -> dict[str, object]:
     facts["adapter"] = refusal(check)
     trainer._save_checkpoint = None
     facts["no seam"] = refusal(lambda: ms_swift_checks.find_kind(trainer))
-    ms_swift_checks.SUPPORTED = ("4.5", "4.6")
+    del trainer._save_checkpoint
+    ms_swift_checks.MS_SWIFT = ({"ms-swift": ("4.5", "4.6")},)
     facts["version"] = refusal(lambda: ms_swift_checks.find_kind(trainer))
+    os.environ[ANY_VERSION] = "1"
+    facts["any version"] = ms_swift_checks.find_kind(trainer)
     return facts
 
 

@@ -14,22 +14,17 @@ from guardrail.anchors.fingerprint import weights_sha256
 from guardrail.errors import InputError
 from guardrail.ledger import read_ledger
 from guardrail.trainers.ms_swift import RECIPE_VARIABLE, recipe_from_environment
-from tests.run_fixtures import small_recipe
+from tests.run_fixtures import records, small_recipe
 from tests.trainers.swift_fixtures import (
     RECKLESS,
-    installed,
     measured,
     reckless_recipe,
-    records,
     rows,
     run_folder,
     swift,
 )
 
-pytestmark = [
-    pytest.mark.run,
-    pytest.mark.skipif(not installed(), reason="ms-swift is not installed in this environment"),
-]
+pytestmark = [pytest.mark.run, pytest.mark.swift]
 
 
 # --- Inside ms-swift's trainers. ------------------------------------------------------------------
@@ -86,8 +81,10 @@ def test_what_cannot_be_guarded_is_refused_by_name(sft_facts, grpo_facts):
     assert "`--adapters`" in sft_facts["adapter"]
     assert "merge" in sft_facts["adapter"].lower()
     assert "`Seq2SeqTrainer._save_checkpoint` is absent" in sft_facts["no seam"]
-    assert "4.6 up to but not 4.7" in sft_facts["no seam"]
-    assert "4.5 up to but not 4.6" in sft_facts["version"]
+    assert "supported is ms-swift from 4.6 below 4.7" in sft_facts["no seam"]
+    assert "supported is ms-swift from 4.5 below 4.6" in sft_facts["version"]
+    assert "GUARDRAIL_ANY_VERSION=1" in sft_facts["version"]
+    assert sft_facts["any version"] == "sft"
     for option in ("kl_in_reward", "dynamic_sample", "sync_ref_model", "beta"):
         assert f"`--{option} " in grpo_facts[option]
     for key, option in (("kl_reference", "--ref_model"), ("start_model", "--model")):

@@ -1,9 +1,6 @@
 """KL-only prompts in the real GRPOTrainer, held against independent computations in float64."""
 
 import asyncio
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import datasets
@@ -19,6 +16,8 @@ from guardrail.trainers.grpo_mixing import KL_ONLY
 from guardrail.trainers.state import GuardState
 from guardrail.trainers.trl_grpo import KL_ONLY_TOKENS, attach_kl_only
 from guardrail.trainers.trl_grpo_seams import SEAMS, find_seams
+from guardrail.trainers.versions import ANY_VERSION
+from tests.run_fixtures import script
 from tests.trainers.grpo_fixtures import (
     GENERAL_TEXTS,
     Recorder,
@@ -565,17 +564,7 @@ def test_plain_text_prompts_get_rendered_chats(base):
 def test_two_ranks_of_which_one_has_kl_only_rows_add_what_one_process_adds(
     base, reference, tmp_path
 ):
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command += ["--nproc_per_node", "2", "-m", "tests.trainers.grpo_fixtures"]
-    done = subprocess.run(
-        [*command, str(base), str(tmp_path)],
-        cwd=Path(__file__).parent.parent.parent,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    done = script("trainers.grpo_fixtures", base, tmp_path, ranks=2)
     assert done.returncode == 0, done.stderr[-3000:]
     told = {w: [np.load(tmp_path / f"{w}-rank{r}.npz") for r in (0, 1)] for w in (0.7, 0.0)}
     ranks = told[0.7]
@@ -683,10 +672,10 @@ def test_a_changed_method_is_named(base, name):
 def test_an_absent_attribute_or_method_is_named(base):
     trainer = make_trainer(base, Scorer())
     del trainer._metrics
-    with pytest.raises(InputError, match=r"has no `_metrics`; supported are trl 0\.29"):
+    with pytest.raises(InputError, match=r"has no `_metrics`; supported is trl from 0\.29"):
         attach(trainer)
     del trainer.rollout_func
-    with pytest.raises(InputError, match="has no `rollout_func`; supported are"):
+    with pytest.raises(InputError, match="has no `rollout_func`; supported is"):
         attach(trainer)
 
 
@@ -703,11 +692,23 @@ def test_another_sampler_is_refused(base):
 
 def test_a_version_nobody_tried_is_refused(base, monkeypatch):
     trainer = make_trainer(base, Scorer())
-    monkeypatch.setattr("guardrail.trainers.trl_grpo_seams.version", lambda package: "1.3.0")
+    monkeypatch.setattr("guardrail.trainers.versions.version", lambda package: "1.3.0")
     with pytest.raises(
-        InputError, match=r"trl 1\.3\.0 is not supported for GRPO; install trl 0\.29"
+        InputError, match=r"trl 1\.3\.0: not supported; supported is trl from 0\.29"
     ):
         attach(trainer)
+
+
+def test_a_version_let_through_is_held_to_the_one_before_it(base, monkeypatch):
+    trainer = make_trainer(base, Scorer())
+    for module in ("versions", "trl_grpo_seams"):
+        monkeypatch.setattr(f"guardrail.trainers.{module}.version", lambda package: "1.17.2")
+    monkeypatch.setenv(ANY_VERSION, "1")
+    if HERE is SEAMS[-1]:
+        assert find_seams(trainer) is HERE
+    else:
+        with pytest.raises(InputError, match="has no `environment_factories`; supported is"):
+            find_seams(trainer)
 
 
 @pytest.mark.parametrize("changes", [{"fraction": 0.0}, {"fraction": 1.0}, {"weight": -1.0}])
