@@ -1,5 +1,43 @@
+import importlib.metadata
 import os
+
+import pytest
+from packaging.requirements import Requirement
 
 # The suite never looks at a hub, and small models are fastest on few threads.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "2")
+
+
+def installed(wanted: str) -> bool:
+    """Whether a requirement such as `ms-swift==4.6.*` is met; asked without importing the package."""
+    requirement = Requirement(wanted)
+    try:
+        return importlib.metadata.version(requirement.name) in requirement.specifier
+    except importlib.metadata.PackageNotFoundError:
+        return False
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--require",
+        action="append",
+        default=[],
+        metavar="REQUIREMENT",
+        help="end at once unless this is installed, such as 'ms-swift==4.6.*': without it the tests of "
+        "that framework would be skipped, or another version be tested",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    missing = [wanted for wanted in config.getoption("--require") if not installed(wanted)]
+    if missing:
+        raise pytest.UsageError(
+            f"--require {', '.join(missing)}: not installed in this environment"
+        )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("swift") and not installed("ms-swift"):
+        pytest.skip("ms-swift is not installed in this environment")

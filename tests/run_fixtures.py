@@ -1,14 +1,19 @@
-"""Short real runs on the toy base: a recipe file with changes, and the command line in a subprocess."""
+"""Short real runs on the toy base: a recipe file with changes, runs in processes of their own, ledgers."""
 
+import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from guardrail.ledger import live_records, read_ledger
 from guardrail.sets.items import read_items, write_items
 from guardrail.shipped import shipped_recipes, shipped_root
+
+ROOT = Path(__file__).parent.parent
 
 
 def small_recipe(folder: Path, *, items_an_ability: int = 10, **changes: Any) -> Path:
@@ -53,12 +58,39 @@ def arguments(**changes: Any) -> dict[str, Any]:
     return train
 
 
-def guardrail(*args: object, cwd: Path, timeout: float = 300) -> subprocess.CompletedProcess[str]:
-    """Run the command line as a user would, in a process of its own."""
+def records(run: Path, kind: str) -> list[dict[str, Any]]:
+    """The records of one kind on the live branch of a run's ledger."""
+    return [r for r in live_records(read_ledger(run)) if r["kind"] == kind]
+
+
+def process(
+    line: Sequence[object], *, cwd: Path = ROOT, timeout: float = 900, **environment: object
+) -> subprocess.CompletedProcess[str]:
+    """Carry out a command line to its end, on one thread: small models are fastest so."""
+    variables = {"OMP_NUM_THREADS": "1"} | {k: str(v) for k, v in environment.items()}
     return subprocess.run(
-        command(*args), cwd=cwd, capture_output=True, text=True, timeout=timeout, check=False
+        [*map(str, line)],
+        cwd=cwd,
+        env=os.environ | variables,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
     )
 
 
 def command(*args: object) -> list[str]:
     return [sys.executable, "-m", "guardrail", *map(str, args)]
+
+
+def guardrail(*args: object, cwd: Path, **environment: object) -> subprocess.CompletedProcess[str]:
+    """Run the command line as a user would."""
+    return process(command(*args), cwd=cwd, **environment)
+
+
+def script(module: str, *args: object, ranks: int = 1) -> subprocess.CompletedProcess[str]:
+    """Run a module below tests/ as users run a script of theirs: alone, or launched as several ranks."""
+    line: list[object] = [sys.executable]
+    if ranks > 1:
+        line += ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", ranks]
+    return process([*line, "-m", f"tests.{module}", *args], ACCELERATE_USE_CPU="true")

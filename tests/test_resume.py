@@ -9,22 +9,20 @@ import time
 import pytest
 
 from guardrail.anchors.fingerprint import weights_sha256
-from guardrail.ledger import live_records, read_ledger
-from tests.run_fixtures import arguments, command, guardrail, small_recipe
+from guardrail.ledger import read_ledger
+from tests.run_fixtures import arguments, command, guardrail, records, small_recipe
 
 pytestmark = pytest.mark.run
 
 
 def verdicts(run):
     kept = ("step", "trigger", "level", "streams")
-    return [{k: r[k] for k in kept} for r in live_records(read_ledger(run)) if r["kind"] == "look"]
+    return [{k: r[k] for k in kept} for r in records(run, "look")]
 
 
 def moves(run):
     kept = ("step", "action", "before", "after", "reason")
-    return [
-        {k: r[k] for k in kept} for r in live_records(read_ledger(run)) if r["kind"] == "action"
-    ]
+    return [{k: r[k] for k in kept} for r in records(run, "action")]
 
 
 def kill_at_random(recipe, run, cwd, rng: random.Random) -> int:

@@ -1,20 +1,14 @@
 """Guarded runs for real: the toy base, the real trainer, the command line."""
 
 import json
-import subprocess
 import sys
 
 import pytest
 
-from guardrail.ledger import live_records, read_ledger
 from guardrail.sets.items import read_items, write_items
-from tests.run_fixtures import arguments, guardrail, small_recipe
+from tests.run_fixtures import arguments, guardrail, process, records, small_recipe
 
 pytestmark = pytest.mark.run
-
-
-def records(run, kind):
-    return [r for r in live_records(read_ledger(run)) if r["kind"] == kind]
 
 
 def test_a_guarded_run_looks_injects_logs_saves_and_reports(tmp_path):
@@ -149,13 +143,7 @@ def test_an_error_while_looking_halts_with_a_checkpoint_or_goes_on_as_configured
             f"sys.argv = ['guardrail', 'run', {str(recipe)!r}, '--out', {str(run)!r}]\n"
             "from guardrail.cli import app; app()\n"
         )
-        done = subprocess.run(
-            [sys.executable, "-c", code_for_blocking],
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        done = process([sys.executable, "-c", code_for_blocking], cwd=folder)
         assert done.returncode == code, done.stderr
         errors = records(run, "error")
         assert errors[0]["step"] == 4

@@ -1,16 +1,12 @@
 """The built wheel alone is enough: unpacked outside the repository, it finds all it ships."""
 
-import os
 import subprocess
 import sys
 import zipfile
-from pathlib import Path
 
 import pytest
 
-from tests.run_fixtures import small_recipe
-
-REPOSITORY = Path(__file__).parent.parent
+from tests.run_fixtures import guardrail, process, small_recipe
 
 pytestmark = pytest.mark.run
 
@@ -18,12 +14,8 @@ pytestmark = pytest.mark.run
 @pytest.fixture(scope="module")
 def unpacked(tmp_path_factory):
     folder = tmp_path_factory.mktemp("wheel")
-    subprocess.run(
-        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", folder],
-        cwd=REPOSITORY,
-        check=True,
-        capture_output=True,
-    )
+    built = process([sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", folder])
+    assert built.returncode == 0, built.stderr
     (wheel,) = folder.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(folder / "site")
@@ -31,14 +23,7 @@ def unpacked(tmp_path_factory):
 
 
 def run(unpacked, cwd, *args: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "guardrail", *map(str, args)],
-        cwd=cwd,
-        env=os.environ | {"PYTHONPATH": str(unpacked)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return guardrail(*args, cwd=cwd, PYTHONPATH=unpacked)
 
 
 def test_the_wheel_has_no_other_top_level_name(unpacked):
@@ -61,12 +46,6 @@ def test_a_recipe_copied_out_of_the_wheel_runs_in_another_folder(unpacked, tmp_p
     done = run(unpacked, tmp_path, "run", recipe, "--out", "runs/one")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "runs/one/report.html").is_file()
-    module = subprocess.run(
-        [sys.executable, "-c", "import guardrail; print(guardrail.__file__)"],
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(unpacked)},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    told = "import guardrail; print(guardrail.__file__)"
+    module = process([sys.executable, "-c", told], cwd=tmp_path, PYTHONPATH=unpacked)
     assert str(unpacked) in module.stdout

@@ -1,28 +1,15 @@
 """Guarded `swift` commands on the toy base, in processes of their own."""
 
-import importlib.metadata
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
-from guardrail.ledger import live_records, read_ledger
 from guardrail.shipped import shipped_root
 from guardrail.trainers.ms_swift import RECIPE_VARIABLE
-from tests.run_fixtures import small_recipe
+from tests.run_fixtures import process, script, small_recipe
 
-ROOT = Path(__file__).parent.parent.parent
 BASE = shipped_root() / "recipes/toy/base"
 CALLBACK = shipped_root() / "callbacks/swift_guardrail.py"
-
-
-def installed() -> bool:
-    """Whether ms-swift is there; asked without importing it."""
-    try:
-        return bool(importlib.metadata.version("ms-swift"))
-    except importlib.metadata.PackageNotFoundError:
-        return False
 
 
 # What runs on any CPU in a minute; the rest is what a user would type.
@@ -47,23 +34,14 @@ orms["shorter"] = Shorter
 
 def swift(command: str, folder: Path, recipe: object, **options: object):
     """Run `swift COMMAND` on the toy base as a user would, with the guard's two options."""
-    plugins = [str(folder / "reward.py")] if "grpo" in command else []
+    plugins = [folder / "reward.py"] if "grpo" in command else []
     (folder / "reward.py").write_text(REWARD, encoding="utf-8")
-    line = [str(Path(sys.executable).with_name("swift")), *command.split(), *ON_CPU.split()]
-    line += ["--external_plugins", *plugins, str(CALLBACK)]
+    program = Path(sys.executable).with_name("swift")
+    line = [program, *command.split(), *ON_CPU.split(), "--external_plugins", *plugins, CALLBACK]
     given = {"model": BASE, "dataset": rows(folder), "output_dir": folder / "out"}
     for name, value in (given | options).items():
-        line += [f"--{name}", str(value)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", RECIPE_VARIABLE: str(recipe)}
-    return subprocess.run(
-        line,
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=900,
-        check=False,
-    )
+        line += [f"--{name}", value]
+    return process(line, cwd=folder, **{RECIPE_VARIABLE: recipe})
 
 
 def rows(folder: Path) -> Path:
@@ -97,22 +75,9 @@ def run_folder(folder: Path) -> Path:
     return run
 
 
-def records(run: Path, kind: str) -> list[dict]:
-    return [r for r in live_records(read_ledger(run)) if r["kind"] == kind]
-
-
-def measured(script: str, folder: Path) -> dict:
+def measured(module: str, folder: Path) -> dict:
     """The facts a script of this folder finds inside ms-swift's trainers."""
     recipe = small_recipe(folder, items_an_ability=4)
-    line = [sys.executable, "-m", f"tests.trainers.{script}"]
-    done = subprocess.run(
-        [*line, str(recipe), str(rows(folder)), str(folder / "proof")],
-        cwd=ROOT,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=900,
-        check=False,
-    )
+    done = script(f"trainers.{module}", recipe, rows(folder), folder / "proof")
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads((folder / "proof/facts.json").read_text(encoding="utf-8"))

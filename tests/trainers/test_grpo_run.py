@@ -1,34 +1,19 @@
 """Guarded GRPO for real: TRL's GRPOTrainer on the toy base, in a user's script."""
 
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from guardrail.ledger import live_records, read_ledger
 from guardrail.watch.report import build_report
-from tests.run_fixtures import small_recipe
+from tests.run_fixtures import records, script, small_recipe
 
 pytestmark = pytest.mark.run
 
 
 def launch(recipe: Path, run: Path, **options: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "tests.trainers.grpo_scripts", recipe, run, json.dumps(options)],
-        cwd=Path(__file__).parent.parent.parent,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=500,
-        check=False,
-    )
-
-
-def records(run: Path, kind: str) -> list[dict[str, object]]:
-    return [r for r in live_records(read_ledger(run)) if r["kind"] == kind]
+    return script("trainers.grpo_scripts", recipe, run, json.dumps(options))
 
 
 @pytest.mark.parametrize("lora", [False, True])

@@ -1,47 +1,29 @@
 """Two processes on one machine: the same schedule, verdicts and levers, and one ledger."""
 
 import json
-import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from guardrail.kl.schedule import rehearsal_order
-from guardrail.ledger import live_records, read_ledger
-from tests.run_fixtures import guardrail, small_recipe
+from guardrail.ledger import read_ledger
+from tests.run_fixtures import guardrail, records, script, small_recipe
 from tests.trainers.conftest import foreign_samples, tiny_model
 from tests.trainers.test_trl_sft import gradients, naive_kl_term
 
 pytestmark = pytest.mark.run
 
 
-def launch(*args: object, processes: int = 2) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command += ["--nproc_per_node", str(processes), "-m", "tests.trainers.ranks_scripts"]
-    root = Path(__file__).parent.parent.parent
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
-    return subprocess.run(
-        [*command, *map(str, args)],
-        cwd=root,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=400,
-        check=False,
-    )
+def launch(*args: object, ranks: int = 2) -> subprocess.CompletedProcess[str]:
+    return script("trainers.ranks_scripts", *args, ranks=ranks)
 
 
 def facts(run: Path) -> list[dict[str, object]]:
     files = sorted(run.glob("rank-*.json"))
     return [json.loads(file.read_text(encoding="utf-8")) for file in files]
-
-
-def records(run, kind):
-    return [r for r in live_records(read_ledger(run)) if r["kind"] == kind]
 
 
 def test_the_kl_gradient_of_two_ranks_is_that_of_one_process(tmp_path, tokenizer):
@@ -123,7 +105,7 @@ def test_a_run_goes_on_with_fewer_ranks(recipe, tmp_path):
     first = launch("train", recipe, run, json.dumps({"arguments": {"max_steps": 12}}))
     assert first.returncode == 0, first.stderr[-3000:]
     shutil.rmtree(run / "checkpoint-12")  # as if killed while it was being saved
-    second = launch("train", recipe, run, json.dumps({"resume": True}), processes=1)
+    second = launch("train", recipe, run, json.dumps({"resume": True}), ranks=1)
     assert second.returncode == 0, second.stderr[-3000:]
     told = facts(run)[0]
     assert told["step"] == 12
