@@ -1,39 +1,78 @@
-# Two commands: `make demo` shows a guarded run, `make test` checks everything.
+# `make demo` shows a guarded run, `make test` checks what CI checks, `make test-full` the rest of
+# docs/support.md.
+#
+# Two environments, because ms-swift needs TRL 0.29: .venv (TRL 0.29, ms-swift 4.6, the tools) and
+# .venv-trl1 (TRL 1.16).
 
 PYTHON ?= python3
-VENV := .venv
-BIN := $(VENV)/bin
-INSTALLED := $(VENV)/.installed
+BIN := .venv/bin
+BIN1 := .venv-trl1/bin
+INSTALLED := .venv/.installed
+INSTALLED_TEST := .venv/.installed-test
+INSTALLED_TRL1 := .venv-trl1/.installed
 
-.PHONY: demo test test-quick lint format install clean
+.PHONY: demo install lint test test-full test-quick test-run test-trl test-trl1 test-swift format clean
 
 demo: $(INSTALLED)
 	$(BIN)/guardrail demo
 
-install: $(INSTALLED)
+install: $(INSTALLED_TEST)
 
 $(INSTALLED): pyproject.toml constraints.txt
-	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
+	test -d .venv || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[trl,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[trl]'
 	touch $@
 
-lint: $(INSTALLED)
+$(INSTALLED_TEST): $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[swift,dev]'
+	touch $@
+
+$(INSTALLED_TRL1): pyproject.toml constraints-trl1.txt
+	test -d .venv-trl1 || $(PYTHON) -m venv .venv-trl1
+	$(BIN1)/python -m pip install --quiet --upgrade pip
+	$(BIN1)/python -m pip install --quiet --constraint constraints-trl1.txt --editable '.[trl1,test]'
+	touch $@
+
+lint: $(INSTALLED_TEST)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# Lint and types, the unit tests, then the tests that train for real.
+# Older makes cannot keep the output of parallel targets apart.
+SYNC := $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
+
+# Lint and types, the unit tests, then the tests that train for real, two at a time.
 test: lint test-quick
-	$(BIN)/pytest -m run
+	$(MAKE) --jobs 2 --keep-going $(SYNC) test-trl test-run test-trl1 test-swift
 
-test-quick: $(INSTALLED)
-	$(BIN)/pytest -m "not run"
+test-quick: $(INSTALLED_TEST)
+	$(BIN)/pytest -m "not run and not full"
 
-format: $(INSTALLED)
+RUN := -m "run and not full and not swift"
+
+test-run: $(INSTALLED_TEST)
+	$(BIN)/pytest $(RUN) --ignore tests/trainers
+
+test-trl: $(INSTALLED_TEST)
+	$(BIN)/pytest --require 'trl==0.29.*' $(RUN) tests/trainers
+
+test-swift: $(INSTALLED_TEST)
+	$(BIN)/pytest --require 'ms-swift==4.6.*' -m "swift and not full"
+
+test-trl1: $(INSTALLED_TRL1)
+	$(BIN1)/pytest --require 'trl==1.16.*' -m "trl1 and not full"
+	$(BIN1)/pytest --require 'trl==1.16.*' -m "not run and not full" tests/trainers tests/kl
+
+# What the support matrix says was run, and CI leaves out.
+test-full: $(INSTALLED_TEST) $(INSTALLED_TRL1)
+	$(BIN)/pytest --require 'ms-swift==4.6.*' -m full
+	$(BIN1)/pytest --require 'trl==1.16.*' -m "full and trl1"
+
+format: $(INSTALLED_TEST)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) runs anchors dist
+	rm -rf .venv .venv-trl1 runs anchors dist

@@ -83,6 +83,7 @@ def test_resuming_nothing_is_refused(tmp_path):
     assert "holds no run to resume" in done.stderr
 
 
+@pytest.mark.trl1
 def test_a_sigterm_ends_with_a_checkpoint_and_the_run_goes_on_as_if_nothing_had_been(tmp_path):
     recipe = small_recipe(tmp_path, items_an_ability=3)
     whole, ended = tmp_path / "whole", tmp_path / "ended"

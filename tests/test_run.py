@@ -11,6 +11,7 @@ from tests.run_fixtures import arguments, guardrail, process, records, small_rec
 pytestmark = pytest.mark.run
 
 
+@pytest.mark.trl1
 def test_a_guarded_run_looks_injects_logs_saves_and_reports(tmp_path):
     benchmark = tmp_path / "quiz.csv"
     options = "".join(f"{i},下面哪一个字排在第{i}位,天,地,玄,黄,A\n" for i in range(1, 9))
@@ -62,6 +63,7 @@ def test_a_tripwire_brings_a_look_forward(tmp_path):
         assert wires[step]["early_look"]
 
 
+@pytest.mark.trl1
 def test_beyond_saving_halts_with_a_checkpoint_a_report_and_exit_code_1(tmp_path):
     recipe = small_recipe(
         tmp_path,

@@ -11,6 +11,7 @@ from pathlib import Path
 import datasets
 import numpy as np
 import trl
+from peft import LoraConfig
 from transformers import AutoTokenizer
 
 from guardrail.engines.in_process import InProcessEngine, load_model
@@ -77,11 +78,12 @@ def gradient(out: str, how: str) -> None:
 
 
 def train(recipe_file: str, out: str, options: str) -> None:
-    """Train guarded; `options` may name a rank whose look raises at a step, and trainer arguments."""
+    """Train guarded; `options`: trainer arguments, LoRA, a rank whose look raises at a step, resume."""
     wanted = json.loads(options)
     recipe = read_recipe(recipe_file)
     model, tokenizer = load_model(recipe.gold_base)
     arguments = recipe.train.arguments | wanted.get("arguments", {})
+    lora = wanted.get("lora", False)
     trainer = trl.SFTTrainer(
         model=model,
         args=trl.SFTConfig(
@@ -89,6 +91,7 @@ def train(recipe_file: str, out: str, options: str) -> None:
         ),
         train_dataset=datasets.Dataset.from_list(read_training_rows(recipe.train.data)),
         processing_class=tokenizer,
+        peft_config=LoraConfig(r=8, target_modules=["q_proj", "v_proj"]) if lora else None,
     )
     resume = bool(wanted.get("resume"))
     callback = Guardrail.from_recipe(recipe).attach(trainer, resume=resume)

@@ -16,7 +16,7 @@ def launch(recipe: Path, run: Path, **options: object) -> subprocess.CompletedPr
     return script("trainers.grpo_scripts", recipe, run, json.dumps(options))
 
 
-@pytest.mark.parametrize("lora", [False, True])
+@pytest.mark.parametrize("lora", [False, pytest.param(True, marks=pytest.mark.trl1)])
 def test_a_guarded_run_mixes_general_prompts_looks_and_reports(tmp_path, lora):
     recipe = small_recipe(
         tmp_path,
@@ -42,6 +42,7 @@ def test_a_guarded_run_mixes_general_prompts_looks_and_reports(tmp_path, lora):
     assert build_report(run).is_file()
 
 
+@pytest.mark.trl1
 def test_a_reckless_run_is_slowed_and_halted(tmp_path):
     recipe = small_recipe(
         tmp_path,

@@ -26,6 +26,7 @@ def facts(run: Path) -> list[dict[str, object]]:
     return [json.loads(file.read_text(encoding="utf-8")) for file in files]
 
 
+@pytest.mark.trl1
 def test_the_kl_gradient_of_two_ranks_is_that_of_one_process(tmp_path, tokenizer):
     for how in ("plain", "guarded"):
         done = launch("gradient", tmp_path, how)
@@ -54,6 +55,7 @@ def recipe(tmp_path_factory) -> Path:
     return file
 
 
+@pytest.mark.trl1
 def test_two_ranks_share_looks_and_agree(recipe, tmp_path):
     done = launch("train", recipe, tmp_path / "run", "{}")
     assert done.returncode == 0, done.stderr[-3000:]

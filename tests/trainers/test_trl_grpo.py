@@ -31,9 +31,12 @@ from tests.trainers.grpo_fixtures import (
     task_rows,
 )
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore::UserWarning", "ignore::FutureWarning", "ignore::DeprecationWarning"
-)
+pytestmark = [
+    pytest.mark.trl1,
+    pytest.mark.filterwarnings(
+        "ignore::UserWarning", "ignore::FutureWarning", "ignore::DeprecationWarning"
+    ),
+]
 HERE = next(s for s in SEAMS if Version(s.first) <= Version(trl.__version__) < Version(s.beyond))
 
 
