@@ -177,19 +177,50 @@ def check(recipe: RecipeArgument, as_json: JsonFlag = False) -> None:
 
 
 @app.command()
-def status(run: RunArgument, as_json: JsonFlag = False) -> None:
-    """Show where a run stands: level, levers, looks, actions.
+def status(
+    run: RunArgument,
+    as_json: JsonFlag = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Stay and follow the run until it ends, or Ctrl-C.")
+    ] = False,
+) -> None:
+    """Show where a run stands: heartbeat, level, levers, abilities over looks, actions, cost.
 
-    Example: `guardrail status runs/toy-sft`
+    Example: `guardrail status runs/toy-sft --watch`
     """
     with clear_errors():
-        from guardrail.watch.status import render_status, run_status
+        if watch and as_json:
+            raise InputError("`--json` prints once; leave `--watch` away, or ask again in a loop")
+        from guardrail.watch.run_status import run_status
+        from guardrail.watch.status import follow_status, render_status
 
+        if watch:
+            follow_status(run, Console())
+            return
         facts = run_status(run)
         if as_json:
             print_json(facts)
         else:
             Console().print(render_status(facts))
+
+
+@app.command("watch")
+def watch_run(
+    run: Annotated[
+        Path,
+        typer.Argument(metavar="RUN", help="A run's folder, one still to come, or one of several."),
+    ],
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free one.")] = 8765,
+    no_open: Annotated[bool, typer.Option("--no-open", help="Open no browser.")] = False,
+) -> None:
+    """Serve the report of a run while it goes: one page on this machine that updates itself.
+
+    Example: `guardrail watch runs/first`, or `guardrail watch runs` for every run in a folder
+    """
+    with clear_errors():
+        from guardrail.watch.serve import open_server, serve
+
+        serve(open_server(run, port), console, open_browser=not no_open)
 
 
 @app.command()

@@ -44,8 +44,9 @@ def clear_errors() -> Iterator[None]:
 
 
 def print_json(value: Any) -> None:
-    """Print a value as readable JSON on standard output."""
-    typer.echo(json.dumps(value, ensure_ascii=False, indent=2))
+    """Print a value as readable JSON on standard output; what a terminal might obey is escaped."""
+    text = json.dumps(value, ensure_ascii=False, indent=2)
+    typer.echo("".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text))
 
 
 def quiet_libraries() -> None:

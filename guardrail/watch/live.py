@@ -16,7 +16,7 @@ from rich.progress import (
 from rich.text import Text
 
 from guardrail.ledger import Record
-from guardrail.watch.status import LEVEL_STYLE, alarmed_streams
+from guardrail.watch.status import LEVEL_STYLE, one_line
 
 __all__ = ["LiveDisplay", "live_display"]
 
@@ -70,11 +70,18 @@ class LiveDisplay:
         elif kind == "error":
             say(
                 Text(
-                    f"  step {step}: the look failed ({record['error']}), then {record['then']}",
+                    f"  step {step}: the look failed ({one_line(record['error'])}), then {record['then']}",
                     "red",
                 )
             )
         self._progress.update(self._bar, numbers="  ".join(self._numbers.values()))
+
+
+def alarmed_streams(look: Record) -> list[str]:
+    """Return the names of a look's streams above ok."""
+    return [
+        one_line(f"{s['metric']}/{s['group']}", 60) for s in look["streams"] if s["level"] != "ok"
+    ]
 
 
 def _number(name: str, value: float | None) -> str:
@@ -108,9 +115,8 @@ def action_line(action: Record) -> Text:
         moved.append(f"learning rate ×{before['lr_factor']:g} → ×{after['lr_factor']:g}")
     watched = "" if action["carried_out"] else " (watch only, not carried out)"
     what = f"{action['action']}{watched}"
-    return Text(
-        f"  step {action['step']:>4}  {what}: {'; '.join(moved) or action['reason']}", "bold"
-    )
+    why = "; ".join(moved) or one_line(action["reason"])
+    return Text(f"  step {action['step']:>4}  {what}: {why}", "bold")
 
 
 @contextmanager

@@ -17,7 +17,6 @@ import hashlib
 import json
 import math
 import shlex
-import unicodedata
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import datetime, timezone
@@ -29,10 +28,11 @@ from markupsafe import Markup, escape
 
 from guardrail.watch import charts
 from guardrail.watch.advice import advise, next_steps, on_disk
+from guardrail.watch.inert import inert
 from guardrail.watch.run_data import LookFacts, RunData, read_run
 from guardrail.watch.worst_items import worst_items
 
-__all__ = ["build_report", "page_and_facts", "render_report"]
+__all__ = ["build_report", "page_and_facts", "page_environment", "render_report"]
 
 _HASH_AT_MOST_BYTES = 512 * 2**20
 
@@ -120,20 +120,6 @@ def _digest(path: Path, state: tuple[int, int, int]) -> str:
     return digest.hexdigest()
 
 
-def inert(text: object) -> str:
-    """Return text in which control, bidi, invisible and surrogate characters are visible and dead.
-
-    Line feeds and tabs stay. Escaping for HTML is the template's own.
-    """
-    shown = []
-    for c in str(text).replace("\r\n", "\n"):
-        if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"):
-            shown.append(c)
-        else:
-            shown.append(chr(0x2400 + ord(c)) if ord(c) < 0x20 else f"⟨U+{ord(c):04X}⟩")
-    return "".join(shown)
-
-
 def difference(base: str, now: str) -> tuple[Markup, Markup]:
     """Return both texts, inert and escaped, the characters only one of them has in `<mark>`.
 
@@ -154,7 +140,8 @@ def difference(base: str, now: str) -> tuple[Markup, Markup]:
 
 
 @functools.cache
-def _environment() -> jinja2.Environment:
+def page_environment() -> jinja2.Environment:
+    """Return the templates with what they use: escaped by default, and undefined values an error."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
@@ -237,7 +224,7 @@ def page_and_facts(
         "reproduce": _reproduce(data),
     }
     page = (
-        _environment()
+        page_environment()
         .get_template("report.html.j2")
         .render(
             data=data,

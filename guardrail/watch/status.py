@@ -1,113 +1,297 @@
-"""`guardrail status`: the live branch of a run's ledger, for a terminal and for scripts."""
+"""`guardrail status` in a terminal: the facts of `run_status` at 80 columns, and tables of verdicts."""
 
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from rich.console import Group, RenderableType
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from guardrail.ledger import Record, live_records, read_ledger
+from guardrail.drift.rule import LEVELS
+from guardrail.watch.inert import inert
+from guardrail.watch.live_run import LiveRun
+from guardrail.watch.run_data import UNKNOWN
+from guardrail.watch.run_status import ENDED
 
-__all__ = ["LEVEL_STYLE", "render_look", "render_simulation", "render_status", "run_status"]
+__all__ = [
+    "LEVEL_STYLE",
+    "follow_status",
+    "one_line",
+    "render_look",
+    "render_simulation",
+    "render_status",
+    "sparkline",
+    "spoken_seconds",
+]
 
 LEVEL_STYLE = {"ok": "green", "warn": "yellow", "serious": "dark_orange", "critical": "bold red"}
 """Terminal colour of each level; the word always stands beside it."""
+_SYMBOL = {"ok": "✓", "warn": "▲", "serious": "◆", "critical": "■", UNKNOWN: "?"}
+_STANDING = {
+    "few_items": "few items",
+    "few_clusters": "few templates",
+    "no_budget": "no budget left",
+    "untested": "not tested",
+    "not_shown": "not shown",
+}
+_BLOCKS = "▁▂▃▅▆█"
+_MARGINS = (0.25, 1.0, 2.0, 4.0, 8.0)
+"""Harm in margins beyond which a sparkline's next block begins; the report's heat map has the same steps."""
+_SPARK_CELLS = 24
+_LEVEL_CELLS = 56
+_LOOKS_SHOWN = 8
+_ACTIONS_SHOWN = 6
 
 
-def run_status(run: Path) -> dict[str, Any]:
-    """Return where a run stands: outcome, step, level, levers, looks, actions, failures.
+def one_line(text: object, at_most: int = 160) -> str:
+    """Return text from a run on one line, cut, its control characters visible and dead."""
+    cut = str(text)[: at_most + 1]
+    shown = inert(cut[:at_most]).replace("\n", " ").replace("\t", " ")
+    return shown + ("…" if len(cut) > at_most else "")
 
-    `outcome` is `running` for a run that has not ended, which includes one that was killed.
 
-    Raises:
-        InputError: the folder holds no readable ledger.
+def spoken_seconds(seconds: float) -> str:
+    """Return a length of time as a person says it: `40 s`, `12 min`, `3.5 h`, `2 days`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 129600 else f"{seconds / 86400:.0f} days"
+
+
+def _buckets(values: Sequence[Any], cells: int) -> list[Sequence[Any]]:
+    """Split values into at most so many neighbours' groups of nearly equal size, order kept."""
+    count = min(cells, len(values))
+    return [values[i * len(values) // count : (i + 1) * len(values) // count] for i in range(count)]
+
+
+def sparkline(
+    harms: Sequence[float | None], margin: float | None, cells: int = _SPARK_CELLS
+) -> str:
+    """Return harm over looks as blocks, higher is worse; where looks share a cell, the worst of them.
+
+    ▁ up to a quarter of the margin, ▂ up to the margin, ▃ ▅ ▆ █ beyond 1, 2, 4 and 8 margins, · unknown.
     """
-    records = live_records(read_ledger(run))
-    looks = [r for r in records if r["kind"] == "look"]
-    actions = [r for r in records if r["kind"] == "action"]
-    checkpoints = [r for r in records if r["kind"] == "checkpoint"]
-    closing = [r for r in records if r["kind"] in ("ended", "crashed")]
-    started = next((r for r in records if r["kind"] == "started"), None)
-    outcome = "running"
-    if closing:
-        outcome = "crashed" if closing[-1]["kind"] == "crashed" else closing[-1]["outcome"]
-    carried_out = [a for a in actions if a["carried_out"]]
-    levers = carried_out[-1]["after"] if carried_out else {"boost": 1.0, "lr_factor": 1.0}
-    return {
-        "run": str(run),
-        "name": started["name"] if started else None,
-        "mode": started["mode"] if started else None,
-        "outcome": outcome,
-        "step": max((r["step"] for r in records), default=0),
-        "level": looks[-1]["level"] if looks else None,
-        "last_look_step": looks[-1]["step"] if looks else None,
-        **levers,
-        "last_ok_checkpoint": next(
-            (c["path"] for c in reversed(checkpoints) if c["level"] == "ok"), None
-        ),
-        "failures": sum(r["kind"] == "error" for r in records),
-        "rewound": sum(r["kind"] == "rewound" for r in records),
-        "looks": [
-            {
-                "look": r["look"],
-                "step": r["step"],
-                "trigger": r["trigger"],
-                "level": r["level"],
-                "alarmed": alarmed_streams(r),
-            }
-            for r in looks
-        ],
-        "actions": [
-            {k: a[k] for k in ("step", "action", "carried_out", "reason", "before", "after")}
-            for a in actions
-        ],
+    shown = []
+    for group in _buckets(harms, cells):
+        known = [h for h in group if h is not None]
+        if not known or not margin or margin < 0:
+            shown.append("·")
+        else:
+            shown.append(_BLOCKS[sum(max(known) / margin > limit for limit in _MARGINS)])
+    return "".join(shown)
+
+
+def _level_strip(looks: Sequence[Mapping[str, Any]]) -> Text:
+    strip = Text()
+    rank = {level: number for number, level in enumerate(LEVELS)}
+    for group in _buckets(looks, _LEVEL_CELLS):
+        tested = [k["level"] for k in group if k["tested"]]
+        level = max(tested, key=lambda name: rank.get(name, len(rank)), default=UNKNOWN)
+        strip.append(_SYMBOL.get(level, "?"), LEVEL_STYLE.get(level, ""))
+    return strip
+
+
+def _state(status: Mapping[str, Any]) -> tuple[str, str]:
+    """The word for where a run stands, and its colour."""
+    if status["stale"]:
+        return "STALE", "bold red"
+    words = {
+        "running": ("running", "bold"),
+        "finished": ("finished", "bold green"),
+        "halted": ("HALTED by the guard", "bold red"),
+        "terminated": ("terminated with a checkpoint", "bold yellow"),
+        "crashed": ("CRASHED", "bold red"),
+        "empty": ("nothing recorded yet", "bold yellow"),
     }
+    return words.get(status["outcome"], (one_line(status["outcome"], 40), "bold"))
 
 
-def alarmed_streams(look: Record) -> list[str]:
-    """Return the names of a look's streams above ok."""
-    return [f"{s['metric']}/{s['group']}" for s in look["streams"] if s["level"] != "ok"]
-
-
-def render_status(status: dict[str, Any]) -> RenderableType:
-    """Return the status as rich tables."""
+def _headline(status: Mapping[str, Any]) -> Text:
+    word, style = _state(status)
+    of = f" of {status['planned_steps']}" if status["planned_steps"] else ""
     level = status["level"] or "no look yet"
-    head = Text.assemble(
-        (f"{status['name'] or status['run']}  ", "bold"),
-        f"{status['outcome']} at step {status['step']}, level ",
-        (level, LEVEL_STYLE.get(level, "")),
-        f", KL weight ×{status['boost']:g}, learning rate ×{status['lr_factor']:g}",
-        f", last ok checkpoint {status['last_ok_checkpoint'] or 'none'}",
+    return Text.assemble(
+        (one_line(status["name"] or status["run"], 60), "bold"),
+        "  ",
+        (word, style),
+        f", step {status['step']}{of}, level ",
+        (one_line(level, 20), LEVEL_STYLE.get(level, "")),
     )
-    table = Table("step", "look", "trigger", "level", "streams above their margin")
-    for look in status["looks"]:
-        alarmed = look["alarmed"]
-        named = ", ".join(alarmed[:4]) + (
-            f" and {len(alarmed) - 4} more" if len(alarmed) > 4 else ""
+
+
+def _heartbeat_lines(status: Mapping[str, Any]) -> list[tuple[str, str | Text]]:
+    pace, lines = status["pace"], list[tuple[str, str | Text]]()
+    if status["outcome"] == "running" and pace["last_record_s"] is not None:
+        heard = f"last record {spoken_seconds(pace['last_record_s'])} ago"
+        if pace["step_s"] is not None:
+            heard += f", a step takes {pace['step_s']:.2g} s"
+        if status["stale"]:
+            limit = spoken_seconds(pace["silence_limit_s"])
+            heard += f"; silent for longer than {limit}: the process has probably gone"
+        lines.append(("heartbeat", Text(heard, "red" if status["stale"] else "")))
+    ahead = status["next_look_step"]
+    if ahead is not None and not status["stale"]:
+        due = "due now" if ahead <= status["step"] else f"at step {ahead}"
+        if status["next_look_s"] is not None and ahead > status["step"]:
+            due += f", in about {spoken_seconds(status['next_look_s'])}"
+        lines.append(("next look", due))
+    return lines
+
+
+def _head_lines(status: Mapping[str, Any]) -> list[tuple[str, str | Text]]:
+    lines = _heartbeat_lines(status)
+    if status["looks"]:
+        lines.append(("looks", _level_strip(status["looks"])))
+    if status["mode"] == "watch":
+        lines.append(("levers", "watch only: nothing is injected, no action is carried out"))
+    else:
+        lines.append(
+            (
+                "levers",
+                f"KL weight ×{status['boost']:.3g}, learning rate ×{status['lr_factor']:.3g}",
+            )
         )
-        style = LEVEL_STYLE[look["level"]]
-        table.add_row(
-            str(look["step"]), str(look["look"]), look["trigger"], Text(look["level"], style), named
+    lines.append(("last ok", one_line(status["last_ok_checkpoint"] or "no checkpoint yet", 300)))
+    spent = status["cost"]["seconds"]
+    if spent:
+        named = ", ".join(f"{one_line(what, 20)} {spoken_seconds(s)}" for what, s in spent.items())
+        share = status["cost"]["share"]
+        cost = named + ("" if share is None else f": {share:.0%} of the training time")
+        lines.append(("guard cost", cost))
+    if status["rewound"]:
+        step = status["rewound_to"]
+        where = "the start" if step < 0 else f"step {step}"
+        lines.append(
+            ("resumed", f"{status['rewound']} ×, last from {where}; what it undid is left out")
         )
-    actions = Table("step", "action", "KL weight", "learning rate", "why")
-    for action in status["actions"]:
-        before, after = action["before"], action["after"]
-        actions.add_row(
-            str(action["step"]),
-            action["action"] + ("" if action["carried_out"] else " (watch only)"),
-            f"×{before['boost']:g} → ×{after['boost']:g}",
-            f"×{before['lr_factor']:g} → ×{after['lr_factor']:g}",
-            action["reason"],
-        )
-    parts: list[RenderableType] = [head, table]
-    if status["actions"]:
-        parts.append(actions)
     if status["failures"]:
-        parts.append(Text(f"{status['failures']} looks could not be measured", "bold red"))
+        last = status["last_failure"]
+        said = f"{status['failures']} looks could not be measured, last at step {last['step']}: "
+        lines.append(("failures", Text(said + one_line(last["error"]), "bold red")))
+    if status["error"]:
+        lines.append(("error", Text(one_line(status["error"], 300), "red")))
+    if status["damaged_lines"]:
+        numbers = ", ".join(map(str, status["damaged_lines"][:5]))
+        more = " …" if len(status["damaged_lines"]) > 5 else ""
+        said = f"ledger lines {numbers}{more} cannot be read; what they said is missing here"
+        lines.append(("damage", Text(said, "bold red")))
+    return lines
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1%}"
+
+
+def _points(value: float | None) -> str:
+    return "–" if value is None else f"{-100 * value + 0.0:+.1f}"
+
+
+def _abilities_table(status: Mapping[str, Any]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+    for name in ("pass rate", "base", "now", "change", "harm over looks", "level"):
+        table.add_column(name, justify="right" if name in ("base", "now", "change") else "left")
+    for row in status["abilities"]:
+        level = row["level"]
+        colour = LEVEL_STYLE.get(level, "yellow" if level in ("attention", "not_shown") else "dim")
+        table.add_row(
+            Text(one_line(row["ability"], 14), "bold" if row["ability"] == "overall" else ""),
+            _percent(row["base"]),
+            _percent(row["now"]),
+            _points(row["harm"]),
+            Text(sparkline(row["harm_over_looks"], row["margin"]), colour),
+            Text(one_line(_STANDING.get(level, level), 14), colour),
+        )
+    return table
+
+
+def _looks_table(status: Mapping[str, Any]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+    for name in ("step", "look", "trigger", "level", "streams above their margin"):
+        table.add_column(name, justify="right" if name in ("step", "look") else "left")
+    earlier = len(status["looks"]) - _LOOKS_SHOWN
+    if earlier > 0:
+        table.add_row("…", "", "", "", Text(f"{earlier} earlier looks: --json has them", "dim"))
+    for look in status["looks"][-_LOOKS_SHOWN:]:
+        alarmed = look["alarmed"]
+        named = ", ".join(one_line(name, 40) for name in alarmed[:2])
+        if len(alarmed) > 2:
+            named += f" and {len(alarmed) - 2} more"
+        level = look["level"] if look["tested"] else "not tested"
+        table.add_row(
+            str(look["step"]),
+            str(look["look"]),
+            one_line(look["trigger"], 10),
+            Text(one_line(level, 12), LEVEL_STYLE.get(level, "")),
+            Text(named),
+        )
+    return table
+
+
+def _actions_table(status: Mapping[str, Any]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+    for name in ("step", "action", "KL weight", "learning rate", "why"):
+        table.add_column(name, justify="right" if name == "step" else "left")
+    earlier = len(status["actions"]) - _ACTIONS_SHOWN
+    if earlier > 0:
+        table.add_row("…", Text(f"{earlier} earlier", "dim"), "", "", "")
+    for action in status["actions"][-_ACTIONS_SHOWN:]:
+        before, after = action["before"], action["after"]
+        watched = "" if action["carried_out"] else " (watch only)"
+        table.add_row(
+            str(action["step"]),
+            Text(one_line(action["action"], 20) + watched),
+            f"×{before['boost']:.3g} → ×{after['boost']:.3g}",
+            f"×{before['lr_factor']:.3g} → ×{after['lr_factor']:.3g}",
+            Text(one_line(action["reason"])),
+        )
+    return table
+
+
+def render_status(status: Mapping[str, Any]) -> RenderableType:
+    """Return the facts of `run_status` for a terminal of 80 columns or more."""
+    head = Table.grid(padding=(0, 2))
+    head.add_column(style="dim", no_wrap=True)
+    head.add_column(overflow="fold")
+    for name, said in _head_lines(status):
+        head.add_row(name, said if isinstance(said, Text) else Text(said))
+    parts: list[RenderableType] = [_headline(status), head]
+    if status["abilities"]:
+        parts.append(_abilities_table(status))
+        parts.append(Text("  ▁▂ within the margin, ▃▅▆█ beyond 1, 2, 4, 8 margins", "dim"))
+    if status["looks"]:
+        parts.append(_looks_table(status))
+    if status["actions"]:
+        parts.append(_actions_table(status))
     return Group(*parts)
+
+
+def follow_status(run: Path, console: Console) -> None:
+    """Show a run's status until it ends or Ctrl-C is pressed; it may not have begun."""
+    live_run = LiveRun(run)
+    with (
+        Live(console=console, auto_refresh=False, transient=True) as screen,
+        suppress(KeyboardInterrupt),
+    ):
+        while True:
+            live_run.read_on()
+            status = live_run.status()
+            if status is None:
+                wait = live_run.problem or f"{run}: no ledger yet, waiting for the run to begin"
+                screen.update(Text(one_line(wait, 300)), refresh=True)
+            elif status["outcome"] in ENDED:
+                break
+            else:
+                screen.update(render_status(status), refresh=True)
+            time.sleep(1.0)
+    if (status := live_run.status()) is not None:
+        console.print(render_status(status))
 
 
 def render_look(verdict: Mapping[str, Any]) -> RenderableType:

@@ -26,7 +26,8 @@ from guardrail.ledger import Ledger
 from guardrail.probes.measure import METRICS, measure
 from guardrail.sets.items import Item, write_items
 from guardrail.watch import charts
-from guardrail.watch.report import build_report, inert
+from guardrail.watch.inert import inert
+from guardrail.watch.report import build_report
 from guardrail.watch.run_data import read_run
 
 ABILITIES = {"instruction": 60, "writing": 40, "translation": 40, "reasoning": 10}

@@ -1,0 +1,161 @@
+"""Where a run stands now: the facts that `guardrail status`, its JSON and the live page's heartbeat share."""
+
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from guardrail.errors import InputError
+from guardrail.ledger import FILE_NAME, Record, live_records
+from guardrail.watch.follow import LedgerTail
+from guardrail.watch.pace import measure_pace, next_look_step, record_time
+from guardrail.watch.run_data import LookFacts, RunData, run_data
+
+__all__ = ["ENDED", "describe_run", "heartbeat", "run_status"]
+
+ENDED = ("finished", "halted", "terminated", "crashed")
+"""Outcomes of a run that has stopped writing; a resume may take it up again."""
+
+
+def run_status(run: Path, *, now: datetime | None = None) -> dict[str, Any]:
+    """Return where a run stands, as docs/watching.md lists it key by key.
+
+    `outcome` is `running` for a run that has not ended, which includes one that was killed: see `stale`.
+
+    Raises:
+        InputError: the folder holds no ledger, or one that cannot be read.
+    """
+    tail = LedgerTail(run)
+    try:
+        tail.read_on()
+    except OSError as error:
+        raise InputError(f"ledger `{tail.path}` cannot be read ({error.strerror})") from error
+    if not tail.exists:
+        raise InputError(f"`{run}` holds no {FILE_NAME}; give the folder of a guarded run")
+    data = run_data(run, tail.records)
+    return heartbeat(describe_run(data, tail.records, tail.damaged), now or _utc_now())
+
+
+def describe_run(
+    data: RunData, records: Sequence[Record], damaged: Sequence[int] = ()
+) -> dict[str, Any]:
+    """Return where a run stands, without what depends on the clock: `heartbeat` adds that."""
+    looks, failures = data.looks, data.failures
+    pace = measure_pace(live_records(records))
+    measured = [k.step for k in looks] + [f["step"] for f in failures]
+    going = data.outcome == "running"
+    last = next((at for at in map(record_time, reversed(records)) if at is not None), None)
+    return {
+        "schema": 1,
+        "run": str(data.run),
+        "name": data.name,
+        "mode": data.mode,
+        "outcome": data.outcome,
+        "step": data.step,
+        "planned_steps": data.planned_steps,
+        "level": data.level if looks else None,
+        "last_look_step": looks[-1].step if looks else None,
+        "next_look_step": next_look_step(
+            data.recipe, max(measured, default=None), data.planned_steps
+        )
+        if going
+        else None,
+        **data.levers,
+        "last_ok_checkpoint": data.last_ok["path"] if data.last_ok else None,
+        "failures": len(failures),
+        "last_failure": {"step": failures[-1]["step"], "error": failures[-1]["error"]}
+        if failures
+        else None,
+        "rewound": len(data.rewinds),
+        "rewound_to": data.rewinds[-1]["step"] if data.rewinds else None,
+        "damaged_lines": list(damaged),
+        "error": data.closing.get("error") if data.closing else None,
+        "cost": _cost(data),
+        "pace": {
+            "last_record_at": last.isoformat() if last else None,
+            "step_s": pace.step_s,
+            "silence_limit_s": pace.silence_limit_s,
+        },
+        "abilities": _abilities(looks),
+        "looks": [
+            {
+                "look": k.number,
+                "step": k.step,
+                "trigger": k.trigger,
+                "level": k.level,
+                "tested": k.tested,
+                "alarmed": [f"{s.metric}/{s.group}" for s in k.alarmed],
+            }
+            for k in looks
+        ],
+        "actions": [
+            {
+                "step": a.step,
+                "action": a.kind,
+                "carried_out": a.carried_out,
+                "reason": a.reason,
+                "before": a.before,
+                "after": a.after,
+            }
+            for a in data.actions
+        ],
+    }
+
+
+def heartbeat(status: dict[str, Any], now: datetime) -> dict[str, Any]:
+    """Return the status with what the clock says: silence, whether the run is stale, the next look."""
+    pace = status["pace"]
+    last = pace["last_record_at"]
+    silent_s = max(0.0, (now - datetime.fromisoformat(last)).total_seconds()) if last else None
+    going = status["outcome"] == "running"
+    stale = going and silent_s is not None and silent_s > pace["silence_limit_s"]
+    ahead, in_s = status["next_look_step"], None
+    if not stale and ahead is not None and pace["step_s"] is not None and silent_s is not None:
+        in_s = max(0.0, (ahead - status["step"]) * pace["step_s"] - silent_s)
+    return status | {
+        "stale": stale,
+        "pace": pace | {"last_record_s": silent_s},
+        "next_look_s": in_s,
+    }
+
+
+def _cost(data: RunData) -> dict[str, Any]:
+    """Seconds the guard took, by what; its share of the training time, where that is known."""
+    closing = data.closing or {}
+    seconds = dict(closing.get("seconds") or {})
+    train = seconds.pop("train", None)
+    if not seconds:  # not ended: what looks and tripwires say of themselves
+        seconds["looks"] = sum(look.seconds or 0.0 for look in data.looks)
+        seconds["tripwires"] = sum(r.get("seconds") or 0.0 for r in data.tripwires)
+    spent = {what: round(s, 3) for what, s in seconds.items() if s}
+    share = sum(spent.values()) / train if train else None
+    return {"seconds": spent, "share": share}
+
+
+def _abilities(looks: Sequence[LookFacts]) -> list[dict[str, Any]]:
+    """Pass rates overall and of each ability at the last look, and their harm over all looks."""
+    if not looks:
+        return []
+    found = []
+    for group in ["overall", *looks[-1].groups]:
+        stream = looks[-1].stream("passed", group)
+        if stream is None:
+            continue
+        over = [look.stream("passed", group) for look in looks]
+        found.append(
+            {
+                "ability": group,
+                "items": stream.n,
+                "base": stream.base,
+                "now": stream.now,
+                "harm": stream.harm,
+                "margin": stream.margin,
+                "level": stream.standing,
+                "harm_over_looks": [None if s is None else s.harm for s in over],
+            }
+        )
+    return found
+
+
+def _utc_now() -> datetime:
+    return datetime.now(timezone.utc)
