@@ -1,4 +1,4 @@
-"""The command line: `guardrail run | demo | check | anchor | status | report | look | simulate | recipes | sets`."""
+"""The command line: `guardrail run | demo | check | anchor | status | watch | report | look | simulate | recipes | sets`."""
 
 import json
 import shutil

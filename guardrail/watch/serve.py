@@ -88,7 +88,8 @@ class WatchServer(ThreadingHTTPServer):
             rows = [self._row(n) for n in names]
             said = "|".join(f"{row['name']}:{row['status']}" for row in rows)
             version = f"{self.started}-list-{hash(said):x}"
-            return {"kind": "list", "version": version, "poll_s": 2 * _FAST_S, "rows": rows}
+            beat = {"kind": "list", "version": version, "poll_s": 2 * _FAST_S, "rows": rows}
+            return beat | {"status": None, "ended": False}
         live = self.live(name)
         status = live.status()
         kind = "report" if status else "problem" if live.problem else "waiting"
@@ -235,15 +236,16 @@ def open_server(folder: Path, port: int = DEFAULT_PORT) -> WatchServer:
 def serve(server: WatchServer, console: Console, *, open_browser: bool) -> None:
     """Answer until Ctrl-C; say where the page is, and open it where there is a screen to open it on."""
     say = functools.partial(console.print, soft_wrap=True, highlight=False)
-    say(
-        f"watching {escape(one_line(server.folder))}\n  {server.url}   (Ctrl-C ends the watching, not the run)"
-    )
-    if "SSH_CONNECTION" in os.environ:
-        port = server.server_address[1]
-        say(f"  from your own machine: ssh -N -L {port}:{HOST}:{port} THIS_MACHINE")
-    if open_browser and (sys.platform in ("darwin", "win32") or _has_display()):
-        webbrowser.open(server.url)
     try:
+        say(
+            f"watching {escape(one_line(server.folder))}\n"
+            f"  {server.url}   (Ctrl-C ends the watching, not the run)"
+        )
+        if "SSH_CONNECTION" in os.environ:
+            port = server.server_address[1]
+            say(f"  from your own machine: ssh -N -L {port}:{HOST}:{port} THIS_MACHINE")
+        if open_browser and (sys.platform in ("darwin", "win32") or _has_display()):
+            webbrowser.open(server.url)
         server.serve_forever()
     except KeyboardInterrupt:
         say("stopped watching")
