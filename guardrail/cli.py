@@ -66,7 +66,6 @@ def run(
         folder = (out or Path("runs") / checked.name).resolve()
         from guardrail.run import run_recipe
         from guardrail.watch.live import live_display
-        from guardrail.watch.report import build_report
 
         quiet_libraries()
         with live_display(console, checked.name) as display:
@@ -79,22 +78,25 @@ def run(
                     on_step=display.on_step,
                     on_anchors=display.on_anchors,
                 )
-            except Exception as error:
+            except BaseException as error:  # Ctrl-C leaves a run worth reading too
                 if not isinstance(error, InputError) and (folder / "ledger.jsonl").is_file():
-                    console.print(f"crashed; report: {build_report(folder)}")
+                    _close(folder, recipe)
                 raise
-        report_path = build_report(folder)
-        if finished.halted:
-            console.print("[bold red]HALTED by the guard[/]: the run drifted beyond its margins")
-        elif finished.terminated:
-            console.print("[yellow]terminated[/] with a checkpoint; add --resume to go on")
-        else:
-            console.print("[green]finished[/]")
-        console.print(f"report: {report_path}\nnext: guardrail status {folder}", soft_wrap=True)
+        _close(folder, recipe)
         if finished.halted:
             raise typer.Exit(HALTED)
         if finished.terminated:
             raise typer.Exit(TERMINATED)
+
+
+def _close(run: Path, recipe: str) -> None:
+    """Write the report and say how the run ended and what to type next."""
+    from guardrail.watch.closing import closing_words
+    from guardrail.watch.report import build_report
+    from guardrail.watch.run_status import run_status
+
+    report_path = build_report(run)
+    console.print(closing_words(run_status(run), report_path, recipe), soft_wrap=True)
 
 
 @app.command("plugin-path")

@@ -21,6 +21,7 @@ from guardrail.watch.run_status import ENDED
 
 __all__ = [
     "LEVEL_STYLE",
+    "cost_said",
     "follow_status",
     "one_line",
     "render_look",
@@ -63,6 +64,13 @@ def spoken_seconds(seconds: float) -> str:
     if seconds < 5400:
         return f"{seconds / 60:.0f} min"
     return f"{seconds / 3600:.1f} h" if seconds < 129600 else f"{seconds / 86400:.0f} days"
+
+
+def cost_said(cost: Mapping[str, Any]) -> str:
+    """Return what guarding took, and its share of the training time where that is known."""
+    spent = cost["seconds"].items()
+    said = ", ".join(f"{one_line(what, 20)} {spoken_seconds(s)}" for what, s in spent)
+    return said if cost["share"] is None else f"{said}: {cost['share']:.0%} of the training time"
 
 
 def _buckets(values: Sequence[Any], cells: int) -> list[Sequence[Any]]:
@@ -159,12 +167,8 @@ def _head_lines(status: Mapping[str, Any]) -> list[tuple[str, str | Text]]:
             )
         )
     lines.append(("last ok", one_line(status["last_ok_checkpoint"] or "no checkpoint yet", 300)))
-    spent = status["cost"]["seconds"]
-    if spent:
-        named = ", ".join(f"{one_line(what, 20)} {spoken_seconds(s)}" for what, s in spent.items())
-        share = status["cost"]["share"]
-        cost = named + ("" if share is None else f": {share:.0%} of the training time")
-        lines.append(("guard cost", cost))
+    if status["cost"]["seconds"]:
+        lines.append(("guard cost", cost_said(status["cost"])))
     if status["rewound"]:
         step = status["rewound_to"]
         where = "the start" if step < 0 else f"step {step}"

@@ -1,0 +1,76 @@
+"""What `guardrail run` leaves in the terminal: how it ended, what guarding cost, what to type next."""
+
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.text import Text
+
+from guardrail.watch.run_data import UNKNOWN
+from guardrail.watch.status import LEVEL_STYLE, cost_said, one_line
+
+__all__ = ["closing_words"]
+
+
+def closing_words(status: Mapping[str, Any], report: Path, recipe: str) -> Text:
+    """Return the closing lines; commands are whole and on lines of their own, to be copied.
+
+    Args:
+        status: Facts of `run_status`.
+        report: The report page, as just written.
+        recipe: The recipe as the user named it.
+    """
+    run = shlex.quote(status["run"])
+    drifted = any(a["action"] == "halt" and a["carried_out"] for a in status["actions"])
+    lines = [_headline(status, drifted=drifted)]
+    if drifted:
+        lines += [_row("drifted", name) for name in status["looks"][-1]["alarmed"][:4]]
+    if status["error"]:
+        lines.append(_row("error", one_line(status["error"], 300)))
+    if status["failures"]:
+        last = status["last_failure"]
+        said = f"{status['failures']}, the last at step {last['step']}: {one_line(last['error'])}"
+        lines.append(_row("failed looks", said))
+    lines.append(_row("last ok", one_line(status["last_ok_checkpoint"] or "no checkpoint", 300)))
+    if status["cost"]["seconds"]:
+        lines.append(_row("guarding took", cost_said(status["cost"])))
+    lines += [_row("report", str(report)), _row("in a browser", f"guardrail watch {run}")]
+    if status["outcome"] != "finished" and not drifted:
+        again = f"guardrail run {shlex.quote(recipe)} --out {run} --resume"
+        lines.append(_row("go on", again))
+    lines += [
+        _row("in figures", f"guardrail status {run}"),
+        _row("report anew", f"guardrail report {run}"),
+    ]
+    return Text("\n").join(lines)
+
+
+def _headline(status: Mapping[str, Any], *, drifted: bool) -> Text:
+    outcome, level, step = status["outcome"], status["level"] or UNKNOWN, status["step"]
+    shown = (level, LEVEL_STYLE.get(level, "yellow"))
+    if drifted:
+        said = f" at step {step}: the run drifted beyond its margins, level "
+        return Text.assemble(("HALTED by the guard", "bold red"), said, shown)
+    if outcome == "halted":
+        said = (
+            f" at step {step}: a look could not be measured (`on_error: halt`), no drift was shown"
+        )
+        return Text.assemble(("HALTED by the guard", "bold red"), said)
+    if outcome == "terminated":
+        return Text.assemble(("terminated", "bold yellow"), f" at step {step} with a checkpoint")
+    if outcome != "finished":
+        return Text.assemble(("CRASHED", "bold red"), f" at step {step}")
+    if level == UNKNOWN or status["last_look_step"] != step:
+        return Text.assemble(
+            ("finished", "bold yellow"),
+            f" at step {step}, but the final weights were not measured: that is not ok",
+        )
+    if level != "ok":
+        said = f" at step {step}, but the final weights are beyond their margins: "
+        return Text.assemble(("finished", "bold yellow"), said, shown)
+    return Text.assemble(("finished", "bold green"), f" at step {step}, level ", shown)
+
+
+def _row(name: str, said: str) -> Text:
+    return Text.assemble("  ", (f"{name:<14}", "dim"), said)
