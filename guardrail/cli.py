@@ -1,4 +1,4 @@
-"""The command line: `guardrail run | demo | check | anchor | status | watch | report | look | simulate | recipes | sets`."""
+"""The command line: `guardrail run | demo | check | anchor | status | watch | report | resolve | look | simulate | recipes | sets`."""
 
 import json
 import shutil
@@ -41,6 +41,10 @@ app.add_typer(cli_sets.app, name="sets")
 MarginOption = Annotated[
     list[str] | None,
     typer.Option(help="METRIC=MARGIN,CRITICAL, for example passed=0.05,0.10; may be repeated."),
+]
+LangOption = Annotated[
+    Literal["zh", "en"] | None,
+    typer.Option("--lang", help="Language of the report; by default the recipe's."),
 ]
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a guarded run.")]
 
@@ -226,15 +230,42 @@ def watch_run(
 
 
 @app.command()
-def report(run: RunArgument) -> None:
+def report(run: RunArgument, lang: LangOption = None) -> None:
     """Rebuild the report of a run from its ledger, at any time.
 
-    Example: `guardrail report runs/toy-sft`
+    Example: `guardrail report runs/toy-sft --lang en`
     """
     with clear_errors():
         from guardrail.watch.report import build_report
 
-        typer.echo(build_report(run))
+        typer.echo(build_report(run, language=lang))
+
+
+@app.command()
+def resolve(
+    run: RunArgument,
+    by: Annotated[str, typer.Option(help="Who decides.")],
+    note: Annotated[str, typer.Option(help="Why.")],
+    accept: Annotated[bool, typer.Option("--accept", help="The result is taken.")] = False,
+    rollback: Annotated[
+        bool, typer.Option("--rollback", help="The run goes back to its last ok checkpoint.")
+    ] = False,
+    lang: LangOption = None,
+) -> None:
+    """Record what a person decides about a run, in its ledger and in its report.
+
+    Every decision is kept; the newest stands first. A run that is still going cannot be decided.
+
+    Example: `guardrail resolve runs/toy-sft --rollback --by 王敏 --note "翻译掉得太多"`
+    """
+    with clear_errors():
+        from guardrail.watch.report import build_report
+        from guardrail.watch.resolve import record_decision
+
+        if accept == rollback:
+            raise InputError("say either `--accept` or `--rollback`")
+        record_decision(run, "accept" if accept else "rollback", by=by, note=note)
+        typer.echo(build_report(run, language=lang))
 
 
 @app.command()

@@ -206,6 +206,8 @@ class Recipe(_Section):
     train: Train
     anchors: str | None = None
     """Folder of the anchors, relative to where the command runs; by default anchors/NAME."""
+    language: Literal["zh", "en"] = "zh"
+    """Of the report: `zh` or `en`."""
     on_inherited: Literal["refuse", "judge_new"] = "refuse"
     """What a start model already beyond the margin means: stop, or judge new harm only."""
     on_error: Literal["halt", "continue"] = "halt"

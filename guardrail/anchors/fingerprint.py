@@ -9,9 +9,18 @@ from typing import Any
 
 from guardrail.errors import InputError
 
-__all__ = ["chat_template_sha256", "model_fingerprint", "weights_sha256"]
+__all__ = ["chat_template_sha256", "file_sha256", "model_fingerprint", "weights_sha256"]
 
 _CHUNK_BYTES = 1 << 22
+
+
+def file_sha256(path: Path) -> str:
+    """Return a file's hash."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_CHUNK_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def _tensors(path: Path) -> dict[str, tuple[str, list[int], int, int]]:

@@ -12,7 +12,7 @@ from peft import PeftModel
 from typing_extensions import Self
 
 from guardrail import __version__
-from guardrail.anchors.fingerprint import model_fingerprint, weights_sha256
+from guardrail.anchors.fingerprint import file_sha256, model_fingerprint, weights_sha256
 from guardrail.anchors.make import make_anchors
 from guardrail.anchors.store import (
     Anchors,
@@ -226,6 +226,7 @@ class Guardrail:
                 f"run folder `{folder}` already holds a run; attach with `resume=True` to go on, or give "
                 "another `run` folder"
             )
+        start_weights = weights_sha256(Path(str(recipe.start_model)))
         # Nobody may see a ledger that another rank began before it has looked.
         trainer.accelerator.wait_for_everyone()
         ledger = Ledger(folder, on_record, writes=ranks.writes)
@@ -233,9 +234,9 @@ class Guardrail:
             back_to = -1 if checkpoint is None else int(checkpoint.name.rsplit("-", 1)[1])
             ledger.append("rewound", back_to, checkpoint=checkpoint.name if checkpoint else None)
         else:
-            ledger.append("started", 0, **self._header(trainer, seam))
+            header = self._header(trainer, seam, anchors.manifest, start_weights)
+            ledger.append("started", 0, **header)
         injection: Injection | GrpoKlOnly | None = None
-        start_weights = weights_sha256(Path(str(recipe.start_model)))
         if recipe.mode == "guard" and seam == Seam() and _is_grpo(trainer):
             injection = self._mix_into_rollouts(trainer, anchors, state, start_weights)
         elif recipe.mode == "guard":
@@ -258,9 +259,12 @@ class Guardrail:
         trainer.add_callback(callback)
         return callback
 
-    def _header(self, trainer: Any, seam: Seam) -> dict[str, Any]:
+    def _header(
+        self, trainer: Any, seam: Seam, manifest: Manifest, start_weights: str
+    ) -> dict[str, Any]:
         """What the ledger says of a run when it starts."""
         recipe, rows = self.recipe, trainer.train_dataset
+        data = Path(recipe.train.data)
         return {
             "name": recipe.name,
             "mode": recipe.mode,
@@ -268,6 +272,13 @@ class Guardrail:
             "recipe": recipe.model_dump(mode="json"),
             "trainer": type(trainer).__name__,
             "processes": trainer.accelerator.num_processes,
+            "device": trainer.accelerator.device.type,
+            "weights": {
+                "gold_base": manifest.gold_base["weights"],
+                "kl_reference": manifest.kl_reference["weights"],
+                "start_model": start_weights,
+            },
+            "training_sha256": file_sha256(data) if data.is_file() else None,
             "training_rows": len(rows) if isinstance(rows, Sized) else None,
             "red_line_items": len(self.red_line),
             "red_line_sha256": items_sha256(self.red_line),

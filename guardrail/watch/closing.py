@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.text import Text
 
-from guardrail.watch.run_data import UNKNOWN
+from guardrail.watch.records import UNKNOWN
 from guardrail.watch.status import LEVEL_STYLE, cost_said, one_line
 
 __all__ = ["closing_words"]

@@ -72,6 +72,7 @@ def _record(raw: bytes) -> Record | None:
     try:
         record = json.loads(raw, parse_constant=lambda _: None)  # NaN is never a number
         whole = isinstance(record["kind"], str) and type(record["step"]) is int
+        whole = whole and abs(record["step"]) < 2**53  # what JSON and a chart can hold
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
     return record if whole else None

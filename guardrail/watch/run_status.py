@@ -9,7 +9,8 @@ from guardrail.errors import InputError
 from guardrail.ledger import FILE_NAME, Record, live_records
 from guardrail.watch.follow import LedgerTail
 from guardrail.watch.pace import measure_pace, next_look_step, record_time
-from guardrail.watch.run_data import LookFacts, RunData, run_data
+from guardrail.watch.records import LookFacts
+from guardrail.watch.run_data import RunData, run_data
 
 __all__ = ["ENDED", "describe_run", "heartbeat", "run_status"]
 
@@ -32,17 +33,15 @@ def run_status(run: Path, *, now: datetime | None = None) -> dict[str, Any]:
         raise InputError(f"ledger `{tail.path}` cannot be read ({error.strerror})") from error
     if not tail.exists:
         raise InputError(f"`{run}` holds no {FILE_NAME}; give the folder of a guarded run")
-    data = run_data(run, tail.records)
-    return heartbeat(describe_run(data, tail.records, tail.damaged), now or _utc_now())
+    data = run_data(run, tail.records, tail.damaged)
+    return heartbeat(describe_run(data, tail.records), now or _utc_now())
 
 
-def describe_run(
-    data: RunData, records: Sequence[Record], damaged: Sequence[int] = ()
-) -> dict[str, Any]:
+def describe_run(data: RunData, records: Sequence[Record]) -> dict[str, Any]:
     """Return where a run stands, without what depends on the clock: `heartbeat` adds that."""
     looks, failures = data.looks, data.failures
     pace = measure_pace(live_records(records))
-    measured = [k.step for k in looks] + [f["step"] for f in failures]
+    measured = [k.step for k in looks] + [f.step for f in failures]
     going = data.outcome == "running"
     last = next((at for at in map(record_time, reversed(records)) if at is not None), None)
     return {
@@ -60,16 +59,16 @@ def describe_run(
         )
         if going
         else None,
-        **data.levers,
-        "last_ok_checkpoint": data.last_ok["path"] if data.last_ok else None,
+        **data.levers.model_dump(),
+        "last_ok_checkpoint": data.last_ok.path if data.last_ok else None,
         "failures": len(failures),
-        "last_failure": {"step": failures[-1]["step"], "error": failures[-1]["error"]}
+        "last_failure": {"step": failures[-1].step, "error": failures[-1].error}
         if failures
         else None,
         "rewound": len(data.rewinds),
-        "rewound_to": data.rewinds[-1]["step"] if data.rewinds else None,
-        "damaged_lines": list(damaged),
-        "error": data.closing.get("error") if data.closing else None,
+        "rewound_to": data.rewinds[-1].step if data.rewinds else None,
+        "damaged_lines": list(data.damaged),
+        "error": data.closing.error if data.closing else None,
         "cost": _cost(data),
         "pace": {
             "last_record_at": last.isoformat() if last else None,
@@ -94,8 +93,8 @@ def describe_run(
                 "action": a.kind,
                 "carried_out": a.carried_out,
                 "reason": a.reason,
-                "before": a.before,
-                "after": a.after,
+                "before": a.before.model_dump(),
+                "after": a.after.model_dump(),
             }
             for a in data.actions
         ],
@@ -121,12 +120,11 @@ def heartbeat(status: dict[str, Any], now: datetime) -> dict[str, Any]:
 
 def _cost(data: RunData) -> dict[str, Any]:
     """Seconds the guard took, by what; its share of the training time, where that is known."""
-    closing = data.closing or {}
-    seconds = dict(closing.get("seconds") or {})
+    seconds = dict(data.closing.seconds) if data.closing else {}
     train = seconds.pop("train", None)
     if not seconds:  # not ended: what looks and tripwires say of themselves
         seconds["looks"] = sum(look.seconds or 0.0 for look in data.looks)
-        seconds["tripwires"] = sum(r.get("seconds") or 0.0 for r in data.tripwires)
+        seconds["tripwires"] = sum(r.seconds or 0.0 for r in data.tripwires)
     spent = {what: round(s, 3) for what, s in seconds.items() if s}
     share = sum(spent.values()) / train if train else None
     return {"seconds": spent, "share": share}

@@ -16,7 +16,7 @@ from rich.text import Text
 from guardrail.drift.rule import LEVELS
 from guardrail.watch.inert import inert
 from guardrail.watch.live_run import LiveRun
-from guardrail.watch.run_data import UNKNOWN
+from guardrail.watch.records import UNKNOWN
 from guardrail.watch.run_status import ENDED
 
 __all__ = [

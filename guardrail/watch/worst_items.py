@@ -2,24 +2,45 @@
 
 import json
 import math
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict
+
 from guardrail.ledger import Record
+from guardrail.probes.fluency import MACHINE_FLAVOURED, machine_flavour
+from guardrail.probes.fluency_spans import Span, flavour_spans
 from guardrail.probes.measure import METRICS, check_passes
 from guardrail.sets.items import Item, read_items
 from guardrail.text import parse_answer
+from guardrail.watch.differences import window
 from guardrail.watch.run_data import RunData
 
-__all__ = ["ItemChange", "worst_items"]
+__all__ = ["SHOWN_CHARACTERS", "Compared", "ItemChange", "Problem", "worst_items"]
 
-_SHOWN_CHARACTERS = 600
-_RATES = {m.name: m.worse for m in METRICS if m.worst is not None and m.name != "similarity"}
+SHOWN_CHARACTERS = 600
+_READ_CHARACTERS = 20_000
+"""What is kept of an answer: the longest shown, checked and compared."""
+_RATES = {
+    m.name: m.worse
+    for m in METRICS
+    if (m.worst is not None and m.name != "similarity") or m.name == "fluency"
+}
 
 
-@dataclass(frozen=True, slots=True)
-class ItemChange:
+class _Facts(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class Flavour(_Facts):
+    """The machine flavour of one answer: points per 100 characters, and where it stands in the shown text."""
+
+    score: float
+    parts: dict[str, float]
+    spans: tuple[tuple[int, int, str], ...]
+
+
+class ItemChange(_Facts):
     """One red-line item that does worse than at look 0; texts are cut, `lengths` are whole."""
 
     item: str
@@ -29,107 +50,170 @@ class ItemChange:
     question: str
     base: str
     now: str
+    starts: tuple[int, int]
+    """Characters left out before `base` and `now`: the same in both, up to shortly before they differ."""
     lengths: tuple[int, int]
     lost: dict[str, tuple[float, float]]
-    """Rate metric → mean at look 0 and now, where it got worse."""
+    """Metric → mean at look 0 and now, where it got worse."""
     failed_checks: tuple[tuple[str, dict[str, Any]], ...]
     """Kind and parameters of the checks that the shown answer fails."""
     truncated: bool
     """Whether the shown answer ran into the length limit."""
+    flavour: Flavour | None
+    """Machine flavour of the answer now, where it reads machine-made."""
 
 
-def worst_items(data: RunData, at_most: int = 24) -> tuple[list[ItemChange], list[dict[str, str]]]:
-    """Return the items that got worst, grouped by ability, and what kept items from being read.
+class Problem(_Facts):
+    """What kept items from being read.
 
-    Every ability with losses gets its share of the places in turn; the ability with most losses
-    comes first. Problems are `{"code": only_look_zero | missing | damaged | red_line |
-    changed, "detail"}`; `changed`: an answer recorded as passed fails the item's checks of today.
+    `code` is only_look_zero, missing, damaged, red_line or changed (an answer recorded as passed fails the
+    item's checks of today).
     """
-    problems: list[dict[str, str]] = []
+
+    code: str
+    detail: str = ""
+
+
+class Compared(_Facts):
+    """Look 0 and the newest look, item by item."""
+
+    items: tuple[ItemChange, ...] = ()
+    """The worst, grouped by ability; rehearsed ones last."""
+    problems: tuple[Problem, ...] = ()
+    rehearsed: int = 0
+    """How many red-line items stand in the rehearsal set too."""
+
+
+def worst_items(data: RunData, at_most: int = 24) -> Compared:
+    """Return the items that got worst, and what kept items from being read.
+
+    Every ability with losses gets its share of the places in turn; the ability with most losses comes
+    first, and within it the worst item. Rehearsed items have places of their own, six at most.
+    """
+    problems: list[Problem] = []
     if len(data.looks) < 2:
-        return [], [{"code": "only_look_zero", "detail": ""}]
-    before = _answers(data.run / data.looks[0].answers, problems)
-    after = _answers(data.run / data.looks[-1].answers, problems)
+        return Compared(problems=(Problem(code="only_look_zero"),))
+    before = _answers(data.run, data.looks[0].answers, problems)
+    after = _answers(data.run, data.looks[-1].answers, problems)
     items: dict[str, Item] = {}
+    red_line = str(data.recipe_section("sets").get("red_line") or "")
     try:
-        red_line = (data.recipe.get("sets") or {}).get("red_line") or ""
         items = {item.id: item for item in read_items(red_line)}
     except (OSError, ValueError) as error:
-        problems.append({"code": "red_line", "detail": str(error)})
-    stale = [
-        name for name in before.keys() & items.keys() if _contradicts(items[name], before[name])
-    ]
+        problems.append(Problem(code="red_line", detail=str(error)[:500]))
+    stale = [n for n in before.keys() & items.keys() if _contradicts(items[n], before[n])]
     if stale:
         named = ", ".join(sorted(stale)[:3])
-        problems.append({"code": "changed", "detail": f"{named} ({len(stale)})"})
-    scored: dict[str, list[tuple[tuple[float, ...], ItemChange]]] = {}
+        problems.append(Problem(code="changed", detail=f"{named} ({len(stale)})"))
+    judged: dict[str, list[tuple[tuple[float, ...], str]]] = {}
+    rehearsed: list[tuple[tuple[float, ...], str]] = []
     for name in before.keys() & after.keys():
-        score, change = _change(name, items.get(name), before[name], after[name])
-        if change.lost:
-            scored.setdefault(change.ability, []).append((score, change))
-    queues = sorted(scored.values(), key=lambda found: (-len(found), found[0][1].ability))
-    for queue in queues:
-        queue.sort(key=lambda pair: (pair[0], pair[1].item))
-    places = [(rank, number) for number, q in enumerate(queues) for rank in range(len(q))]
+        item, lost = items.get(name), _lost(before[name], after[name])
+        if lost:
+            ability = item.ability if item else ""
+            scored = (_badness(lost, before[name], after[name]), name)
+            (rehearsed if item and item.rehearsed else judged.setdefault(ability, [])).append(
+                scored
+            )
+    queues = sorted(judged.items(), key=lambda found: (-len(found[1]), found[0]))
+    ordered = [sorted(queue) for _, queue in queues]
+    places = [(rank, number) for number, q in enumerate(ordered) for rank in range(len(q))]
     chosen = sorted(sorted(places)[:at_most], key=lambda place: (place[1], place[0]))
-    return [queues[number][rank][1] for rank, number in chosen], problems
+    names = [ordered[number][rank][1] for rank, number in chosen]
+    names += [name for _, name in sorted(rehearsed)[:6]]
+    return Compared(
+        items=tuple(_change(n, items.get(n), before[n], after[n]) for n in names),
+        problems=tuple(problems),
+        rehearsed=sum(item.rehearsed for item in items.values()),
+    )
 
 
-def _answers(path: Path, problems: list[dict[str, str]]) -> dict[str, list[Record]]:
+def _answers(run: Path, name: str, problems: list[Problem]) -> dict[str, list[Record]]:
     rows: dict[str, list[Record]] = {}
     damaged = 0
     try:
-        with path.open("rb") as file:
+        with (run / name).open("rb") as file:
             for raw in file:
                 try:
                     row = json.loads(raw)
+                    text = parse_answer(str(row.get("text", ""))).text
+                    row |= {"text": text[:_READ_CHARACTERS], "length": len(text)}
                     rows.setdefault(str(row["item"]), []).append(row)
-                except (ValueError, KeyError, TypeError):
+                except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
                     damaged += 1
     except (OSError, ValueError):  # a name no file system takes is a ValueError
-        problems.append({"code": "missing", "detail": str(path)})
+        problems.append(Problem(code="missing", detail=str(run / name)))
     if damaged:
-        problems.append({"code": "damaged", "detail": f"{path} ({damaged})"})
+        problems.append(Problem(code="damaged", detail=f"{run / name} ({damaged})"))
     return rows
 
 
 def _contradicts(item: Item, rows: list[Record]) -> bool:
-    passed = [parse_answer(str(r.get("text", ""))).text for r in rows if r.get("passed") == 1.0]
+    passed = [r["text"] for r in rows if r.get("passed") == 1.0 and r["length"] <= _READ_CHARACTERS]
     return any(not check_passes(check, text) for text in passed for check in item.checks)
 
 
-def _change(
-    name: str, item: Item | None, before: list[Record], after: list[Record]
-) -> tuple[tuple[float, ...], ItemChange]:
-    """One item's losses, and a sort key that puts the worst first."""
+def _mean(rows: list[Record], metric: str) -> float | None:
+    known = [r[metric] for r in rows if isinstance(r.get(metric), float | int)]
+    return math.fsum(known) / len(known) if known else None
 
-    def mean(rows: list[Record], metric: str) -> float | None:
-        known = [r[metric] for r in rows if isinstance(r.get(metric), float | int)]
-        return math.fsum(known) / len(known) if known else None
 
-    lost, harms = {}, []
+def _lost(before: list[Record], after: list[Record]) -> dict[str, tuple[float, float]]:
+    lost = {}
     for metric, worse in _RATES.items():
-        base, now = mean(before, metric), mean(after, metric)
-        harm = (
-            0.0 if base is None or now is None else (base - now) * (1 if worse == "lower" else -1)
-        )
-        harms.append(-harm)
-        if harm > 0 and base is not None and now is not None:
+        base, now = _mean(before, metric), _mean(after, metric)
+        if base is None or now is None:
+            continue
+        harm = base - now if worse == "lower" else now - base
+        # A machine flavour of the margin's size is no loss that a reader would see in one answer.
+        if harm > (0.5 if metric == "fluency" else 0.0):
             lost[metric] = (base, now)
-    similar = (mean(after, "similarity") or 0.0) - (mean(before, "similarity") or 0.0)
+    return lost
+
+
+def _badness(
+    lost: dict[str, tuple[float, float]], before: list[Record], after: list[Record]
+) -> tuple[float, ...]:
+    """A sort key that puts the worst first: what was lost, then how far the answer moved."""
+    harms = [-abs(lost[m][0] - lost[m][1]) if m in lost else 0.0 for m in _RATES]
+    return (*harms, (_mean(after, "similarity") or 0.0) - (_mean(before, "similarity") or 0.0))
+
+
+def _change(name: str, item: Item | None, before: list[Record], after: list[Record]) -> ItemChange:
     shown = min(after, key=lambda row: 1.0 if row.get("passed") is None else row["passed"])
-    texts = [parse_answer(str(row.get("text", ""))).text for row in (before[0], shown)]
-    failed = [c for c in item.checks if not check_passes(c, texts[1])] if item is not None else []
+    base, now = before[0]["text"], shown["text"]
+    cut_base, cut_now = window(base, now, SHOWN_CHARACTERS)
+    failed = [c for c in item.checks if not check_passes(c, now)] if item is not None else []
     dumped = [c.model_dump(mode="json", by_alias=True, exclude_defaults=True) for c in failed]
-    return (*harms, similar), ItemChange(
+    lost = _lost(before, after)
+    prose = shown.get("fluency") is not None
+    return ItemChange(
         item=name,
         ability=item.ability if item is not None else "",
         rehearsed=item is not None and item.rehearsed,
-        question=item.question[:_SHOWN_CHARACTERS] if item is not None else "",
-        base=texts[0][:_SHOWN_CHARACTERS],
-        now=texts[1][:_SHOWN_CHARACTERS],
-        lengths=(len(texts[0]), len(texts[1])),
+        question=item.question[:SHOWN_CHARACTERS] if item is not None else "",
+        base=cut_base.text,
+        now=cut_now.text,
+        starts=(cut_base.start, cut_now.start),
+        lengths=(before[0]["length"], shown["length"]),
         lost=lost,
         failed_checks=tuple((d.pop("kind"), d) for d in dumped),
         truncated=shown.get("finish_reason") == "length",
+        flavour=_flavour(item, now, cut_now.start) if item is not None and prose else None,
+    )
+
+
+def _flavour(item: Item, now: str, start: int) -> Flavour | None:
+    found = machine_flavour(item.asked, now)
+    if found.score < MACHINE_FLAVOURED:
+        return None
+
+    def inside(span: Span) -> bool:
+        return start <= span.start and span.end <= start + SHOWN_CHARACTERS
+
+    spans = [s for s in flavour_spans(item.asked, now, found) if inside(s)]
+    return Flavour(
+        score=round(found.score, 3),
+        parts={k: round(v, 3) for k, v in found.parts.items() if v > 0},
+        spans=tuple((s.start - start, s.end - start, s.part) for s in spans),
     )

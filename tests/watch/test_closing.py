@@ -6,7 +6,7 @@ import pytest
 
 from guardrail.watch.closing import closing_words
 from guardrail.watch.run_status import run_status
-from tests.watch.test_report import (
+from tests.watch.stories import (
     HOSTILE,
     Story,
     crashed,

@@ -1,13 +1,16 @@
-"""The report in headless Chromium: no console error, no request, no overflow, no script."""
+"""The report in headless Chromium: no console error, no request, no overflow, no script, readable by all."""
 
 import shutil
 from collections.abc import Iterator
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from tests.watch.test_report import HOSTILE, Story, halted, only_look_zero
+from guardrail.watch.report import build_report
+from tests.watch.stories import HOSTILE, Story, finished_ok, halted, only_look_zero, told
+from tests.watch.test_report import FLAVOURED
 
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
@@ -33,11 +36,21 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module")
-def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    story = Story(tmp_path_factory.mktemp("halted") / "run").start()
-    halted(story)
-    story.build()
-    return story.run / "report.html"
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A halted run with everything a page can show: rehearsed items, machine flavour, metrics, a decision."""
+    story = Story(tmp_path_factory.mktemp("halted") / "run", bad_answer=FLAVOURED)
+    story.items = [i.model_copy(update={"rehearsed": i.id == "writing-000"}) for i in story.items]
+    halted(story.start())
+    for step in range(0, 40, 2):
+        story.ledger.append("metric", step, name="reward", value=step / 40)
+    story.ledger.append("decision", 40, decision="rollback", by="王敏", note="退回第 20 步")
+    return story.run
+
+
+@pytest.fixture(scope="module", params=["zh", "en"])
+def report(run: Path, request: pytest.FixtureRequest) -> Path:
+    page = build_report(run, language=request.param)
+    return page.rename(run / f"report.{request.param}.html")
 
 
 def opened(
@@ -65,8 +78,8 @@ def test_page_opens_without_complaint_and_fits(
     page, complaints = opened(browser, report, width, scheme)
     assert complaints == []
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-    assert page.locator("h1").inner_text().startswith("建议回滚")
-    assert page.locator(".panel svg").count() == 6
+    assert page.locator("h1 .advice").inner_text() in ("回滚", "Roll back")
+    assert page.locator(".panel svg").count() == 7
     page.close()
 
 
@@ -96,37 +109,19 @@ def test_chart_labels_stay_inside_the_chart(browser: Browser, report: Path) -> N
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_has_aa_contrast(browser: Browser, report: Path, scheme: str) -> None:
-    """4.5 to 1 against the nearest background that is painted, gradients left out."""
-    page, _ = opened(browser, report, 1440, scheme)
+@pytest.mark.parametrize("width", [390, 1440])
+def test_axe_finds_nothing_against_wcag_aa(
+    browser: Browser, report: Path, width: int, scheme: str
+) -> None:
+    page, _ = opened(browser, report, width, scheme)
     page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
-    poor = page.evaluate(
-        """() => {
-        const parse = c => c.match(/[\\d.]+/g).map(Number);
-        const light = ([r, g, b]) => [r, g, b].map(v => v / 255)
-            .map(v => v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
-            .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
-        const ground = e => {
-            for (; e; e = e.parentElement) {
-                const style = getComputedStyle(e), c = parse(style.backgroundColor);
-                if (c.length < 4 || c[3] > 0) return c;
-                if (style.backgroundImage !== 'none') return null;
-            }
-            return [255, 255, 255];
-        };
-        const poor = [];
-        for (const e of document.querySelectorAll('body *')) {
-            const text = [...e.childNodes].some(n => n.nodeType === 3 && n.data.trim());
-            if (!text || e.closest('svg') || !e.getClientRects().length) continue;
-            const back = ground(e);
-            if (!back) continue;
-            const [a, b] = [light(parse(getComputedStyle(e).color)), light(back)].sort((x, y) => y - x);
-            if ((a + 0.05) / (b + 0.05) < 4.5) poor.push(e.className + ': ' + e.textContent.slice(0, 20));
-        }
-        return [...new Set(poor)];
-    }"""
+    page.evaluate(files("axe_playwright_python").joinpath("axe.min.js").read_text("utf-8"))
+    tags = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice"]
+    found = page.evaluate(
+        "tags => axe.run({runOnly: {type: 'tag', values: tags}, resultTypes: ['violations']})", tags
     )
-    assert poor == []
+    told = [(v["id"], v["nodes"][0]["html"][:200]) for v in found["violations"]]
+    assert told == []
     page.close()
 
 
@@ -147,11 +142,25 @@ def test_every_scrolling_region_and_fold_is_reached_by_keyboard(
     page.close()
 
 
+def test_tab_walks_links_and_folds_in_the_order_of_the_page(browser: Browser, report: Path) -> None:
+    page, _ = opened(browser, report, 1440)
+    tops = []
+    for _ in range(14):
+        page.keyboard.press("Tab")
+        tops.append(page.evaluate("document.activeElement.getBoundingClientRect().top + scrollY"))
+        outlined = "getComputedStyle(document.activeElement).outlineStyle"
+        assert page.evaluate(outlined) == "solid", "the focus must be seen"
+    assert tops == sorted(tops)
+    page.close()
+
+
 def test_hostile_answers_run_nothing(browser: Browser, tmp_path: Path) -> None:
     story = Story(tmp_path / "run", bad_answer=HOSTILE + "w" * 5000).start()
     halted(story)
+    story.ledger.append("metric", 3, name=HOSTILE, value=1.0)
     story.ledger.append("crashed", 40, error=HOSTILE + "w" * 900, last_ok_checkpoint=None)
-    story.build()
+    story.ledger.append("decision", 40, decision="accept", by=HOSTILE, note=HOSTILE + "w" * 900)
+    build_report(story.run)
     page, complaints = opened(browser, story.run / "report.html", 390)
     assert complaints == []
     assert page.locator("script, img, iframe, object").count() == 0
@@ -159,13 +168,39 @@ def test_hostile_answers_run_nothing(browser: Browser, tmp_path: Path) -> None:
     page.close()
 
 
-def test_a_run_that_has_only_begun_opens_too(browser: Browser, tmp_path: Path) -> None:
-    story = Story(tmp_path / "run").start()
-    only_look_zero(story)
-    story.build()
-    page, complaints = opened(browser, story.run / "report.html", 390)
+def test_the_policy_of_the_page_stops_what_would_get_through(
+    browser: Browser, report: Path, tmp_path: Path
+) -> None:
+    """Even text that were not escaped could load and run nothing."""
+    broken = tmp_path / "broken.html"
+    bad = "<img src=https://example.org/x.png><script>document.title='ran'</script>"
+    broken.write_text(
+        report.read_text(encoding="utf-8").replace("<main>", "<main>" + bad), encoding="utf-8"
+    )
+    page, complaints = opened(browser, broken, 1440)
+    assert page.title() != "ran"
+    assert len([c for c in complaints if "Content Security Policy" in c]) == 2
+    page.close()
+
+
+@pytest.mark.parametrize("tell", [finished_ok, only_look_zero])
+def test_runs_that_ended_well_or_only_began_open_too(
+    browser: Browser, tmp_path: Path, tell
+) -> None:
+    page_path = build_report(told(tell, tmp_path).run)
+    page, complaints = opened(browser, page_path, 390)
     assert complaints == []
-    assert page.locator("h1").inner_text().startswith("先不用动")
+    assert page.locator("h1 .advice").inner_text() == "继续"
+    page.close()
+
+
+def test_page_one_fits_one_sheet_when_printed(browser: Browser, report: Path) -> None:
+    page, _ = opened(browser, report, 703)  # A4 less margins of 12 mm, at 96 to the inch
+    page.emulate_media(media="print")
+    millimetres = (
+        page.locator("header").evaluate("e => e.getBoundingClientRect().height") * 25.4 / 96
+    )
+    assert millimetres <= 297 - 24
     page.close()
 
 

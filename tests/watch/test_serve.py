@@ -22,7 +22,7 @@ from guardrail.ledger import read_ledger
 from guardrail.watch.follow import LedgerTail
 from guardrail.watch.serve import WatchServer, open_server
 from tests.run_fixtures import command
-from tests.watch.test_report import HOSTILE, Story, finished_ok, halted, running
+from tests.watch.stories import HOSTILE, Story, finished_ok, halted, running
 
 
 @pytest.fixture
@@ -186,7 +186,7 @@ def test_a_folder_of_runs_is_a_list_with_a_page_each(tmp_path: Path) -> None:
         links = re.findall(r'<a href="(run/[^"]+)"', body)
         assert len(links) == 2
         for link in links:
-            assert "守护报告" in get(server, f"/{link}")[2]
+            assert "护栏报告" in get(server, f"/{link}")[2]
             assert beat(server, f"/{link}version")["kind"] == "report"
         for wrong in ("/run/../", "/run/%2e%2e/", "/run/demo/", "/run/", "/etc/passwd", "/x"):
             assert get(server, wrong)[0] == 404

@@ -13,7 +13,7 @@ from guardrail.errors import InputError
 from guardrail.watch.pace import measure_pace, next_look_step
 from guardrail.watch.run_status import run_status
 from guardrail.watch.status import sparkline
-from tests.watch.test_report import COLLAPSE, HOSTILE, Story, crashed, finished_ok, halted, running
+from tests.watch.stories import COLLAPSE, HOSTILE, Story, crashed, finished_ok, halted, running
 
 DOCS = Path(__file__).parents[2] / "docs/watching.md"
 

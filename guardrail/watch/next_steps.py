@@ -1,0 +1,244 @@
+"""What to do next, as codes with values: the commands, and recipe lines with the evidence that asks for them."""
+
+import json
+import shlex
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field
+
+from guardrail.watch.findings import telling_look
+from guardrail.watch.run_data import RunData, on_disk
+from guardrail.watch.verdict import Verdict
+
+__all__ = [
+    "NEXT_RECIPE",
+    "Place",
+    "RecipeChange",
+    "Step",
+    "Weak",
+    "next_recipe",
+    "next_steps",
+    "place",
+]
+
+NEXT_RECIPE = "recipe.next.yaml"
+"""File beside the report: the recipe with the recommended changes, ready to run."""
+
+_MOST_FRACTION = 0.05
+
+
+class _Facts(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class Place(_Facts):
+    """A checkpoint's folder."""
+
+    path: str
+    exists: bool
+    """Whether the folder was there when the report was built."""
+    step: int
+
+
+class RecipeChange(_Facts):
+    """One recipe line for the next attempt, and why."""
+
+    key: str
+    old: str | float | None
+    new: str | float
+    why: str
+    """Code of the evidence."""
+    values: dict[str, str | float] = Field(default_factory=dict)
+
+
+class Weak(_Facts):
+    """An ability that fell, and how many rehearsal items it has; None where the set cannot be read."""
+
+    ability: str
+    items: int | None
+
+
+class Step(_Facts):
+    """One thing to do."""
+
+    code: str
+    command: str | None = None
+    place: Place | None = None
+    changes: tuple[RecipeChange, ...] = ()
+    abilities: tuple[Weak, ...] = ()
+
+
+def place(data: RunData, path: str, step: int) -> Place:
+    """Return where a checkpoint lies."""
+    found, exists = on_disk(data.run, path)
+    return Place(path=found, exists=exists, step=step)
+
+
+def _run_by_recipe(data: RunData) -> bool:
+    """Whether `guardrail run` made this run, so that its recipe alone can start the next one."""
+    return (data.run / "recipe.resolved.json").is_file()
+
+
+def next_steps(data: RunData, verdict: Verdict) -> list[Step]:
+    """Return what to do next, in order."""
+    run = data.run.resolve()
+    recipe = shlex.quote(str(run / "recipe.resolved.json"))
+    last = data.checkpoints[-1] if data.checkpoints else None
+    final = place(data, last.path, last.step) if last else None
+    what = verdict.recommendation
+    if verdict.because in ("finished_ok", "finished_recovered"):
+        return [Step(code="use_final", place=final), Step(code="sealed_check")]
+    if verdict.because.startswith("running") and what in ("continue", "undecided"):
+        return [Step(code="look_again", command=f"guardrail status {shlex.quote(str(run))}")]
+    if what in ("roll_back", "abandon"):
+        return _another_attempt(data, run)
+    if verdict.because == "finished_unmeasured":
+        return [Step(code="measure_end", place=final, command=_look_command(data, final))]
+    if verdict.because == "pipeline":
+        return [Step(code="rebuild_anchors", command=f"guardrail anchor {recipe} --rebuild")]
+    if verdict.because == "inherited":
+        return [Step(code="judge_new")]
+    if verdict.because in ("nothing_recorded", "damaged"):
+        return [Step(code="restore_ledger")] if verdict.because == "damaged" else []
+    if not _run_by_recipe(data):
+        return [Step(code="resume_own")]
+    resume = f"guardrail run {recipe} --out {shlex.quote(str(run))} --resume"
+    return [Step(code="check_process" if verdict.because == "silent" else "resume", command=resume)]
+
+
+def _look_command(data: RunData, final: Place | None) -> str | None:
+    anchors = data.recipe.get("anchors")
+    if final is None or not anchors:
+        return None
+    return f"guardrail look {shlex.quote(final.path)} --anchors {shlex.quote(str(anchors))}"
+
+
+def _another_attempt(data: RunData, run: Path) -> list[Step]:
+    steps: list[Step] = []
+    if data.last_ok is not None:
+        kept = place(data, data.last_ok.path, data.last_ok.step)
+        steps.append(Step(code="use_last_ok", place=kept))
+    changes = recipe_changes(data)
+    weak = _weak_abilities(data)
+    if weak:
+        steps.append(Step(code="more_rehearsal", abilities=tuple(weak)))
+    if not changes:
+        return [*steps, Step(code="no_evidence")]
+    command = None
+    if _run_by_recipe(data):
+        out = shlex.quote(str(run.with_name(run.name + "-next")))
+        command = f"guardrail run {shlex.quote(str(run / NEXT_RECIPE))} --out {out}"
+    steps.append(
+        Step(code="run_again" if command else "run_again_own", changes=changes, command=command)
+    )
+    return steps
+
+
+def recipe_changes(data: RunData) -> tuple[RecipeChange, ...]:
+    """Return the recipe lines for the next attempt that the ledger gives evidence for."""
+    recipe, changes = data.recipe, []
+    arguments, rehearsal = data.trainer_arguments, data.recipe_section("rehearsal")
+    levers = data.levers
+    cuts = sum(a.kind == "cut_lr" and a.carried_out for a in data.actions)
+
+    def change(key: str, old: Any, new: str | float, why: str, **values: str | float) -> None:
+        old = old if isinstance(old, float | int | str) else None
+        changes.append(RecipeChange(key=key, old=old, new=new, why=why, values=values))
+
+    if data.last_ok is not None:
+        kept = place(data, data.last_ok.path, data.last_ok.step)
+        if kept.exists:
+            change(
+                "start_model", recipe.get("start_model"), kept.path, "from_last_ok", step=kept.step
+            )
+    if data.watching:
+        change("mode", "watch", "guard", "was_watching")
+    rate = arguments.get("learning_rate")
+    telling = telling_look(data)
+    if isinstance(rate, float | int) and (cuts or data.outcome == "halted"):
+        why = "lr_was_cut" if cuts else "lr_too_high"
+        factor, at = (levers.lr_factor, 0) if cuts else (0.5, telling.step if telling else 0)
+        if data.outcome == "halted":  # the cuts did not save it: go one further
+            factor = min(factor, 0.5) * (0.5 if cuts else 1.0)
+            why = "lr_cuts_not_enough" if cuts else why
+        if not cuts and not any(k.number > 0 and k.level == "ok" for k in data.looks):
+            # Broken at the very first look: half is not known to be enough.
+            factor, why = 0.1, "lr_far_too_high"
+        change(
+            "train.arguments.learning_rate",
+            rate,
+            rate * factor,
+            why,
+            cuts=cuts,
+            step=at,
+            factor=factor,
+            lowered=levers.lr_factor,
+        )
+    fraction = rehearsal.get("fraction")
+    if isinstance(fraction, float) and fraction < _MOST_FRACTION:
+        change("rehearsal.fraction", fraction, _MOST_FRACTION, "fraction")
+    weight = rehearsal.get("weight")
+    if levers.boost > 1 and isinstance(weight, float | int):
+        change("rehearsal.weight", weight, weight * levers.boost, "boost", factor=levers.boost)
+    every = data.recipe_section("looks").get("every_steps")
+    judged = [k for k in data.looks if k.number > 0]
+    bad = bool(judged) and judged[0].level in ("serious", "critical")
+    if isinstance(every, int) and every > 1 and bad:
+        new = max(1, every // 2)
+        change(
+            "looks.every_steps", every, new, "sooner", level=judged[0].level, step=judged[0].step
+        )
+    return tuple(changes)
+
+
+def next_recipe(
+    data: RunData, changes: tuple[RecipeChange, ...], comments: list[str]
+) -> str | None:
+    """Return the run's recipe with the changes as YAML under comments; None without recipe or changes."""
+    if not changes or not data.recipe or not _run_by_recipe(data):
+        return None
+    recipe: dict[str, Any] = json.loads(json.dumps(data.recipe))
+    for change in changes:
+        *above, last = change.key.split(".")
+        section = recipe
+        for name in above:
+            section = section.setdefault(name, {})
+        section[last] = change.new
+    head = "".join(f"# {line}\n" for line in comments)
+    return head + "\n" + yaml.safe_dump(recipe, allow_unicode=True, sort_keys=False)
+
+
+def _weak_abilities(data: RunData) -> list[Weak]:
+    """Abilities that fell furthest at the telling look, with the items the rehearsal set has for each.
+
+    Those above ok; where no ability is tested alone, those whose pass rate fell by more than the margin.
+    """
+    look = telling_look(data)
+    if look is None:
+        return []
+    alarmed = [s.group for s in look.alarmed if s.group != "overall"]
+    if not alarmed:
+        fell = [s for s in look.streams if s.metric == "passed" and s.group != "overall"]
+        beyond = [s for s in fell if s.harm is not None and s.harm > (s.margin or 0.0)]
+        alarmed = [s.group for s in sorted(beyond, key=lambda s: -(s.harm or 0.0))]
+    counts = _rehearsal_items(str(data.recipe_section("sets").get("rehearsal") or ""))
+    named = list(dict.fromkeys(alarmed))
+    return [Weak(ability=a, items=None if counts is None else counts[a]) for a in named]
+
+
+def _rehearsal_items(path: str) -> Counter[str] | None:
+    """Items an ability; None where the file is gone."""
+    counts: Counter[str] = Counter()
+    try:
+        with Path(path).open(encoding="utf-8", errors="replace") as file:
+            for line in file:
+                try:
+                    counts[str(json.loads(line)["ability"])] += 1
+                except (ValueError, KeyError, TypeError):
+                    continue
+    except (OSError, ValueError):
+        return None
+    return counts

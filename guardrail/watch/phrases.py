@@ -1,0 +1,332 @@
+"""Facts → phrases in one language: numbers with their units, streams by name, the sentences of page one."""
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from markupsafe import Markup
+
+from guardrail.watch.findings import Onset, telling_look
+from guardrail.watch.inert import inert
+from guardrail.watch.next_steps import RecipeChange, Weak
+from guardrail.watch.records import UNKNOWN, LookFacts, StreamFacts
+from guardrail.watch.run_data import RunData
+from guardrail.watch.texts import Language, Texts, texts
+from guardrail.watch.verdict import Verdict
+
+__all__ = ["Phrases"]
+
+_WORSE_UP = ("missed_refusal", "over_refusal", "longer", "language", "translation", "fluency")
+"""Metrics whose value rises with harm."""
+
+
+class Phrases:
+    """Says things in one language. Every value from a run is made inert and escaped."""
+
+    def __init__(self, language: Language) -> None:
+        """Load the language's texts."""
+        self.language = language
+        self.t: Texts = texts(language)
+
+    def say(self, section: str, key: str, /, **values: Any) -> Markup:
+        """Return a text with its values filled in, each inert and escaped unless it is HTML already."""
+        safe = {k: v if isinstance(v, Markup) else inert(v) for k, v in values.items()}
+        return self.t[section][key].format(**safe)
+
+    def name(self, section: str, key: str) -> Markup:
+        """Return the word for a code; the code itself where there is none."""
+        return self.t[section].get(key) or Markup.escape(inert(key))
+
+    def ability(self, group: str, section: str = "ability") -> Markup:
+        """Return an ability's name."""
+        return self.name(section, group) if group else self.t["page"]["unknown_ability"]
+
+    def joined(self, parts: Iterable[Any], mark: str = "comma") -> Markup:
+        """Return parts with the language's comma or semicolon between them."""
+        return self.t["page"][mark].join(Markup.escape(p) for p in parts)
+
+    def sentence(self, parts: Iterable[Any]) -> Markup:
+        """Return parts as one sentence, a Latin one with a capital."""
+        text = self.joined([p for p in parts if p], "semicolon") + self.t["page"]["full_stop"]
+        return Markup(text[:1].upper() + text[1:])
+
+    def stream(self, s: StreamFacts) -> Markup:
+        """Return a stream's name as it stands in a sentence."""
+        return self.stream_name(s.metric, s.group)
+
+    def stream_name(self, metric: str, group: str) -> Markup:
+        """Return the name of a metric on a group as it stands in a sentence."""
+        if group == "overall":
+            if metric == "passed":
+                return self.t["page"]["overall_passed"]
+            return self.say("page", "overall_metric", metric=self.name("metric", metric))
+        if metric == "passed":
+            return self.say("page", "passed_of", group=self.ability(group))
+        named = self.name("metric", metric)
+        return self.say("page", "of_group", group=self.ability(group), metric=named)
+
+    def percent(self, share: float | None, digits: int = 1) -> Markup:
+        """Return a share as a percentage."""
+        if share is None:
+            return self.t["page"]["dash"]
+        return self.say("unit", "percent", v=f"{100 * share:.{digits}f}")
+
+    def value(self, metric: str, v: float | None) -> Markup:
+        """Return a metric's value with its unit."""
+        if v is None:
+            return self.t["page"]["dash"]
+        if metric in ("shorter", "longer"):
+            return self.say("unit", "characters", v=f"{math.exp(min(v, 50.0)):.0f}")
+        if metric == "similarity":
+            return self.say("unit", "similarity", v=f"{100 * v:.1f}")
+        if metric == "fluency":
+            return self.say("unit", "fluency", v=f"{v:.2f}")
+        return self.percent(v)
+
+    def amount(self, metric: str, harm: float | None, *, unit: bool = True) -> Markup:
+        """Return harm as a signed change of the metric itself."""
+        if harm is None:
+            return self.t["page"]["dash"]
+        change = harm if metric in _WORSE_UP else -harm
+        if metric in ("shorter", "longer"):
+            text, kind = signed(100 * math.expm1(min(change, 50.0)), 0), "percent"
+        elif metric == "fluency":
+            text, kind = signed(change, 2), "fluency"
+        else:
+            # A mean of shares cannot move by more than all of it, whatever an interval's formula says.
+            change = min(1.0, max(-1.0, change))
+            text = signed(100 * change, 1)
+            kind = "similarity" if metric == "similarity" else "points"
+        return self.say("unit", kind, v=text) if unit else Markup(text)
+
+    def interval(self, s: StreamFacts) -> Markup:
+        """Return the 95 % interval of a stream's change, lower end first."""
+        if s.low is None or s.high is None:
+            return self.t["page"]["no_interval"]
+        ends = [self.amount(s.metric, s.low, unit=False), self.amount(s.metric, s.high, unit=False)]
+        low, high = ends if s.metric in _WORSE_UP else ends[::-1]
+        return self.say("page", "range", low=low, high=high)
+
+    def from_to(self, s: StreamFacts) -> Markup:
+        """Return what a stream did: fell or rose from base to now."""
+        name = self.stream(s)
+        if s.metric in ("shorter", "longer"):
+            return self.say("page", "moved", name=name, change=self.amount(s.metric, s.harm))
+        if s.base is None or s.now is None:
+            return self.say("page", "no_number", name=name)
+        kind = "fell" if s.now < s.base else "rose"
+        a, b = self.value(s.metric, s.base), self.value(s.metric, s.now)
+        return self.say("page", kind, name=name, a=a, b=b)
+
+    def streams(self, alarmed: Sequence[StreamFacts], at_most: int = 2) -> Markup:
+        """Return the first streams and how many there are."""
+        named = self.joined([self.from_to(s) for s in alarmed[:at_most]], "clause")
+        if len(alarmed) <= at_most:
+            return named
+        return self.say("page", "and_more", named=named, more=len(alarmed) - at_most)
+
+    def ago(self, seconds: float) -> Markup:
+        """Return an age in its fitting unit."""
+        if seconds < 90:
+            return self.say("unit", "seconds", n=f"{max(0.0, seconds):.0f}")
+        if seconds < 5400:
+            return self.say("unit", "minutes", n=f"{seconds / 60:.0f}")
+        if seconds < 129_600:
+            return self.say("unit", "hours", n=f"{seconds / 3600:.1f}")
+        return self.say("unit", "days", n=f"{seconds / 86_400:.0f}")
+
+    def moment(self, at: datetime | None) -> Markup:
+        """Return a time in the machine's own zone."""
+        if at is None:
+            return self.t["page"]["dash"]
+        return Markup.escape(at.astimezone().strftime("%Y-%m-%d %H:%M %z"))
+
+    def outcome(self, data: RunData, verdict: Verdict, silent_s: float) -> Markup:
+        """Return how the run ended or where it is."""
+        code = data.outcome
+        if verdict.because in ("silent", "interrupted", "halted_on_failure"):
+            code = verdict.because
+        elif verdict.because in ("pipeline", "inherited"):
+            code = "refused"
+        elif data.mode == "look":
+            code = "look"
+        elif code == "running" and data.step == 0:
+            code = "not_begun"
+        if code not in self.t["outcome"]:
+            code = "crashed"
+        return self.say("outcome", code, step=data.step, ago=self.ago(silent_s))
+
+    def why(self, data: RunData, verdict: Verdict) -> Markup:
+        """Return the one sentence that gives the recommendation's reason and what follows."""
+        reason = self.say("why", verdict.because, measured=self.measured(data, verdict))
+        ok_step = data.last_ok.step if data.last_ok else ""
+        return self.sentence([reason, self.say("then", _then(verdict), ok_step=ok_step)])
+
+    def measured(self, data: RunData, verdict: Verdict) -> Markup:
+        """Return what the newest valid look showed; agrees with the verdict's level by construction."""
+        look = data.last_look
+        if look is None or not look.tested:
+            return self.t["measured"]["nothing"]
+        alarmed = self.streams(look.alarmed, 1)
+        if verdict.level == UNKNOWN:
+            key = "ok_before" if look.level == "ok" else "drifted_before"
+            return self.say("measured", key, step=look.step, streams=alarmed)
+        if verdict.level == "ok":
+            return self.t["measured"]["ok"]
+        return self.say("measured", "drifted", streams=alarmed)
+
+    def level_sentence(self, look: LookFacts | None, level: str) -> Markup:
+        """Return the sentence that stands beside a level's badge."""
+        if look is None or level not in self.t["level_sentence"]:
+            return self.t["level_sentence"]["unknown"]
+        worst = [s for s in look.alarmed if s.level == level]
+        return self.say("level_sentence", level, count=len(worst))
+
+    def look_name(self, look: LookFacts) -> Markup:
+        """Return which look it was."""
+        kind = "look_repeat" if look.trigger == "repeat" else "look_at"
+        return self.say("say", kind, step=look.step)
+
+    def since(self, onsets: Sequence[Onset], first_look_step: int | None) -> list[Markup]:
+        """Return since when streams are above ok, those that tripped together in one sentence."""
+        together: dict[tuple[int, int | None, int], list[Onset]] = {}
+        for o in onsets:
+            together.setdefault((o.first_step, o.ok_step, o.looks), []).append(o)
+        said = []
+        for (first, ok, looks), found in together.items():
+            names = [self.stream_name(o.metric, o.group) for o in found]
+            key = "since_first" if not ok and first == first_look_step else "since_after"
+            key = "since_unknown" if ok is None and key == "since_after" else key
+            named = self.joined(names[:3])
+            if len(names) > 3:
+                named = self.say("page", "and_more", named=named, more=len(names) - 3)
+            text = self.say("say", key, stream=named, ok_step=ok, first_step=first)
+            still = self.say("say", "since_still", looks=looks) if looks > 1 else Markup("")
+            said.append(text + Markup(" ") + still)
+        return said
+
+    def standing(self, s: StreamFacts, needed: object) -> Markup | None:
+        """Return why a stream stands where it stands; None where its level says it all."""
+        if s.standing not in self.t["standing"]:
+            return None
+        z, boundary = score(s.z), score(s.boundary_warn)
+        return self.say("standing", s.standing, n=s.n, needed=needed, z=z, boundary=boundary)
+
+    def fallen(self, data: RunData, at_most: int = 3) -> Markup | None:
+        """Return the abilities that fell furthest without a verdict of their own, by name and numbers."""
+        look = telling_look(data)
+        if look is None or any(s.group != "overall" for s in look.alarmed):
+            return None
+        found = [s for s in look.streams if s.metric == "passed" and s.group != "overall"]
+        below = [s for s in found if s.harm is not None and s.harm > (s.margin or 0.0)]
+        below.sort(key=lambda s: -(s.harm or 0.0))
+        named = [
+            Markup("{} {}").format(
+                self.ability(s.group),
+                self.say("page", "to", a=self.percent(s.base, 0), b=self.percent(s.now, 0)),
+            )
+            for s in below[:at_most]
+        ]
+        return self.say("say", "others_fell", named=self.joined(named)) if named else None
+
+    def change_values(self, change: RecipeChange) -> dict[str, Any]:
+        """Return a change's values ready to be filled in."""
+        values: dict[str, Any] = {}
+        for key, value in change.values.items():
+            values[key] = self.name("level", str(value)) if key == "level" else number(value)
+        return values
+
+    def tail(self, path: str | None) -> Markup:
+        """Return the last two parts of a path, which tell models and files apart."""
+        parts = [part for part in (path or "").replace("\\", "/").split("/") if part]
+        return Markup.escape(inert("/".join(parts[-2:]))[:80]) if parts else self.t["page"]["dash"]
+
+    def flavour(self, parts: Mapping[str, float]) -> Markup:
+        """Return the named parts of a machine flavour, strongest first."""
+        named = sorted(parts, key=lambda part: -parts[part])
+        return self.joined(
+            Markup("{} {}").format(self.name("flavour", k), f"{parts[k]:.1f}") for k in named[:5]
+        )
+
+    def weak(self, abilities: Sequence[Weak]) -> Markup:
+        """Return abilities with the rehearsal items each has."""
+        unknown = self.t["next"]["unknown_items"]
+        return self.joined(
+            Markup("{} ({})").format(
+                self.ability(a.ability), unknown if a.items is None else a.items
+            )
+            for a in abilities
+        )
+
+    def untested(self, streams: Sequence[StreamFacts]) -> Markup:
+        """Return streams that were not tested, by reason, some of each by name."""
+        kinds: dict[str, list[StreamFacts]] = {}
+        for s in streams:
+            kinds.setdefault(s.standing, []).append(s)
+        said = []
+        for kind, found in kinds.items():
+            names = [
+                Markup("{}·{}").format(self.ability(s.group), self.name("metric", s.metric))
+                for s in found[:4]
+            ]
+            named = self.joined(names) + ("…" if len(found) > 4 else "")
+            why = self.t["blind"][kind if kind in self.t["blind"] else "other"]
+            said.append(self.say("blind", "untested_kind", count=len(found), why=why, named=named))
+        return self.joined(said, "semicolon")
+
+    def asked(self, parameters: Mapping[str, Any]) -> Markup:
+        """Return the parameters of a failed check in words, cut."""
+        words = []
+        for key, value in parameters.items():
+            if isinstance(value, list | tuple):
+                value = "、".join(map(str, value))
+            elif isinstance(value, dict):
+                value = json.dumps(value, ensure_ascii=False)
+            shown = inert(str(value)[:80])
+            words.append(Markup("{} {}").format(self.name("check_word", key), shown))
+        return Markup(" ").join(words)
+
+
+def _then(verdict: Verdict) -> str:
+    because, what = verdict.because, verdict.recommendation
+    if what in ("roll_back", "abandon"):
+        return what
+    if because == "damaged":
+        return "repair"
+    table = {
+        "nothing_recorded": "nothing",
+        "pipeline": "pipeline",
+        "inherited": "inherited",
+        "running": "wait",
+        "running_unmeasured": "wait" if what == "continue" else "repair",
+        "running_drifted": "ladder",
+        "finished_unmeasured": "measure",
+        "finished_ok": "use",
+        "finished_recovered": "use",
+        "silent": "check_process",
+    }
+    if because in table:
+        return table[because]
+    if what == "undecided":
+        return "repair"
+    return "resume_now" if because in ("terminated", "interrupted") else "resume"
+
+
+def signed(v: float, digits: int) -> str:
+    """Return a number with its sign and a real minus; 0 has none."""
+    v = round(v, digits)
+    return "0" if v == 0 else f"{v:+.{digits}f}".replace("-", "−")
+
+
+def score(v: float | None) -> str:
+    """Return a test statistic."""
+    return "—" if v is None else f"{v:.2f}".replace("-", "−")
+
+
+def number(v: object) -> str:
+    """Return a number as short as it is exact enough, anything else as it is."""
+    if isinstance(v, bool) or not isinstance(v, float | int):
+        return "—" if v is None else str(v)
+    return f"{v:.6g}"

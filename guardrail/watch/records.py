@@ -1,0 +1,262 @@
+"""What the ledger says, checked: one frozen model a kind of record, as the report's JSON holds it.
+
+A ledger is a file that anybody may have cut or edited: a record that does not fit its model is left
+out and counted, so that everything behind this module may trust types and finite numbers.
+"""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from guardrail.drift.rule import LEVELS
+from guardrail.sets.items import ABILITIES
+
+__all__ = [
+    "UNKNOWN",
+    "ActionFacts",
+    "CheckpointFacts",
+    "ClosingFacts",
+    "DecisionFacts",
+    "DomainLossFacts",
+    "FailureFacts",
+    "LookFacts",
+    "MetricFacts",
+    "RewindFacts",
+    "SelfTestFacts",
+    "StepLog",
+    "StreamFacts",
+    "TripwireFacts",
+]
+
+UNKNOWN = "unknown"
+"""The level of a run of which nothing valid was measured since; never shown as ok."""
+
+
+_LARGEST = 1e15
+
+
+def _drawable(value: Any) -> Any:
+    drawable = not isinstance(value, float | int) or abs(value) < _LARGEST
+    return value if drawable else None
+
+
+Number = Annotated[float | None, BeforeValidator(_drawable)]
+"""A number one can draw (finite, below 1e15 in size), or None where there is none."""
+
+
+class Facts(BaseModel):
+    """Shared settings: frozen, and fields nobody shows are left out."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Dated(Facts):
+    """Where a record stands in the ledger."""
+
+    seq: int = 0
+    time: datetime | None = None
+    step: int
+
+
+class StreamFacts(Facts):
+    """One metric on one group at one look, as the ledger holds it; None: could not be computed."""
+
+    metric: str
+    group: str
+    n: int
+    base: Number = None
+    now: Number = None
+    harm: Number = None
+    low: Number = None
+    high: Number = None
+    margin: Number = None
+    z: Number = None
+    boundary_warn: Number = None
+    boundary_halt: Number = None
+    level: str
+    tested: bool
+    reason: str = ""
+    attention: bool | None = None
+    """Whether an ok stream moved inside its margin; older ledgers do not say."""
+
+    @property
+    def standing(self) -> str:
+        """The one word for badge and sentence.
+
+        A level above ok; `few_items`, `few_clusters`, `blind`, `no_budget` or `untested` where the
+        stream could not alarm; `not_shown` where the mean is beyond the margin without proof;
+        `attention` where it moved inside its margin; else `ok`.
+        """
+        if self.level != "ok":
+            return self.level
+        if not self.tested:
+            openings = {
+                "blind": "blind",
+                "all planned": "no_budget",
+                "the error budget": "no_budget",
+            }
+            for opening, code in openings.items():
+                if self.reason.startswith(opening):
+                    return code
+            if "clusters" in self.reason:
+                return "few_clusters"
+            return "few_items" if "are needed" in self.reason else "untested"
+        beyond = self.harm is None or self.margin is None or self.harm > self.margin
+        return "not_shown" if beyond else "attention" if self.attention else "ok"
+
+
+class Benchmark(Facts):
+    """A multiple-choice benchmark at one look; never judged."""
+
+    questions: int = Field(ge=1)
+    right: int = Field(ge=0)
+
+
+class LookFacts(Dated):
+    """One look of the live branch."""
+
+    number: int = Field(validation_alias="look")
+    trigger: str
+    level: str
+    seconds: Number = None
+    answers: str
+    inherited: bool = False
+    failed_pipeline_check: tuple[str, ...] = ()
+    benchmark: Benchmark | None = None
+    streams: tuple[StreamFacts, ...]
+
+    def stream(self, metric: str, group: str) -> StreamFacts | None:
+        """Return one stream, None if this look has none."""
+        return next((s for s in self.streams if (s.metric, s.group) == (metric, group)), None)
+
+    @property
+    def groups(self) -> list[str]:
+        """The abilities of this look, the shipped ones first and in their order."""
+        found = dict.fromkeys(s.group for s in self.streams if s.group != "overall")
+        known = [name for name in ABILITIES if name in found]
+        return known + [name for name in found if name not in known]
+
+    @property
+    def alarmed(self) -> list[StreamFacts]:
+        """The streams above ok: highest level first, then pass rates, then the larger evidence."""
+        above = [s for s in self.streams if s.level != "ok"]
+        return sorted(
+            above,
+            key=lambda s: (
+                -_rank(s.level),
+                s.metric != "passed",
+                s.group != "overall",
+                -(s.z or 0),
+            ),
+        )
+
+    @property
+    def tested(self) -> bool:
+        """Whether any stream could alarm."""
+        return any(s.tested for s in self.streams)
+
+    @property
+    def standing(self) -> str:
+        """The level, or `unknown` where nothing could be tested."""
+        return self.level if self.tested else UNKNOWN
+
+
+def _rank(level: str) -> int:
+    return next((rank for rank, known in enumerate(LEVELS) if known == level), len(LEVELS))
+
+
+class Levers(Facts):
+    """Multiples of the recipe's KL weight and learning rate."""
+
+    boost: float = 1.0
+    lr_factor: float = 1.0
+
+
+class ActionFacts(Dated):
+    """One decision of the ladder, with the streams that led to it."""
+
+    look: int | None = None
+    kind: str = Field(validation_alias="action")
+    carried_out: bool
+    reason: str = ""
+    before: Levers
+    after: Levers
+    streams: tuple[StreamFacts, ...] = ()
+
+
+class FailureFacts(Dated):
+    """A look that could not be measured."""
+
+    error: str
+    then: str = ""
+
+
+class CheckpointFacts(Dated):
+    """A checkpoint and the level of the look it was saved at."""
+
+    path: str
+    level: str
+
+
+class TripwireFacts(Dated):
+    """A measurement without generation: KL from base on the golds, nats a token."""
+
+    kl: Number = None
+    task_kl: Number = None
+    seconds: Number = None
+
+
+class StepLog(Dated):
+    """The trainer's numbers of one logging interval."""
+
+    loss: Number = None
+    learning_rate: Number = None
+    rehearsal_kl: Number = None
+    kl_weight: Number = None
+    share: Number = None
+    unique_prompts: int | None = None
+    passes: Number = None
+
+
+class MetricFacts(Dated):
+    """A number somebody else logged; drawn, never judged."""
+
+    name: str
+    value: Number = None
+
+
+class RewindFacts(Dated):
+    """A resume: the run went on from this step, −1 from the start."""
+
+    checkpoint: str | None = None
+
+
+class DomainLossFacts(Dated):
+    """Loss on the held-out rows of the new task, nats a token."""
+
+    held_out: Number = None
+
+
+class SelfTestFacts(Dated):
+    """The KL term at the start model and at a perturbed one, nats a token."""
+
+    at_start: Number = None
+    perturbed: Number = None
+    tolerance: Number = None
+
+
+class ClosingFacts(Dated):
+    """The record that ended the run."""
+
+    outcome: str = "crashed"
+    error: str | None = None
+    seconds: dict[str, Number] = Field(default_factory=dict)
+
+
+class DecisionFacts(Dated):
+    """What a person decided about the run."""
+
+    decision: Literal["accept", "rollback"]
+    by: str
+    note: str

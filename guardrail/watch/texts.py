@@ -1,0 +1,32 @@
+"""The words of the report in each language: `texts/zh.yaml` and `texts/en.yaml`, same keys, HTML in them trusted."""
+
+import functools
+from pathlib import Path
+from typing import Literal
+
+import yaml
+from markupsafe import Markup
+
+__all__ = ["LANGUAGES", "Language", "Texts", "language_of", "texts"]
+
+Language = Literal["zh", "en"]
+LANGUAGES: tuple[Language, ...] = ("zh", "en")
+
+Texts = dict[str, dict[str, Markup]]
+"""section → key → text. `Markup.format` escapes what is filled in."""
+
+
+@functools.cache
+def texts(language: Language) -> Texts:
+    """Return every text of one language."""
+    path = Path(__file__).parent / "texts" / f"{language}.yaml"
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return {
+        section: {key: Markup(text) for key, text in entries.items()}
+        for section, entries in content.items()
+    }
+
+
+def language_of(value: object) -> Language:
+    """Return a recipe's language; Chinese where an older run says none."""
+    return "en" if value == "en" else "zh"

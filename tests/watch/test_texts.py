@@ -1,0 +1,103 @@
+"""Both languages say the same things, and nothing that is never said."""
+
+import re
+import string
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+import guardrail.watch
+from guardrail.drift.rule import LEVELS
+from guardrail.ladder import Kind
+from guardrail.probes.fluency import machine_flavour
+from guardrail.probes.measure import METRICS
+from guardrail.sets.checks import Check
+from guardrail.sets.items import ABILITIES
+from guardrail.watch.texts import LANGUAGES, texts
+from guardrail.watch.verdict import Recommendation
+
+ZH, EN = texts("zh"), texts("en")
+KEYS = [(section, key) for section, entries in ZH.items() for key in entries]
+
+STANDINGS = [
+    "few_items",
+    "few_clusters",
+    "blind",
+    "no_budget",
+    "untested",
+    "not_shown",
+    "attention",
+]
+CHECKS = get_args(get_args(Check)[0])
+GROUPS = ["overall", *ABILITIES]
+CODED = {
+    "recommendation": get_args(Recommendation),
+    "level": [*LEVELS, "unknown", *STANDINGS],
+    "symbol": [*LEVELS, "unknown", *STANDINGS],
+    "level_sentence": [*LEVELS, "unknown"],
+    "standing": STANDINGS,
+    "metric": [m.name for m in METRICS],
+    "ability": GROUPS,
+    "ability_short": GROUPS,
+    "action": [kind for kind in get_args(Kind) if kind != "none"],
+    "check": [get_args(c.model_fields["kind"].annotation)[0] for c in CHECKS],
+    "check_word": {
+        field.alias or name for c in CHECKS for name, field in c.model_fields.items()
+    } - {"kind"},
+    "flavour": machine_flavour("", "").parts,
+}  # fmt: skip
+"""Sections whose keys are codes of the program: exactly these."""
+
+
+def source() -> str:
+    folder = Path(guardrail.watch.__file__).parent
+    files = [*folder.glob("*.py"), *folder.glob("templates/*.j2")]
+    return "\n".join(f.read_text(encoding="utf-8") for f in files)
+
+
+def fields(text: str) -> set[str]:
+    return {name for _, name, _, _ in string.Formatter().parse(text) if name is not None}
+
+
+def test_both_languages_have_the_same_keys_in_the_same_order() -> None:
+    english = [(section, key) for section, entries in EN.items() for key in entries]
+    assert english == KEYS
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_texts_are_texts(language) -> None:
+    for section, entries in texts(language).items():
+        for key, text in entries.items():
+            assert str(text).strip() or (section, key) == ("page", "comma"), (section, key)
+            assert text.count("<") == text.count(">"), (section, key)
+
+
+def test_both_languages_fill_in_the_same_values() -> None:
+    differ = [k for k in KEYS if fields(ZH[k[0]][k[1]]) != fields(EN[k[0]][k[1]])]
+    assert differ == []
+
+
+@pytest.mark.parametrize("section", CODED)
+def test_every_code_of_the_program_has_a_word(section: str) -> None:
+    assert sorted(ZH[section]) == sorted(CODED[section])
+
+
+def test_no_text_is_unused() -> None:
+    code = source()
+
+    unused = []
+    for section, key in KEYS:
+        if section in CODED or section == "glossary":  # the glossary is shown whole
+            continue
+        spoken = rf'"{section}", "{key}"|\b{section}\.{key}\b|\["{section}"\]\["{key}"\]|"{key}"'
+        if not re.search(spoken, code):
+            unused.append(f"{section}.{key}")
+    assert unused == []
+
+
+def test_chinese_is_chinese_and_english_is_english() -> None:
+    assert [k for k in KEYS if re.search("[一-鿿]", EN[k[0]][k[1]])] == []
+    halfwidth = [k for k in KEYS if re.search("[一-鿿] ?[,;:?!](?![^<]*>)", ZH[k[0]][k[1]])]
+    assert halfwidth == [], "Chinese sentences have full-width punctuation"
+    assert [k for k in KEYS if re.search("[，。；：（）！？]", EN[k[0]][k[1]])] == []
