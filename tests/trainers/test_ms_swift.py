@@ -254,6 +254,43 @@ def test_a_reckless_grpo_is_slowed_then_halted_with_a_checkpoint(tmp_path):
     assert (run / "report.html").is_file()
 
 
+def test_a_grpo_run_with_lora_is_guarded_and_looks_keep_the_models_own_decoding(tmp_path):
+    """GRPO always has a repetition penalty; the reference is the model without its adapter."""
+    recipe = small_recipe(
+        tmp_path,
+        items_an_ability=4,
+        rehearsal={"fraction": 0.1, "allow_large_fraction": True},
+        looks={"every_steps": 2},
+    )
+    done = swift(
+        "rlhf --rlhf_type grpo --use_vllm false --tuner_type lora --max_steps 4 --save_steps 2 "
+        "--split_dataset_ratio 0",
+        tmp_path,
+        recipe,
+        reward_funcs="shorter",
+        num_generations=4,
+        max_completion_length=16,
+        gradient_accumulation_steps=2,
+        repetition_penalty=20,
+        learning_rate=1e-3,
+        logging_steps=1,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    run = run_folder(tmp_path)
+    assert [r["step"] for r in records(run, "look")] == [0, 2, 4]
+    assert records(run, "look")[0]["level"] == "ok"
+    assert records(run, "kl_self_test")[0]["at_start"] == pytest.approx(0, abs=1e-4)
+    assert records(run, "started")[0]["versions"]["ms-swift"].startswith("4.6.")
+    log = records(run, "log")[-1]
+    assert (log["task_samples"], log["rehearsal_samples"]) == (32, 2)
+    assert any(r["rehearsal_kl"] for r in records(run, "log"))
+    assert records(run, "ended")[0]["outcome"] == "finished"
+    adapter = load_file(run / "checkpoint-4/adapter_model.safetensors")
+    assert all(bool(value.any()) for name, value in adapter.items() if "lora_B" in name)
+    assert (run / "checkpoint-4/guardrail_state.json").is_file()
+    assert (run / "report.html").is_file()
+
+
 def test_a_missing_recipe_is_one_clear_message_and_exit_code_2(tmp_path, monkeypatch):
     done = swift("sft --max_steps 1 --split_dataset_ratio 0", tmp_path, "")
     assert done.returncode == 2
