@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -33,14 +33,31 @@ RecipeArgument = Annotated[
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 
 
+TRAINING = ("accelerate", "datasets", "peft", "torch", "transformers", "trl")
+"""Packages of the extra `trl`, which the package itself does not demand."""
+
+
 @contextmanager
 def clear_errors() -> Iterator[None]:
-    """Turn a user's mistake into one message and exit code 2."""
+    """Turn a user's mistake, and the absence of what training needs, into one message and exit code 2."""
     try:
         yield
     except InputError as error:
-        console.print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
-        raise typer.Exit(BAD_INPUT) from error
+        _end(str(error), error)
+    except ModuleNotFoundError as error:
+        package = str(error.name).partition(".")[0]
+        if package not in TRAINING:
+            raise
+        _end(
+            f"`{package}` is not installed, and this command needs it: "
+            "pip install 'redline-guardrail[trl]'",
+            error,
+        )
+
+
+def _end(message: str, error: Exception) -> NoReturn:
+    console.print(f"[bold red]error:[/] {escape(message)}", highlight=False, soft_wrap=True)
+    raise typer.Exit(BAD_INPUT) from error
 
 
 def print_json(value: Any) -> None:

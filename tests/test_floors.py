@@ -1,7 +1,8 @@
-"""The core knows no torch: proven by importing it in a fresh interpreter."""
+"""The core knows no torch, and what needs it says so where it is absent: in fresh interpreters."""
 
-import subprocess
 import sys
+
+from tests.run_fixtures import process
 
 CORE = """
 import importlib, pkgutil, sys
@@ -17,5 +18,22 @@ sys.exit(f"imported {heavy}" if heavy else 0)
 
 
 def test_sets_drift_probes_anchors_ladder_and_ledger_import_no_torch():
-    done = subprocess.run([sys.executable, "-c", CORE], capture_output=True, text=True, check=False)
+    done = process([sys.executable, "-c", CORE])
     assert done.returncode == 0, done.stderr
+
+
+WITHOUT_TORCH = """
+import sys
+sys.modules["torch"] = None
+from guardrail.cli import app
+app(["run", "toy-sft", "--out", sys.argv[1]])
+"""
+
+
+def test_training_without_its_packages_says_what_to_install(tmp_path):
+    done = process([sys.executable, "-c", WITHOUT_TORCH, tmp_path / "run"])
+    assert done.returncode == 2, done.stderr
+    assert "`torch` is not installed" in done.stderr
+    assert "redline-guardrail[trl]" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "run").exists()

@@ -4,7 +4,9 @@ import json
 import sys
 
 import pytest
+from typer.testing import CliRunner
 
+from guardrail.cli import app
 from guardrail.sets.items import read_items, write_items
 from tests.run_fixtures import arguments, guardrail, process, records, small_recipe
 
@@ -161,6 +163,7 @@ def bad_rows(folder, name, text):
     return str(path)
 
 
+@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
     ("case", "said"),
     [
@@ -189,10 +192,11 @@ def test_bad_input_is_one_clear_message_exit_code_2_and_no_run_folder(tmp_path, 
     }
     small_recipe(tmp_path)
     recipe = small_recipe(tmp_path, **changes[case]())
-    done = guardrail("run", recipe, "--out", tmp_path / "run", cwd=tmp_path)
-    assert done.returncode == 2, done.stderr
-    assert said in " ".join(done.stderr.split())
-    assert "Traceback" not in done.stderr
+    # In this process: eight times loading the trainer would cost more than all eight refusals.
+    done = CliRunner().invoke(app, ["run", str(recipe), "--out", str(tmp_path / "run")])
+    assert done.exit_code == 2, done.output
+    assert isinstance(done.exception, SystemExit)
+    assert said in " ".join(done.output.split())
     assert not (tmp_path / "run").exists()
 
 
