@@ -15,6 +15,7 @@ from guardrail.engines.in_process import (
 from guardrail.sets.items import read_items
 from guardrail.shipped import shipped_root
 
+pytestmark = pytest.mark.trl1
 GREEDY = Decoding(mode="greedy", max_new_tokens=48)
 
 

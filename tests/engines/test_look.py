@@ -96,7 +96,7 @@ def test_a_lost_value_is_an_error_and_not_a_smaller_stream():
         look_values(baseline(), now)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(text=st.text(max_size=300), number=st.integers(0, 299))
 def test_whether_a_metric_applies_depends_on_the_item_alone(text, number):
     items, golds = red_line()

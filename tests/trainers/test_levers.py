@@ -4,6 +4,8 @@ from transformers import SchedulerType, get_scheduler
 
 from guardrail.trainers.levers import scale_learning_rate
 
+pytestmark = pytest.mark.trl1
+
 SCHEDULERS = {
     "linear": {},
     "cosine": {},

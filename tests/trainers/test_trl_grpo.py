@@ -398,6 +398,7 @@ def test_the_boost_multiplies_the_term(base):
     assert losses[1] == pytest.approx(2.25 * losses[0], rel=1e-6)
 
 
+@pytest.mark.run
 def test_truncated_completions_that_are_masked_stay_out(base, reference):
     shape = {"mask_truncated_completions": True, "use_bias_correction_kl": False}
     guarded, without = recorded(base, 0.7, **shape), recorded(base, 0.0, **shape)
@@ -422,6 +423,7 @@ def test_truncated_completions_that_are_masked_stay_out(base, reference):
 # --- Mixing --------------------------------------------------------------------------------------
 
 
+@pytest.mark.run
 def test_attached_without_a_due_prompt_trains_to_identical_weights(base):
     shape = {"max_steps": 6, "learning_rate": 1e-2, "per_device_train_batch_size": 4, "rows": 7}
     plain = make_trainer(base, Scorer(), **shape)
