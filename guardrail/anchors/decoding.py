@@ -20,5 +20,7 @@ class Decoding(BaseModel):
     """Only used when sampled; Qwen3's advice without thinking is 0.7, 0.8, 20."""
     top_k: int = Field(default=20, ge=0)
     """Only used when sampled; 0 keeps every token."""
+    repetition_penalty: float = Field(default=1.0, gt=0, le=2)
+    """1 punishes no repetition. The model's own generation_config.json never has a say."""
     max_new_tokens: int = Field(default=512, ge=1)
     """Longer answers are cut and their finish reason is `length`."""

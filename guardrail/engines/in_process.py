@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from guardrail.anchors.decoding import Decoding
@@ -86,11 +87,29 @@ def _generation_config(tokenizer: Any, decoding: Decoding) -> GenerationConfig:
         }
     return GenerationConfig(
         max_new_tokens=decoding.max_new_tokens,
+        repetition_penalty=decoding.repetition_penalty,
+        num_beams=1,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
         use_cache=True,
         **sampling,
     )
+
+
+@contextlib.contextmanager
+def _without_own_decoding(model: Any) -> Iterator[None]:
+    """Take the model's own generation settings away for the body.
+
+    `generate` fills whatever its argument leaves open from them: penalties, forbidden words, beams, stop
+    strings. Qwen2.5 ships a repetition penalty, and trainers write their own options there.
+    """
+    inner = model.get_base_model() if isinstance(model, PeftModel) else model
+    own = inner.generation_config
+    inner.generation_config = GenerationConfig()
+    try:
+        yield
+    finally:
+        inner.generation_config = own
 
 
 def generate(
@@ -104,7 +123,8 @@ def generate(
 ) -> list[Completion]:
     """Return one completion per prompt, in the order of `prompts`.
 
-    Prompts are sorted by length, so a batch holds little padding. The same weights, prompts, seed
+    Decoding is the argument's alone, whatever the model's generation_config says; the end of a sequence
+    is the tokenizer's. Prompts are sorted by length, so a batch holds little padding. The same weights, prompts, seed
     and batch size give the same answers on one device; another batch size may not, since padding
     changes the last bits of the logits. The caller keeps the training state (`kept_training_state`).
 
@@ -129,9 +149,10 @@ def generate(
         for row, i in enumerate(chosen):
             ids[row, width - len(prompts[i]) :] = torch.tensor(prompts[i])
             mask[row, width - len(prompts[i]) :] = 1
-        output = model.generate(
-            input_ids=ids.to(device), attention_mask=mask.to(device), generation_config=config
-        )
+        with _without_own_decoding(model):
+            output = model.generate(
+                input_ids=ids.to(device), attention_mask=mask.to(device), generation_config=config
+            )
         for row, i in enumerate(chosen):
             completions[i] = _completion(tokenizer, output[row, width:].tolist())
     return [completions[i] for i in range(len(prompts))]

@@ -7,7 +7,6 @@ the recipe the guard's own keys count: `gold_base`, `start_model`, `kl_reference
 and `train.allow_overlap`. `trainer` and the rest of `train` belong to `guardrail run` and are ignored.
 """
 
-import contextlib
 import itertools
 import logging
 import math
@@ -58,11 +57,6 @@ def recipe_from_environment() -> Recipe:
 class SwiftGuardCallback(GuardCallback):
     """The guard's callback, with what differs in ms-swift's trainers."""
 
-    @contextlib.contextmanager
-    def _engine(self) -> Iterator[InProcessEngine]:
-        with super()._engine() as engine, _own_generation_config(engine.model):
-            yield engine
-
     def _set_task_wire(self, engine: InProcessEngine) -> None:
         """Choose prompts of the new task for the tripwire; streamed data have none."""
         recipe, rows = self.guard.recipe, self.trainer.train_dataset
@@ -97,21 +91,6 @@ class SwiftGuardCallback(GuardCallback):
         loss = float((metrics or {}).get("eval_loss", math.nan))
         if math.isfinite(loss):
             self.guard.ledger.append("domain_loss", state.global_step, held_out=loss)
-
-
-@contextlib.contextmanager
-def _own_generation_config(model: Any) -> Iterator[None]:
-    """Generate with the model's own settings, which ms-swift overwrites with options of its command.
-
-    A `--repetition_penalty`, which GRPO always has, would else reach the looks but not the anchors.
-    """
-    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
-    altered = inner.generation_config
-    inner.generation_config = getattr(inner, "origin_generation_config", None) or altered
-    try:
-        yield
-    finally:
-        inner.generation_config = altered
 
 
 def _keep_last_ok(trainer: Any, callback: GuardCallback) -> None:

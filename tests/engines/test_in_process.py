@@ -3,6 +3,8 @@ import random
 import numpy as np
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
+from transformers import GenerationConfig
 
 from guardrail.anchors.decoding import Decoding
 from guardrail.engines.in_process import (
@@ -110,3 +112,42 @@ def test_mean_gold_logprob_equals_the_definition(base, items):
 def test_no_prompt_at_all_gives_no_answer(base):
     with kept_training_state(base[0]):
         assert generate(*base, [], GREEDY, seed=0, batch_size=4) == []
+
+
+OWN_DECODING = {
+    "repetition_penalty": 1.9,
+    "num_beams": 2,
+    "no_repeat_ngram_size": 2,
+    "min_new_tokens": 40,
+    "suppress_tokens": list(range(0, 1000, 3)),
+    "stop_strings": ["的"],
+    "temperature": 1.9,
+    "min_p": 0.9,
+    "do_sample": True,
+}
+
+
+@pytest.mark.parametrize("mode", ["greedy", "sampled"])
+def test_the_models_own_generation_config_has_no_say(base, items, mode):
+    model, decoding = base[0], Decoding(mode=mode, max_new_tokens=24)
+    plain = answers(base, items, decoding)
+    own = GenerationConfig(**OWN_DECODING)
+    before, model.generation_config = model.generation_config, own
+    try:
+        assert answers(base, items, decoding) == plain
+        assert model.generation_config is own
+    finally:
+        model.generation_config = before
+
+
+def test_a_repetition_penalty_is_the_recipes(base, items):
+    punished = answers(base, items, GREEDY.model_copy(update={"repetition_penalty": 1.9}))
+    assert punished != answers(base, items)
+
+
+def test_an_adapter_answers_without_the_models_own_decoding_too(items):
+    model, tokenizer = load_model(shipped_root() / "recipes/toy/base")
+    adapted = get_peft_model(model, LoraConfig(r=2, target_modules=["q_proj"]))
+    plain = answers((adapted, tokenizer), items)
+    model.generation_config = GenerationConfig(**OWN_DECODING)
+    assert answers((adapted, tokenizer), items) == plain

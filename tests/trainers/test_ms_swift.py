@@ -191,7 +191,7 @@ def test_a_resumed_sft_does_what_the_run_did(reckless, tmp_path):
     assert weights_sha256(again / name) == weights_sha256(run / name)
 
 
-def test_lora_keeps_its_gradient_and_looks_keep_the_models_own_decoding(tmp_path):
+def test_lora_keeps_its_gradient_and_looks_keep_their_decoding(tmp_path):
     """With ms-swift's defaults: gradient checkpointing on, accumulation to 16 samples a step.
 
     Were the penalty to reach the looks, look 0 would disagree with the anchors and end the run.
