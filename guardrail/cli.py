@@ -174,6 +174,8 @@ def check(recipe: RecipeArgument, as_json: JsonFlag = False) -> None:
             ),
             "anchors": anchors_standing(guardrail),
         }
+        if not rows:  # ms-swift's command line has them
+            del facts["training_rows"], facts["passes_per_prompt_and_epoch"]
         if as_json:
             print_json(facts)
         else:

@@ -1,14 +1,16 @@
 """The recipe: the YAML that describes one guarded run, checked once, defaults visible."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from typing_extensions import Self
 
 from guardrail.anchors.decoding import Decoding
+from guardrail.anchors.fingerprint import is_adapter
 from guardrail.drift.rule import Budget, DriftConfig
 from guardrail.engines.look import default_metric_rules
 from guardrail.errors import InputError
@@ -42,14 +44,30 @@ class Sets(_Section):
 class Train(_Section):
     """The user's own training."""
 
-    data: str
-    """JSONL of chat rows (`messages`), or prompt and completion rows, as the trainer takes them."""
+    data: str | None = None
+    """JSONL of chat rows (`messages`), or prompt and completion rows, as the trainer takes them; for GRPO
+    rows with a `prompt`, or `messages`, whose last assistant turn is then left out."""
+    rewards: tuple[str, ...] = ()
+    """Reward functions of GRPO, each `FILE.py:FUNCTION` or `MODULE:FUNCTION`."""
+    lora: dict[str, Any] | None = None
+    """Arguments of peft's `LoraConfig`; left out: full fine-tuning, or the start model's own adapter."""
     held_out: float = Field(default=0.0, ge=0, lt=0.5)
-    """Share of the rows kept out of training to measure the domain loss; 0 measures none."""
+    """Share of the rows kept out of SFT to measure the domain loss; 0 measures none."""
     allow_overlap: tuple[str, ...] = ()
     """Ids of red-line items or benchmark questions that may share text with the training data."""
     arguments: dict[str, Any] = Field(default_factory=dict)
     """Handed to the trainer's own configuration class untouched."""
+
+    @field_validator("rewards")
+    @classmethod
+    def _names_a_function(cls, rewards: tuple[str, ...]) -> tuple[str, ...]:
+        for spec in rewards:
+            place, _, name = spec.rpartition(":")
+            if not place or not name.isidentifier():
+                raise ValueError(
+                    f"a reward function is `FILE.py:FUNCTION` or `MODULE:FUNCTION`, got `{spec}`"
+                )
+        return rewards
 
 
 class Rehearsal(_Section):
@@ -59,6 +77,9 @@ class Rehearsal(_Section):
     """Rehearsal share of all samples seen; 0.01 to 0.05, up to 0.10 with `allow_large_fraction`."""
     allow_large_fraction: bool = False
     """Says that a fraction above 0.05 is meant."""
+    grpo: Literal["literal", "anchored", "both"] | None = None
+    """What GRPO injects: `literal`, the default there, general prompts among the rollouts on which only the KL
+    acts; `anchored`, golds in a micro-batch of their own, as in SFT; or both, each at `fraction`."""
     weight: float = Field(default=1.0, gt=0)
     """The KL weight at boost 1; the ladder multiplies it."""
     loss: Literal["kl", "ce"] = "kl"
@@ -179,6 +200,8 @@ class Ladder(_Section):
     """Serious looks after the second cut that count as critical."""
     max_relapses: int = Field(default=2, ge=1)
     """Relapses after relaxing that end relaxing for this run."""
+    beta: Literal["keep", "raise"] = "keep"
+    """Whether a raise also multiplies GRPO's own `beta`, which acts on the task's rows."""
 
 
 class Recipe(_Section):
@@ -186,8 +209,8 @@ class Recipe(_Section):
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     """Names the run folder."""
-    trainer: Literal["trl-sft"] = "trl-sft"
-    """Which trainer is guarded."""
+    trainer: Literal["trl-sft", "trl-grpo", "ms-swift"] = "trl-sft"
+    """Which trainer is guarded; `ms-swift` is launched by its own command, which names model and data."""
     mode: Literal["guard", "watch"] = "guard"
     """`guard` injects and acts; `watch` only looks and changes nothing."""
     hub: Hub | None = None
@@ -195,15 +218,15 @@ class Recipe(_Section):
     gold_base: str
     """Folder or hub name of the original model whose abilities are to be kept."""
     start_model: str | None = None
-    """Folder or hub name of the model training starts from; by default the gold base."""
+    """Folder or hub name of the model training starts from, or an adapter's folder; by default the gold base."""
     kl_reference: str | None = None
-    """Folder or hub name of the model the KL pulls to; by default the gold base."""
+    """Folder or hub name of the model the KL pulls to, or an adapter's folder; by default the gold base."""
     thinking: bool = False
     """`enable_thinking` of the chat template, pinned for anchors and looks."""
     seed: int = Field(default=0, ge=0)
     """Seeds the trainer, the rehearsal order and sampled answers."""
     sets: Sets
-    train: Train
+    train: Train = Field(default_factory=Train)
     anchors: str | None = None
     """Folder of the anchors, relative to where the command runs; by default anchors/NAME."""
     language: Literal["zh", "en"] = "zh"
@@ -231,6 +254,41 @@ class Recipe(_Section):
                 )
         return self
 
+    @model_validator(mode="after")
+    def _train_fits_the_trainer(self) -> Self:
+        train = self.train
+        if self.trainer == "ms-swift":
+            unused = ("data", "rewards", "lora", "held_out", "arguments")
+            given = [name for name in unused if getattr(train, name)]
+            if given:
+                raise ValueError(
+                    f"`train.{given[0]}` is not used with `trainer: ms-swift`, whose command line names "
+                    "model, data and arguments; remove it"
+                )
+        elif train.data is None:
+            raise ValueError(f"key `train.data` is missing; `trainer: {self.trainer}` needs it")
+        if self.trainer == "trl-grpo" and train.held_out:
+            raise ValueError("`train.held_out` measures a loss, which GRPO has none of; remove it")
+        if self.trainer == "trl-sft" and train.rewards:
+            raise ValueError("`train.rewards` is for GRPO; set `trainer: trl-grpo`, or remove it")
+        return self
+
+    @model_validator(mode="after")
+    def _grpo_keys_are_for_grpo(self) -> Self:
+        if self.trainer != "trl-sft":
+            return self
+        if self.rehearsal.grpo is not None:
+            raise ValueError(
+                "`rehearsal.grpo` is for GRPO; SFT injects golds. Remove it, or set `trainer: trl-grpo` "
+                "or `trainer: ms-swift`"
+            )
+        if self.ladder.beta == "raise":
+            raise ValueError(
+                "`ladder.beta: raise` is for GRPO; SFT has no beta. Remove it, or set `trainer: trl-grpo` "
+                "or `trainer: ms-swift`"
+            )
+        return self
+
     @property
     def replicates(self) -> int:
         """Base answers an item, gold not counted."""
@@ -253,7 +311,21 @@ class Recipe(_Section):
 
     def ladder_config(self) -> LadderConfig:
         """Return the ladder's constants."""
-        return LadderConfig(**self.ladder.model_dump())
+        return LadderConfig(**self.ladder.model_dump(exclude={"beta"}))
+
+
+def _with_absolute_paths(train: Train, absolute: Callable[[str], str]) -> Train:
+    """Data, and reward functions in files; modules are left as they are."""
+    files = [spec.rpartition(":") for spec in train.rewards]
+    return train.model_copy(
+        update={
+            "data": None if train.data is None else absolute(train.data),
+            "rewards": tuple(
+                f"{absolute(file)}:{name}" if file.endswith(".py") else f"{file}:{name}"
+                for file, _, name in files
+            ),
+        }
+    )
 
 
 class _Loader(yaml.SafeLoader):
@@ -293,7 +365,9 @@ def with_model_folders(recipe: Recipe) -> Recipe:
         name = str(getattr(recipe, key))
         if recipe.hub and not Path(name).is_absolute():
             found[key] = str(model_folder(name, recipe.hub))
-        elif not (Path(name) / "config.json").is_file():
+            continue
+        adapter = key != "gold_base" and is_adapter(Path(name))
+        if not adapter and not (Path(name) / "config.json").is_file():
             raise InputError(
                 f"`{key}`: `{name}` is no model folder (no config.json); give the path of a model's "
                 "folder, or set `hub: huggingface` or `hub: modelscope` and give its name there"
@@ -341,7 +415,7 @@ def read_recipe(name: str | Path, **overrides: Any) -> Recipe:
                 rehearsal=absolute(recipe.sets.rehearsal),
                 benchmarks=tuple(map(absolute, recipe.sets.benchmarks)),
             ),
-            "train": recipe.train.model_copy(update={"data": absolute(recipe.train.data)}),
+            "train": _with_absolute_paths(recipe.train, absolute),
             "anchors": str(Path(recipe.anchors or f"anchors/{recipe.name}").resolve()),
         }
     )

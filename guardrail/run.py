@@ -1,15 +1,16 @@
 """One guarded run from a recipe: preflight, anchors, trainer, training, domain loss."""
 
 import json
-import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from guardrail.build import build_trainer, prompt_rows
 from guardrail.errors import InputError
 from guardrail.ledger import FILE_NAME, Record
 from guardrail.recipe import Recipe
+from guardrail.rewards import load_reward
 from guardrail.sets.benchmarks import read_benchmarks
 from guardrail.sets.items import Item
 from guardrail.sets.overlap import find_overlaps, training_texts
@@ -78,61 +79,28 @@ def _check_contamination(recipe: Recipe, rows: list[dict[str, Any]], red_line: l
 
 
 def preflight(recipe: Recipe) -> tuple[Guardrail, list[dict[str, Any]]]:
-    """Check everything that can be checked before a run folder is made.
+    """Check everything that can be checked before a run folder is made; reward functions are loaded.
+
+    Returns:
+        The guardrail and the training rows, none where ms-swift has the data.
 
     Raises:
-        InputError: sets, models or training data break a rule.
+        InputError: sets, models, reward functions or training data break a rule.
     """
     guardrail = Guardrail.from_recipe(recipe)
+    if recipe.train.data is None:
+        return guardrail, []
     rows = read_training_rows(recipe.train.data)
+    if recipe.trainer == "trl-grpo":
+        if not recipe.train.rewards:
+            raise InputError(
+                "`train.rewards` is empty, and GRPO needs a reward; name functions as `FILE.py:FUNCTION`"
+            )
+        for spec in recipe.train.rewards:
+            load_reward(spec)
+        rows = prompt_rows(rows)
     _check_contamination(guardrail.recipe, rows, guardrail.red_line)
     return guardrail, rows
-
-
-def _split(rows: list[dict[str, Any]], held_out: float) -> tuple[list[Any], list[Any]]:
-    """Split off the held-out rows; the split is fixed, so that runs with other seeds compare."""
-    shuffled = list(rows)
-    random.Random(0).shuffle(shuffled)
-    cut = round(len(shuffled) * held_out)
-    return shuffled[cut:], shuffled[:cut]
-
-
-def build_trainer(recipe: Recipe, rows: list[dict[str, Any]], output: Path) -> Any:
-    """Return TRL's SFTTrainer with the recipe's arguments handed through untouched.
-
-    Raises:
-        InputError: the trainer refuses an argument.
-    """
-    import datasets
-    import transformers
-    import trl
-
-    from guardrail.engines.in_process import load_model
-
-    train, held_out = _split(rows, recipe.train.held_out)
-    defaults = {
-        "report_to": "none",
-        "disable_tqdm": True,
-        "save_strategy": "steps",
-        "save_steps": recipe.looks.every_steps,
-    }
-    try:
-        arguments = trl.SFTConfig(
-            **{**defaults, **recipe.train.arguments, "output_dir": str(output), "seed": recipe.seed}
-        )
-    except (TypeError, ValueError) as error:
-        raise InputError(f"`train.arguments`: SFTConfig refuses them: {error}") from error
-    model, tokenizer = load_model(str(recipe.start_model))
-    trainer = trl.SFTTrainer(
-        model=model,
-        args=arguments,
-        train_dataset=datasets.Dataset.from_list(train),
-        eval_dataset=datasets.Dataset.from_list(held_out) if held_out else None,
-        processing_class=tokenizer,
-    )
-    # The ledger holds every log and the live display shows it; printing it too would tear the display.
-    trainer.remove_callback(transformers.PrinterCallback)
-    return trainer
 
 
 def run_recipe(
@@ -161,6 +129,11 @@ def run_recipe(
     if taken and not resume:
         raise InputError(
             f"run folder `{run}` already holds a run; add --resume to go on, or give another --out"
+        )
+    if recipe.trainer == "ms-swift":
+        raise InputError(
+            "a recipe with `trainer: ms-swift` is launched by swift: GUARDRAIL_RECIPE=RECIPE swift sft ... "
+            "--external_plugins $(guardrail plugin-path) --callbacks guardrail"
         )
     if resume and not taken:
         raise InputError(f"run folder `{run}` holds no run to resume; leave --resume away")

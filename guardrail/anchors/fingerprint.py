@@ -9,7 +9,14 @@ from typing import Any
 
 from guardrail.errors import InputError
 
-__all__ = ["chat_template_sha256", "file_sha256", "model_fingerprint", "weights_sha256"]
+__all__ = [
+    "adapter_base",
+    "chat_template_sha256",
+    "file_sha256",
+    "is_adapter",
+    "model_fingerprint",
+    "weights_sha256",
+]
 
 _CHUNK_BYTES = 1 << 22
 
@@ -36,10 +43,33 @@ def _tensors(path: Path) -> dict[str, tuple[str, list[int], int, int]]:
     }
 
 
+def is_adapter(folder: Path) -> bool:
+    """Return whether a folder holds a PEFT adapter instead of a whole model."""
+    return (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file()
+
+
+def adapter_base(folder: Path) -> Path:
+    """Return the model folder below a PEFT adapter; the folder itself where it is a whole model.
+
+    Raises:
+        InputError: the adapter names a base that is no folder here.
+    """
+    if not is_adapter(folder):
+        return folder
+    config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+    base = Path(str(config["base_model_name_or_path"]))
+    if not (base / "config.json").is_file():
+        raise InputError(
+            f"adapter `{folder}` sits on `{base}`, which is no model folder here; mend "
+            "`base_model_name_or_path` in its adapter_config.json, or merge the adapter"
+        )
+    return base
+
+
 def weights_sha256(folder: Path) -> str:
     """Return one hash of a model folder's safetensors weights, whatever the sharding.
 
-    Tensors are hashed in the order of their names: name, dtype, shape, bytes. A copy from another
+    An adapter's hash is of its own weights and its base's. Tensors are hashed in the order of their names: name, dtype, shape, bytes. A copy from another
     hub, or with other shard sizes, has the same hash; another precision has another.
 
     Raises:
@@ -48,8 +78,16 @@ def weights_sha256(folder: Path) -> str:
     files = sorted(folder.glob("*.safetensors"))
     if not files:
         raise InputError(f"model folder `{folder}` holds no *.safetensors weights")
+    if is_adapter(folder):
+        own = _hash_files(*_unchanged(files))
+        return hashlib.sha256(f"{own}|{weights_sha256(adapter_base(folder))}".encode()).hexdigest()
+    return _hash_files(*_unchanged(files))
+
+
+def _unchanged(files: list[Path]) -> tuple[tuple[Path, ...], tuple[tuple[int, int], ...]]:
+    """Files, with sizes and times: 16 GB are not read twice in one process."""
     stats = [path.stat() for path in files]
-    return _hash_files(tuple(files), tuple((s.st_size, s.st_mtime_ns) for s in stats))
+    return tuple(files), tuple((s.st_size, s.st_mtime_ns) for s in stats)
 
 
 @lru_cache(maxsize=16)

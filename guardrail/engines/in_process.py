@@ -16,6 +16,7 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from guardrail.anchors.decoding import Decoding
+from guardrail.anchors.fingerprint import adapter_base, is_adapter
 from guardrail.anchors.store import TopK
 from guardrail.kl.forward import gold_logits
 from guardrail.kl.loss import reference_topk, topk_shortfall
@@ -165,9 +166,28 @@ def _completion(tokenizer: Any, new_ids: list[int]) -> Completion:
     return Completion(tokenizer.decode(new_ids), tuple(new_ids), "length")
 
 
-def load_model(folder: str | Path, dtype: str = "auto") -> tuple[Any, Any]:
-    """Return model and tokenizer of a folder, without looking at any hub."""
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, local_files_only=True)
+def load_model(
+    folder: str | Path, dtype: str = "auto", *, trainable: bool = False
+) -> tuple[Any, Any]:
+    """Return model and tokenizer of a folder, without looking at any hub.
+
+    An adapter's folder gives its base with the adapter on it, unmerged, so that answers are those of the
+    training bit for bit.
+
+    Args:
+        folder: Of a whole model, or of a PEFT adapter.
+        dtype: Of the weights.
+        trainable: Whether an adapter is to be trained on.
+
+    Raises:
+        InputError: an adapter whose base is not here.
+    """
+    folder = Path(folder)
+    model = AutoModelForCausalLM.from_pretrained(
+        adapter_base(folder), dtype=dtype, local_files_only=True
+    )
+    if is_adapter(folder):
+        model = PeftModel.from_pretrained(model, str(folder), is_trainable=trainable)
     return model, AutoTokenizer.from_pretrained(folder, local_files_only=True)
 
 

@@ -6,13 +6,18 @@ from collections.abc import Callable, Sized
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from peft import PeftModel
 from typing_extensions import Self
 
 from guardrail import __version__
-from guardrail.anchors.fingerprint import file_sha256, model_fingerprint, weights_sha256
+from guardrail.anchors.fingerprint import (
+    adapter_base,
+    file_sha256,
+    model_fingerprint,
+    weights_sha256,
+)
 from guardrail.anchors.make import make_anchors
 from guardrail.anchors.store import (
     Anchors,
@@ -29,14 +34,17 @@ from guardrail.ledger import FILE_NAME, Ledger, Record
 from guardrail.recipe import Recipe, read_recipe, with_model_folders
 from guardrail.sets.items import Item, items_sha256, read_items
 from guardrail.trainers.callback import GuardCallback
+from guardrail.trainers.grpo_forms import BothForms, attach_golds
 from guardrail.trainers.guard import Guard
-from guardrail.trainers.injection import Injection, Reference
+from guardrail.trainers.injection import Injection, KlOnly, Reference
 from guardrail.trainers.ranks import Ranks
 from guardrail.trainers.references import adapter_off, frozen_copy
-from guardrail.trainers.state import GuardState, last_complete_checkpoint, read_state
+from guardrail.trainers.state import GuardState, Seen, last_complete_checkpoint, read_state
 from guardrail.trainers.trl_grpo import GrpoKlOnly, attach_kl_only
 from guardrail.trainers.trl_sft import attach_kl
 from guardrail.trainers.versions import TRL, check_versions
+
+AnInjection = TypeVar("AnInjection", bound=Injection)
 
 __all__ = ["Guardrail", "Seam", "anchors_standing", "wanted_manifest"]
 
@@ -84,9 +92,10 @@ def _is_grpo(trainer: Any) -> bool:
 class Seam:
     """How the guard joins one kind of trainer; the defaults are those of TRL's SFTTrainer."""
 
-    join: Callable[[Any, Any], None] = attach_kl
+    join: Callable[[Any, Injection], None] = attach_kl
     """Given trainer and injection: lets the trainer's loss carry the injection's term."""
-    injection: type[Injection] = Injection
+    rollouts: "Callable[[Guardrail, Any, Anchors, GuardState, Ranks], KlOnly] | None" = None
+    """GRPO's alone: puts KL-only prompts into the trainer's rollouts."""
     callback: type[GuardCallback] = GuardCallback
     packages: tuple[str, ...] = ()
     """What drives the run besides TRL; the run's header tells their versions too."""
@@ -196,14 +205,16 @@ class Guardrail:
             resume: Go on from this checkpoint, or from the newest complete one below the trainer's output
                 folder.
             on_record: Called with every ledger record, for progress displays.
-            seam: How to join a trainer of another kind.
+            seam: How to join a trainer of another kind than TRL's.
 
         Raises:
             InputError: unsupported versions, anchors that do not fit, or a trainer of another kind.
         """
         check_versions(TRL)
-        seam = seam or Seam()
+        if seam is None:
+            seam = Seam(attach_golds, _mix_into_rollouts) if _is_grpo(trainer) else Seam()
         recipe = self.recipe
+        _check_kind(recipe, trainer, grpo=seam.rollouts is not None)
         accelerator = trainer.accelerator
         ranks = Ranks(accelerator.process_index, accelerator.num_processes)
         if ranks.size > 1 and not (Path(str(recipe.anchors)) / "manifest.json").is_file():
@@ -227,6 +238,10 @@ class Guardrail:
                 "another `run` folder"
             )
         start_weights = weights_sha256(Path(str(recipe.start_model)))
+        header = self._header(trainer, seam, anchors.manifest, start_weights)
+        injection: KlOnly | None = None
+        if recipe.mode == "guard":  # what is refused is refused before the run's ledger begins
+            injection = self._inject(trainer, seam, anchors, state, ranks)
         # Nobody may see a ledger that another rank began before it has looked.
         trainer.accelerator.wait_for_everyone()
         ledger = Ledger(folder, on_record, writes=ranks.writes)
@@ -234,19 +249,21 @@ class Guardrail:
             back_to = -1 if checkpoint is None else int(checkpoint.name.rsplit("-", 1)[1])
             ledger.append("rewound", back_to, checkpoint=checkpoint.name if checkpoint else None)
         else:
-            header = self._header(trainer, seam, anchors.manifest, start_weights)
             ledger.append("started", 0, **header)
-        injection: Injection | GrpoKlOnly | None = None
-        if recipe.mode == "guard" and seam == Seam() and _is_grpo(trainer):
-            injection = self._mix_into_rollouts(trainer, anchors, state, start_weights)
-        elif recipe.mode == "guard":
-            reference = self._reference(trainer, anchors, start_weights)
-            anchored = self._injection(tokenizer, anchors, state, ranks, reference, seam.injection)
-            seam.join(trainer, anchored)
-            injection = anchored
         benchmarks = map(Path, recipe.sets.benchmarks)
         choices = draw_choices(benchmarks, recipe.looks.benchmark_questions, seed=0)
-        guard = Guard(recipe, folder, ledger, anchors, self.red_line, choices, state, ranks)
+        raises_beta = recipe.mode == "guard" and recipe.ladder.beta == "raise"
+        guard = Guard(
+            recipe,
+            folder,
+            ledger,
+            anchors,
+            self.red_line,
+            choices,
+            state,
+            ranks,
+            beta=float(trainer.beta) if raises_beta else None,
+        )
         callback = seam.callback(
             guard,
             trainer,
@@ -264,7 +281,7 @@ class Guardrail:
     ) -> dict[str, Any]:
         """What the ledger says of a run when it starts."""
         recipe, rows = self.recipe, trainer.train_dataset
-        data = Path(recipe.train.data)
+        data = Path(recipe.train.data or "")
         return {
             "name": recipe.name,
             "mode": recipe.mode,
@@ -290,38 +307,29 @@ class Guardrail:
             | {name: version(name) for name in ("torch", "transformers", "trl", *seam.packages)},
         }
 
-    def _mix_into_rollouts(
-        self, trainer: Any, anchors: Anchors, state: GuardState, start_weights: str
-    ) -> GrpoKlOnly:
-        """KL-only prompts among a GRPO run's rollouts, against the trainer's own reference.
-
-        Raises:
-            InputError: the trainer's reference, which is its start model, is not the KL reference, its
-                prompts think where the recipe does not, or a setting of it cannot be guarded.
-        """
-        recipe, options = self.recipe, self.recipe.rehearsal
-        if start_weights != anchors.manifest.kl_reference["weights"]:
-            raise InputError(
-                f"GRPO's own KL reference is the start model ({recipe.start_model}), and `kl_reference` is "
-                f"another ({recipe.kl_reference}); give `kl_reference` the start model"
-            )
-        thinks = trainer.chat_template_kwargs.get("enable_thinking", True)
-        if bool(thinks) != recipe.thinking:
-            raise InputError(
-                f"the recipe says `thinking: {recipe.thinking}`, and the trainer's prompts have "
-                f"enable_thinking {thinks}; set chat_template_kwargs={{'enable_thinking': "
-                f"{recipe.thinking}}} in GRPOConfig"
-            )
-        return attach_kl_only(
+    def _inject(
+        self, trainer: Any, seam: Seam, anchors: Anchors, state: GuardState, ranks: Ranks
+    ) -> KlOnly:
+        """Put KL-only samples into the training, in the form the recipe names."""
+        form = "anchored" if seam.rollouts is None else self.recipe.rehearsal.grpo or "literal"
+        rollouts = None
+        if seam.rollouts is not None and form != "anchored":
+            rollouts = seam.rollouts(self, trainer, anchors, state, ranks)
+            if form == "literal":
+                return rollouts
+        golds = self.injection(
             trainer,
-            [item.chat() for item in self.rehearsal],
+            anchors,
             state,
-            fraction=options.fraction,
-            weight=options.weight,
-            seed=recipe.seed,
+            ranks,
+            kind=Injection,
+            reference=self._reference(trainer, anchors),
+            seen=None if rollouts is None else state.golds,
         )
+        seam.join(trainer, golds)
+        return golds if rollouts is None else BothForms(rollouts, golds)
 
-    def _reference(self, trainer: Any, anchors: Anchors, start_weights: str) -> Reference | None:
+    def _reference(self, trainer: Any, anchors: Anchors) -> Reference | None:
         """The model the KL is taken against, `None` for the stored log-probabilities.
 
         Raises:
@@ -339,22 +347,27 @@ class Guardrail:
                 "`rehearsal.reference: adapter off` needs a LoRA run, and this model has no adapter; use "
                 "`stored` or `frozen`"
             )
-        if start_weights != anchors.manifest.kl_reference["weights"]:
+        below = adapter_base(Path(str(self.recipe.start_model)))
+        if weights_sha256(below) != anchors.manifest.kl_reference["weights"]:
             raise InputError(
-                f"`rehearsal.reference: adapter off`: the model below the adapter ({self.recipe.start_model}) "
-                f"is not the KL reference ({self.recipe.kl_reference}); use `stored` or `frozen`"
+                f"`rehearsal.reference: adapter off`: the model below the adapter ({below}) is not "
+                f"the KL reference ({self.recipe.kl_reference}); use `stored` or `frozen`"
             )
         return adapter_off(trainer.accelerator, pad_id)
 
-    def _injection(
+    def injection(
         self,
-        tokenizer: Any,
+        trainer: Any,
         anchors: Anchors,
         state: GuardState,
         ranks: Ranks,
-        reference: Reference | None,
-        kind: type[Injection],
-    ) -> Injection:
+        *,
+        kind: type[AnInjection],
+        reference: Reference | None = None,
+        seen: Seen | None = None,
+    ) -> AnInjection:
+        """Return the rehearsal samples as an injection of a kind, which is not yet part of the training."""
+        tokenizer = trainer.processing_class
         prompts = encode_prompts(
             tokenizer, [item.chat() for item in self.rehearsal], thinking=self.recipe.thinking
         )
@@ -373,4 +386,70 @@ class Guardrail:
             reference=reference,
             rank=ranks.rank,
             world_size=ranks.size,
+            seen=seen,
         )
+
+
+def _check_kind(recipe: Recipe, trainer: Any, *, grpo: bool) -> None:
+    """Refuse keys of the recipe that this kind of trainer would not heed.
+
+    Raises:
+        InputError: such a key is set.
+    """
+    rehearsal, name = recipe.rehearsal, type(trainer).__name__
+    if not grpo and (rehearsal.grpo is not None or recipe.ladder.beta == "raise"):
+        key = "ladder.beta" if rehearsal.grpo is None else "rehearsal.grpo"
+        raise InputError(f"`{key}` is for GRPO, and the trainer is a {name}; remove it")
+    if not grpo and recipe.trainer == "trl-grpo":
+        raise InputError(
+            f"the recipe says `trainer: trl-grpo`, and the trainer is a {name}; make them agree"
+        )
+    if not grpo or recipe.mode == "watch":
+        return
+    literal_only = rehearsal.grpo in (None, "literal")
+    if literal_only and (rehearsal.loss != "kl" or rehearsal.reference != "stored"):
+        raise InputError(
+            "GRPO's KL-only prompts are pulled to the trainer's own reference: leave `rehearsal.loss` and "
+            "`rehearsal.reference` away, or set `rehearsal.grpo: anchored` or `both`"
+        )
+    if recipe.ladder.beta == "raise" and not (
+        trainer.beta > 0 and not trainer.args.use_liger_kernel
+    ):
+        raise InputError(
+            "`ladder.beta: raise` needs a `beta` above 0, and no Liger loss, which keeps the beta it began "
+            f"with; got beta {trainer.beta} and use_liger_kernel {trainer.args.use_liger_kernel}"
+        )
+
+
+def _mix_into_rollouts(
+    guardrail: Guardrail, trainer: Any, anchors: Anchors, state: GuardState, ranks: Ranks
+) -> GrpoKlOnly:
+    """KL-only prompts among the rollouts of TRL's GRPOTrainer, against the trainer's own reference.
+
+    Raises:
+        InputError: the trainer's reference, which is its start model, is not the KL reference, its
+            prompts think where the recipe does not, or a setting of it cannot be guarded.
+    """
+    recipe, options = guardrail.recipe, guardrail.recipe.rehearsal
+    start = weights_sha256(Path(str(recipe.start_model)))
+    if start != anchors.manifest.kl_reference["weights"]:
+        raise InputError(
+            f"GRPO's own KL reference is the start model ({recipe.start_model}), and `kl_reference` is "
+            f"another ({recipe.kl_reference}); give `kl_reference` the start model, or set "
+            "`rehearsal.grpo: anchored`, which needs no reference model"
+        )
+    thinks = trainer.chat_template_kwargs.get("enable_thinking", True)
+    if bool(thinks) != recipe.thinking:
+        raise InputError(
+            f"the recipe says `thinking: {recipe.thinking}`, and the trainer's prompts have "
+            f"enable_thinking {thinks}; set chat_template_kwargs={{'enable_thinking': "
+            f"{recipe.thinking}}} in GRPOConfig"
+        )
+    return attach_kl_only(
+        trainer,
+        [item.chat() for item in guardrail.rehearsal],
+        state,
+        fraction=options.fraction,
+        weight=options.weight,
+        seed=recipe.seed,
+    )

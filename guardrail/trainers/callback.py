@@ -18,13 +18,13 @@ from trl.models.utils import unwrap_model_for_generation
 from guardrail.engines.in_process import InProcessEngine, kept_training_state
 from guardrail.errors import InputError
 from guardrail.ladder import Action
+from guardrail.trainers.grpo_mixing import MixedPrompts
 from guardrail.trainers.guard import Guard
-from guardrail.trainers.injection import Injection
+from guardrail.trainers.injection import KlOnly
 from guardrail.trainers.levers import scale_learning_rate
 from guardrail.trainers.ranks import RankFailed
 from guardrail.trainers.state import write_state
-from guardrail.trainers.task_prompts import opening_tokens, task_prompts
-from guardrail.trainers.trl_grpo import GrpoKlOnly
+from guardrail.trainers.task_prompts import opening_tokens, task_prompts, tokenised
 
 __all__ = ["GuardCallback"]
 
@@ -39,7 +39,7 @@ class GuardCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
         guard: Guard,
         trainer: Any,
         tokenizer: Any,
-        injection: Injection | GrpoKlOnly | None,
+        injection: KlOnly | None,
         *,
         start_is_gold_base: bool,
         start_is_kl_reference: bool,
@@ -90,6 +90,7 @@ class GuardCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
                 Path(args.output_dir) / guard.state.last_ok_checkpoint
             )
         self._listen_for_sigterm()
+        self._set_beta()
         if guard.state.looks:
             return
         guard.state.planned_looks = self._planned_looks(state.max_steps, args)
@@ -102,13 +103,16 @@ class GuardCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
                 guard.tripwire(engine, 0)
 
     def _set_task_wire(self, engine: InProcessEngine) -> None:
-        """Choose prompts of the new task for the tripwire; a trainer without tokenised rows has none."""
-        count = self.guard.recipe.looks.tripwire_task_prompts
-        rows = self.trainer.train_dataset
-        if not count or rows is None:
+        """Choose prompts of the new task for the tripwire."""
+        recipe = self.guard.recipe
+        count, rows = recipe.looks.tripwire_task_prompts, self.trainer.train_dataset
+        if isinstance(rows, MixedPrompts):
+            rows = rows.tasks  # GRPO's KL-only prompts are no part of the new task
+        if not count:
             return
-        opening = opening_tokens(self._tokenizer, thinking=self.guard.recipe.thinking)
-        prompts = task_prompts(rows, opening, count)
+        tokenizer, thinking = self._tokenizer, recipe.thinking
+        opening = opening_tokens(tokenizer, thinking=thinking)
+        prompts = task_prompts(tokenised(rows, tokenizer, thinking=thinking), opening, count)
         if prompts:
             self.guard.set_task_wire(engine, prompts)
 
@@ -199,13 +203,13 @@ class GuardCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
     def _agree_on_step(self) -> bool:
         """Add up the ranks' samples of the step; return whether any rank was told to terminate."""
         injection, accelerator = self.injection, self.trainer.accelerator
-        rows = 0 if injection is None else injection.take_count()
-        if self.guard.ranks.size == 1:  # nobody to ask, and no device to wait for
-            self.guard.state.task_samples += rows
-            return self._sigterm
-        told = torch.tensor([rows, int(self._sigterm)], device=accelerator.device)
-        rows, terminate = accelerator.reduce(told, reduction="sum").tolist()
-        self.guard.state.task_samples += rows
+        counts = [] if injection is None else injection.take_counts()
+        terminate = int(self._sigterm)
+        if self.guard.ranks.size > 1:  # alone there is nobody to ask, and no device to wait for
+            told = torch.tensor([*counts, terminate], device=accelerator.device)
+            *counts, terminate = accelerator.reduce(told, reduction="sum").tolist()
+        if injection is not None:
+            injection.add_counts(counts)
         return bool(terminate)
 
     def _listen_for_sigterm(self) -> None:
@@ -260,11 +264,17 @@ class GuardCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
         state = self.guard.state
         factor = action.lr_factor / state.lr_factor
         state.boost = action.boost
+        self._set_beta()
         if factor < 1.0:
             scale_learning_rate(self.trainer.optimizer, self.trainer.lr_scheduler, factor)
             state.lr_factor = action.lr_factor
         if action.kind == "halt":
             self._halt(control)
+
+    def _set_beta(self) -> None:
+        """Move GRPO's own beta with the boost where the recipe says so; a resumed run begins here too."""
+        if self.guard.beta is not None:
+            self.trainer.beta = self.guard.beta * self.guard.state.boost
 
     def _halt(self, control: Any) -> None:
         self.halted = True
@@ -320,12 +330,12 @@ class GuardCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
             "learning_rate": _finite(logs.get("learning_rate")),
         }
         if self.injection is not None:
-            record |= {
-                "rehearsal_kl": self.injection.take_mean_kl(),
-                "kl_weight": self.injection.weight,
-                "kl_weight_average": guard.state.weight_sum / max(1, state.global_step),
-                **self.injection.exposure(),
-            }
+            average = guard.state.weight_sum / max(1, state.global_step)
+            record |= {"kl_weight_average": average, **self.injection.numbers()}
+        if "reward" in logs:
+            record["reward"] = _finite(logs["reward"])
+        if guard.beta is not None:
+            record["beta"] = float(self.trainer.beta)
         guard.ledger.append("log", state.global_step, **record)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:

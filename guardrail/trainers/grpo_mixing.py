@@ -1,4 +1,4 @@
-"""Which prompt stands where: KL-only prompts at even distances among the user's own."""
+"""Which prompt stands where and in what form: KL-only prompts at even distances among the user's own."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -8,7 +8,7 @@ import torch
 from guardrail.errors import InputError
 from guardrail.kl.schedule import rehearsal_order
 
-__all__ = ["KL_ONLY", "MixedPrompts", "MixedSampler"]
+__all__ = ["KL_ONLY", "MixedPrompts", "MixedSampler", "in_the_users_form", "prompt_tokens"]
 
 KL_ONLY = "guardrail_kl_only"
 """Marks KL-only rows, in the dataset and in the trainer's batches."""
@@ -117,3 +117,34 @@ class MixedSampler(torch.utils.data.Sampler[int]):
     def __len__(self) -> int:
         """Return how many indices a pass yields."""
         return len(self._repeats())
+
+
+def _rendered(trainer: Any, chat: list[dict[str, str]], *, tokenize: bool) -> Any:
+    return trainer.processing_class.apply_chat_template(
+        chat,
+        add_generation_prompt=True,
+        tokenize=tokenize,
+        return_dict=False,
+        **trainer.chat_template_kwargs,
+    )
+
+
+def prompt_tokens(trainer: Any, prompt: Any) -> list[int]:
+    """Token ids of a prompt in the form the trainer is given it: a text, or a chat."""
+    if isinstance(prompt, str):
+        return list(trainer.processing_class(text=[prompt])["input_ids"][0])
+    return list(_rendered(trainer, prompt, tokenize=True))
+
+
+def in_the_users_form(trainer: Any, chats: Sequence[list[dict[str, str]]]) -> list[Any]:
+    """The chats, rendered where the user's prompts are plain text: TRL takes one form a batch."""
+    if not isinstance(trainer.train_dataset[0]["prompt"], str):
+        return [list(chat) for chat in chats]
+    texts = [_rendered(trainer, chat, tokenize=False) for chat in chats]
+    for chat, text in zip(chats, texts, strict=True):
+        if prompt_tokens(trainer, text) != list(_rendered(trainer, chat, tokenize=True)):
+            raise InputError(
+                "train_dataset's prompts are plain text, and a rendered chat gets other tokens from this "
+                f"tokenizer than the chat itself ({text[:40]!r}); give train_dataset chats as prompts"
+            )
+    return texts

@@ -52,6 +52,8 @@ class Guard:
     choices: Sequence[Choice]
     state: GuardState
     ranks: Ranks = field(default_factory=Ranks)
+    beta: float | None = None
+    """GRPO's own beta at boost 1, where the ladder moves it too."""
 
     @property
     def judged_items(self) -> list[Item]:
@@ -188,10 +190,15 @@ class Guard:
                 action=action.kind,
                 carried_out=self.recipe.mode == "guard",
                 reason=action.reason,
-                before={"boost": before.boost, "lr_factor": before.lr_factor},
-                after={"boost": action.boost, "lr_factor": action.lr_factor},
+                before=self._levers(before),
+                after=self._levers(action),
             )
         return action
+
+    def _levers(self, action: Action) -> dict[str, float]:
+        """Where the levers stand after an action."""
+        levers = {"boost": action.boost, "lr_factor": action.lr_factor}
+        return levers if self.beta is None else levers | {"beta": self.beta * action.boost}
 
     def set_task_wire(self, engine: InProcessEngine, prompts: list[list[int]]) -> None:
         """Let the start model answer prompts of the new task; tripwires watch its answers from now on."""

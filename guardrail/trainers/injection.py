@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -10,12 +10,40 @@ from torch import Tensor
 from guardrail.kl.loss import Direction
 from guardrail.kl.schedule import due_samples, rehearsal_order
 from guardrail.kl.term import RehearsalSample, token_losses
-from guardrail.trainers.state import GuardState
+from guardrail.trainers.state import GuardState, Seen
 
-__all__ = ["Injection", "Reference"]
+__all__ = ["Injection", "KlOnly", "Reference"]
 
 Reference = Callable[[Any, Sequence[RehearsalSample]], list[Tensor]]
 """(policy, samples) → the reference's logits at every gold token of each sample, without gradient."""
+
+
+class KlOnly(Protocol):
+    """What the guard asks of KL-only samples, wherever they stand in the training."""
+
+    @property
+    def weight(self) -> float:
+        """The KL weight in force."""
+
+    def begin_step(self) -> None:
+        """Draw what is due for the optimizer step that begins."""
+
+    def take_counts(self) -> list[int]:
+        """Return the task samples this rank has counted since the last call, by kind of sample."""
+
+    def add_counts(self, on_all_ranks: Sequence[int]) -> None:
+        """Move the schedules on by the counts of all ranks together."""
+
+    def exposure(self) -> dict[str, float]:
+        """Return what was seen so far: samples of both kinds, share, unique prompts, passes."""
+
+    def numbers(self) -> dict[str, Any]:
+        """Return what a log line says: mean KL since the last call, weight, exposure."""
+
+    def self_test(
+        self, model: torch.nn.Module, perturb: Callable[[], None], undo: Callable[[], None]
+    ) -> tuple[float, float]:
+        """Return the mean KL a token of the model as it is and after a perturbation of its weights."""
 
 
 class Injection:
@@ -40,8 +68,9 @@ class Injection:
         reference: Reference | None = None,
         rank: int = 0,
         world_size: int = 1,
+        seen: Seen | None = None,
     ) -> None:
-        """Keep the samples; `state` holds the cursor and is changed in place.
+        """Keep the samples; `state` holds the boost, and the cursor unless `seen` does; changed in place.
 
         `reference` gives the KL reference's logits of samples under the policy at hand; by default their
         stored top-k stand for it.
@@ -49,6 +78,7 @@ class Injection:
         self._samples = samples
         self._ids = sorted(samples)
         self._state = state
+        self._seen: Seen = state if seen is None else seen
         self._fraction, self._weight, self._loss = fraction, weight, loss
         self._seed, self._pad_id = seed, pad_id
         self._direction: Direction = direction
@@ -66,30 +96,42 @@ class Injection:
 
     def begin_step(self) -> None:
         """Draw what is due for the optimizer step that begins; it depends on samples seen before."""
-        state = self._state
-        due = due_samples(self._fraction, state.task_samples, self._world_size)
-        count = due - state.rehearsal_seen
-        self._pending = rehearsal_order(self._ids, state.rehearsal_seen, count, self._seed)
-        state.rehearsal_seen = due
+        seen = self._seen
+        due = due_samples(self._fraction, seen.task_samples, self._world_size)
+        count = due - seen.rehearsal_seen
+        self._pending = rehearsal_order(self._ids, seen.rehearsal_seen, count, self._seed)
+        seen.rehearsal_seen = due
         if self._pending:
-            state.weight_sum += self.weight
+            seen.weight_sum += self.weight
 
     def exposure(self) -> dict[str, float]:
         """Return what was seen so far: samples of both kinds, share, unique prompts, passes."""
-        return self._state.exposure(len(self._ids))
+        return self._seen.exposure(len(self._ids))
+
+    def numbers(self) -> dict[str, Any]:
+        """Return what a log line says: mean KL since the last call, weight, exposure."""
+        return {
+            "rehearsal_kl": self.take_mean_kl(),
+            "kl_weight": self.weight,
+            **self.exposure(),
+        }
 
     def count_task_samples(self, on_this_rank: int) -> None:
         """Count the samples of a micro-batch of the user's data."""
         self._rows += on_this_rank
 
-    def take_count(self) -> int:
+    def take_counts(self) -> list[int]:
         """Return the samples this rank has counted since the last call.
 
         Packed batches hold unequal numbers of samples, so the ranks add theirs up before the schedule
-        moves: `state.task_samples` must be the same everywhere.
+        moves: `task_samples` must be the same everywhere.
         """
         rows, self._rows = self._rows, 0
-        return rows
+        return [rows]
+
+    def add_counts(self, on_all_ranks: Sequence[int]) -> None:
+        """Move the schedule on by the samples of all ranks."""
+        self._seen.task_samples += on_all_ranks[0]
 
     def take_term(self, model: torch.nn.Module) -> Tensor | None:
         """Return weight * world_size * (sum of KL on this rank) / (KL tokens of all ranks), or None.

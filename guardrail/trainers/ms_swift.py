@@ -4,29 +4,34 @@ ms-swift builds its callbacks inside the trainer's constructor, when there is no
 is attached at `on_init_end`. Model, data, learning rate and steps come from the swift command line. Of
 the recipe the guard's own keys count: `gold_base`, `start_model`, `kl_reference`, `hub`, `thinking`,
 `seed`, `mode`, `sets`, `anchors`, `rehearsal`, `looks`, `drift`, `ladder`, `on_inherited`, `on_error`
-and `train.allow_overlap`. `trainer` and the rest of `train` belong to `guardrail run` and are ignored.
+and `train.allow_overlap`. With `trainer: ms-swift` the rest of `train` is refused as unused; in a recipe
+for `guardrail run` it is ignored here.
 """
 
-import itertools
 import logging
 import math
 import os
-from collections.abc import Callable, Iterator, Sized
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from guardrail.engines.in_process import InProcessEngine, encode_prompts
+from guardrail.anchors.store import Anchors
 from guardrail.errors import InputError
 from guardrail.ledger import FILE_NAME, Record
 from guardrail.recipe import Recipe, read_recipe
 from guardrail.trainers.attach import Guardrail, Seam
 from guardrail.trainers.callback import GuardCallback
+from guardrail.trainers.grpo_forms import attach_golds
 from guardrail.trainers.ms_swift_checks import check_run, find_kind
-from guardrail.trainers.ms_swift_grpo import KlOnlyRollouts, attach_kl_only
-from guardrail.trainers.state import STATE_FILE, last_complete_checkpoint
-from guardrail.trainers.task_prompts import opening_tokens, task_prompts
+from guardrail.trainers.ms_swift_grpo import (
+    KlOnlyRollouts,
+    attach_kl_only,
+    count_completions,
+)
+from guardrail.trainers.ranks import Ranks
+from guardrail.trainers.state import STATE_FILE, GuardState, last_complete_checkpoint
 
 __all__ = ["RECIPE_VARIABLE", "SwiftGuardCallback", "attach_swift", "recipe_from_environment"]
 
@@ -56,33 +61,6 @@ def recipe_from_environment() -> Recipe:
 
 class SwiftGuardCallback(GuardCallback):
     """The guard's callback, with what differs in ms-swift's trainers."""
-
-    def _set_task_wire(self, engine: InProcessEngine) -> None:
-        """Choose prompts of the new task for the tripwire; streamed data have none."""
-        recipe, rows = self.guard.recipe, self.trainer.train_dataset
-        count = recipe.looks.tripwire_task_prompts
-        if not count or not isinstance(rows, Sized):
-            return
-        opening = opening_tokens(engine.tokenizer, thinking=recipe.thinking)
-        prompts = task_prompts(self._tokenised(rows), opening, count)
-        if prompts:
-            self.guard.set_task_wire(engine, prompts)
-
-    def _tokenised(self, rows: Any) -> Iterator[dict[str, Any]]:
-        """Rows with `input_ids`: packed rows are lists of them, GRPO's are chats still."""
-        thinking = self.guard.recipe.thinking
-        # By number: ms-swift's rows begin anew past the last one, where a loop would never end.
-        each = (rows[number] for number in range(len(rows)))
-        for row in itertools.chain.from_iterable(r if isinstance(r, list) else [r] for r in each):
-            if "input_ids" in row or "messages" not in row:
-                yield row
-                continue
-            chat = list(row["messages"])
-            while chat and chat[-1]["role"] == "assistant":
-                chat.pop()
-            if not chat or not all(isinstance(turn["content"], str) for turn in chat):
-                continue
-            yield {"input_ids": encode_prompts(self._tokenizer, [chat], thinking=thinking)[0]}
 
     def on_evaluate(
         self, args: Any, state: Any, control: Any, metrics: Any = None, **kwargs: Any
@@ -149,6 +127,16 @@ def _resume_checkpoint(arguments: Any) -> Path | None:
     return checkpoint
 
 
+def _roll_out(
+    guardrail: Guardrail, trainer: Any, anchors: Anchors, state: GuardState, ranks: Ranks
+) -> KlOnlyRollouts:
+    """KL-only prompts in the rollouts of ms-swift's GRPOTrainer."""
+    rollouts = guardrail.injection(trainer, anchors, state, ranks, kind=KlOnlyRollouts)
+    chats = {item.id: item.chat() for item in guardrail.rehearsal}
+    attach_kl_only(trainer, rollouts, chats=chats, thinking=guardrail.recipe.thinking)
+    return rollouts
+
+
 def attach_swift(
     trainer: Any, recipe: Recipe, on_record: Callable[[Record], None] | None = None
 ) -> GuardCallback:
@@ -175,9 +163,8 @@ def attach_swift(
     checkpoint = _resume_checkpoint(trainer.args)
     seam = Seam(callback=SwiftGuardCallback, packages=("ms-swift",))
     if kind == "grpo":
-        chats = {item.id: item.chat() for item in guardrail.rehearsal}
-        join = partial(attach_kl_only, chats=chats, thinking=recipe.thinking)
-        seam = replace(seam, join=join, injection=KlOnlyRollouts)
+        join = partial(attach_golds, count=count_completions)
+        seam = replace(seam, join=join, rollouts=_roll_out)
     callback = guardrail.attach(trainer, resume=checkpoint or False, on_record=on_record, seam=seam)
     _keep_last_ok(trainer, callback)
     return callback

@@ -121,7 +121,8 @@ def check_run(trainer: Any, kind: str, guardrail: Guardrail) -> None:
             training data with judged items or benchmark questions.
     """
     recipe, arguments = guardrail.recipe, trainer.args
-    pulls = kind == "grpo" and recipe.mode == "guard"
+    literal = recipe.rehearsal.grpo != "anchored"
+    pulls = kind == "grpo" and recipe.mode == "guard" and literal
     for option, why in (MUST_BE_OFF | (MUST_BE_OFF_IN_GRPO if pulls else {})).items():
         if not hasattr(arguments, option):
             raise _unsupported(f"option `--{option}` is absent")
@@ -133,12 +134,6 @@ def check_run(trainer: Any, kind: str, guardrail: Guardrail) -> None:
         raise InputError(
             "`--sequence_parallel_size` above 1 cannot be guarded: looks and KL-only samples are not cut "
             "over ranks; leave it away"
-        )
-    rehearsal = recipe.rehearsal
-    if pulls and (rehearsal.loss != "kl" or rehearsal.reference != "stored"):
-        raise InputError(
-            "GRPO's KL-only prompts are pulled to the trainer's own reference: leave "
-            "`rehearsal.loss` and `rehearsal.reference` away"
         )
     if pulls and not arguments.beta > 0:
         raise InputError(

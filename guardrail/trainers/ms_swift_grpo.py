@@ -11,7 +11,13 @@ from guardrail.kl.loss import k3
 from guardrail.trainers.injection import Injection
 from guardrail.trainers.ms_swift_checks import swift_name
 
-__all__ = ["KlOnlyRollouts", "attach_kl_only"]
+__all__ = ["KlOnlyRollouts", "attach_kl_only", "count_completions"]
+
+
+def count_completions(inputs: Any) -> int:
+    """Return how many of the task's completions a micro-batch of ms-swift's GRPOTrainer holds."""
+    batch = inputs[0] if isinstance(inputs, list) else inputs
+    return len(batch["grpo_batch"].completion_mask)
 
 
 class KlOnlyRollouts(Injection):
@@ -28,11 +34,6 @@ class KlOnlyRollouts(Injection):
     """
 
     _held: tuple[Any, Any, Any, int] | None = None
-
-    @property
-    def boost(self) -> float:
-        """The ladder's multiple of the KL weight."""
-        return self._state.boost
 
     def begin_step(self) -> None:
         """Do nothing: what is due is drawn with the rollouts."""
@@ -91,16 +92,16 @@ def attach_kl_only(
 ) -> None:
     """Put KL-only prompts into the rollouts of a swift `GRPOTrainer`, and their KL into its loss.
 
-    The ladder's boost multiplies the KL-only weight and `beta`, which acts on the task's rows. The
-    Trainer divides GRPO's loss by the accumulation steps, so the term is multiplied first.
+    The Trainer divides GRPO's loss by the accumulation steps, so the term is multiplied first.
 
     Args:
-        trainer: The trainer; three of its methods' results and its `beta` change.
+        trainer: The trainer; two of its methods are wrapped on the instance, its `beta` stays what acts
+            on the task's rows.
         injection: Draws the prompts and computes their term.
         chats: Item → its prompt as a chat.
         thinking: Pinned for the KL-only prompts; the task's keep what the command line says.
     """
-    generate, compute_loss, beta = trainer._generate_completions, trainer.compute_loss, trainer.beta
+    generate, compute_loss = trainer._generate_completions, trainer.compute_loss
     settings = {"enable_thinking": thinking}
 
     def guarded_generate(samples: list[Any]) -> list[Any]:
@@ -116,7 +117,6 @@ def attach_kl_only(
         return done[: len(samples)]
 
     def guarded_compute_loss(model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        trainer.beta = beta * injection.boost
         loss = compute_loss(model, inputs, *args, **kwargs)
         term = injection.take_term(model) if model.training else None
         if term is None:

@@ -3,7 +3,7 @@
 import json
 import math
 import os
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,43 @@ from guardrail.drift.spending import Spent
 from guardrail.engines.look import Measured
 from guardrail.ladder import Judged
 
-__all__ = ["STATE_FILE", "GuardState", "last_complete_checkpoint", "read_state", "write_state"]
+__all__ = [
+    "STATE_FILE",
+    "GuardState",
+    "Seen",
+    "last_complete_checkpoint",
+    "read_state",
+    "write_state",
+]
 
 STATE_FILE = "guardrail_state.json"
 
 
 @dataclass(slots=True)
-class GuardState:
+class Seen:
+    """What was seen of the user's samples and of rehearsal samples."""
+
+    task_samples: int = 0
+    """Task samples seen by all ranks."""
+    rehearsal_seen: int = 0
+    """Rehearsal samples seen by all ranks: the cursor into the rehearsal order."""
+    weight_sum: float = 0.0
+    """KL weight summed over optimizer steps, 0 for steps without rehearsal."""
+
+    def exposure(self, prompts: int) -> dict[str, float]:
+        """Return what was seen of so many rehearsal prompts: samples of both kinds, share, unique, passes."""
+        seen, task = self.rehearsal_seen, self.task_samples
+        return {
+            "task_samples": task,
+            "rehearsal_samples": seen,
+            "share": seen / (seen + task) if seen + task else 0.0,
+            "unique_prompts": min(seen, prompts),
+            "passes": seen / prompts,
+        }
+
+
+@dataclass(slots=True)
+class GuardState(Seen):
     """The guard's memory. Everything else follows from the recipe and the anchors."""
 
     looks: int = 0
@@ -31,12 +61,8 @@ class GuardState:
     history: list[Judged] = field(default_factory=list)
     boost: float = 1.0
     lr_factor: float = 1.0
-    task_samples: int = 0
-    """Task samples seen by all ranks."""
-    rehearsal_seen: int = 0
-    """Rehearsal samples seen by all ranks: the cursor into the rehearsal order."""
-    weight_sum: float = 0.0
-    """KL weight summed over optimizer steps, 0 for steps without rehearsal."""
+    golds: Seen = field(default_factory=Seen)
+    """Golds beside GRPO's loss, where the rollouts hold KL-only prompts too."""
     baseline: Measured | None = None
     """Look 0's measurements, the baseline of every later look."""
     tripwire_base: list[float] | None = None
@@ -55,20 +81,10 @@ class GuardState:
     seconds: dict[str, float] = field(default_factory=dict)
     """Wall-clock seconds spent by the guard, by what."""
 
-    def exposure(self, prompts: int) -> dict[str, float]:
-        """Return what was seen of so many rehearsal prompts: samples of both kinds, share, unique, passes."""
-        seen, task = self.rehearsal_seen, self.task_samples
-        return {
-            "task_samples": task,
-            "rehearsal_samples": seen,
-            "share": seen / (seen + task) if seen + task else 0.0,
-            "unique_prompts": min(seen, prompts),
-            "passes": seen / prompts,
-        }
-
 
 def _as_json(state: GuardState) -> dict[str, Any]:
-    content = {name: getattr(state, name) for name in GuardState.__slots__}
+    content = {entry.name: getattr(state, entry.name) for entry in fields(state)}
+    content["golds"] = asdict(state.golds)
     content["rule"] = asdict(state.rule) | {
         "spent": {name: spent.dead for name, spent in state.rule.spent.items()}
     }
@@ -97,6 +113,7 @@ def read_state(folder: Path) -> GuardState:
     rule = content["rule"]
     spent = {name: Spent(dead) for name, dead in rule["spent"].items()}
     content["rule"] = RuleState(rule["looks_used"], spent)
+    content["golds"] = Seen(**content["golds"])
     content["history"] = [
         Judged(**{**entry, "alarmed": tuple(entry["alarmed"])}) for entry in content["history"]
     ]

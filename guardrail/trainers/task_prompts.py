@@ -5,11 +5,16 @@ Shenfeld, Pari & Agrawal (2025), "RL's Razor: Why Online Reinforcement Learning 
 task's prompts.
 """
 
-from collections.abc import Iterable, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from itertools import islice
 from typing import Any
 
-__all__ = ["opening_tokens", "task_prompts"]
+from datasets import IterableDataset
+
+from guardrail.engines.in_process import encode_prompts
+
+__all__ = ["opening_tokens", "task_prompts", "tokenised"]
 
 _ROWS_LOOKED_AT = 2000
 _LONGEST = 512
@@ -34,11 +39,45 @@ def _prompt(ids: Sequence[int], opening: Sequence[int]) -> list[int] | None:
     return None
 
 
+def _each(dataset: Any) -> Iterator[Any]:
+    """The rows of a trainer's dataset; a stream of ms-swift's own has none."""
+    if isinstance(dataset, IterableDataset):
+        yield from dataset
+    elif isinstance(dataset, Sized):
+        rows: Any = dataset
+        # By number: ms-swift's rows begin anew past the last one, where a loop would never end.
+        for number in range(len(dataset)):
+            yield rows[number]
+
+
+def tokenised(dataset: Any, tokenizer: Any, *, thinking: bool) -> Iterator[dict[str, Any]]:
+    """Yield rows with `input_ids`, packed ones taken apart, or with `prompt_ids` where a row is not tokenised.
+
+    SFT trainers hold tokens; GRPO's rows are still a `prompt`, a chat or a text, or in ms-swift
+    `messages`, whose last assistant turn is not part of the prompt. Rows of other kinds are left out.
+    """
+    for row in itertools.chain.from_iterable(
+        r if isinstance(r, list) else [r] for r in _each(dataset)
+    ):
+        if not isinstance(row, dict) or "input_ids" in row:
+            yield row
+            continue
+        prompt = row.get("prompt", row.get("messages"))
+        if isinstance(prompt, str):
+            yield {"prompt_ids": list(tokenizer(prompt)["input_ids"])}
+            continue
+        chat = list(prompt or ())
+        while chat and chat[-1]["role"] == "assistant":
+            chat.pop()
+        if chat and all(isinstance(turn["content"], str) for turn in chat):
+            yield {"prompt_ids": encode_prompts(tokenizer, [chat], thinking=thinking)[0]}
+
+
 def task_prompts(rows: Iterable[Any], opening: Sequence[int], count: int) -> list[list[int]]:
     """Return up to `count` different prompts of a tokenised training set, spread over its first rows.
 
     Args:
-        rows: Rows with `input_ids`, as a trainer holds them after tokenising; packed rows count as one.
+        rows: What `tokenised` yields.
         opening: What `opening_tokens` returned; a thinking block the template opens in advance may be
             missing in training rows, so its first half is tried too.
         count: How many to return.
@@ -46,11 +85,13 @@ def task_prompts(rows: Iterable[Any], opening: Sequence[int], count: int) -> lis
     found: dict[tuple[int, ...], None] = {}
     openings = [list(opening), list(opening[: len(opening) // 2 + 1])] if opening else []
     for row in islice(rows, _ROWS_LOOKED_AT):
-        ids = row.get("input_ids") if isinstance(row, dict) else None
-        if ids is None:
+        if not isinstance(row, dict):
             continue
-        prompts = (_prompt(list(ids), one) for one in openings)
-        prompt = next((p for p in prompts if p is not None), None)
+        whole, ids = row.get("prompt_ids"), row.get("input_ids")
+        prompt = whole if whole is not None and len(whole) <= _LONGEST else None
+        if ids is not None:
+            prompts = (_prompt(list(ids), one) for one in openings)
+            prompt = next((p for p in prompts if p is not None), None)
         if prompt is not None:
             found.setdefault(tuple(prompt))
     every = max(1, len(found) // count)

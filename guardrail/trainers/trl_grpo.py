@@ -5,8 +5,7 @@ of them in the loss is the KL to the trainer's own reference, under a weight of 
 """
 
 import functools
-import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -14,8 +13,15 @@ from torch import Tensor
 
 from guardrail.errors import InputError
 from guardrail.kl.loss import k3
-from guardrail.trainers.grpo_mixing import KL_ONLY, MixedPrompts, MixedSampler
+from guardrail.trainers.grpo_mixing import (
+    KL_ONLY,
+    MixedPrompts,
+    MixedSampler,
+    in_the_users_form,
+    prompt_tokens,
+)
 from guardrail.trainers.state import GuardState
+from guardrail.trainers.trl_grpo_rewards import TaskRewards
 from guardrail.trainers.trl_grpo_seams import Seams, find_seams
 
 __all__ = ["GrpoKlOnly", "attach_kl_only"]
@@ -61,10 +67,7 @@ class GrpoKlOnly:
         """Keep what the wrapped methods need; `state` holds the counts and is changed in place."""
         self._trainer, self._seams, self._prompts = trainer, seams, prompts
         self._state, self._weight = state, weight
-        self._flags: list[bool] | None = None
-        self._everyone: Tensor | None = None
-        self._rewards: Tensor | None = None
-        self._lengths = 0
+        self.rewards = TaskRewards(trainer, seams)
         self._listening = False
         self._policy: Tensor | None = None
         self._kl_sum, self._kl_tokens = 0.0, 0
@@ -77,9 +80,12 @@ class GrpoKlOnly:
     def begin_step(self) -> None:
         """Do nothing: the rows come with the trainer's own batches."""
 
-    def take_count(self) -> int:
-        """Return 0: what is seen is counted where it is generated, over all ranks."""
-        return 0
+    def take_counts(self) -> list[int]:
+        """Return nothing: what is seen is counted where it is generated, over all ranks."""
+        return []
+
+    def add_counts(self, on_all_ranks: Sequence[int]) -> None:
+        """Do nothing, for the same reason."""
 
     def exposure(self) -> dict[str, float]:
         """Return what was seen so far: prompts of both kinds, share, unique prompts, passes.
@@ -88,6 +94,14 @@ class GrpoKlOnly:
         batch generates that batch again, and it counts again.
         """
         return self._state.exposure(self._prompts)
+
+    def numbers(self) -> dict[str, Any]:
+        """Return what a log line says: mean k3 since the last call, weight, exposure."""
+        return {
+            "rehearsal_kl": self.take_mean_kl(),
+            "kl_weight": self.weight,
+            **self.exposure(),
+        }
 
     def take_mean_kl(self) -> float | None:
         """Return the mean k3 a KL-only token since the last call, over all ranks; None without any."""
@@ -102,126 +116,28 @@ class GrpoKlOnly:
         trainer = self._trainer
         if not trainer.model.training:
             return original(inputs)
-        self._flags = [KL_ONLY in row for row in inputs]
+        marks = [KL_ONLY in row for row in inputs]
+        self.rewards.flags = marks
         try:
             batch = original(inputs)
         finally:
-            flags, self._flags = torch.tensor(self._flags), None
+            self.rewards.flags = None
+        flags = torch.tensor(marks)
         batch[KL_ONLY] = flags.to(batch["completion_mask"].device)
         batch["advantages"][batch[KL_ONLY]] = 0.0
         tokens = batch["completion_mask"][batch[KL_ONLY]].sum()
-        counts = torch.stack([torch.tensor(len(flags)), flags.sum(), torch.tensor(self._lengths)])
+        counts = torch.stack(
+            [torch.tensor(len(flags)), flags.sum(), torch.tensor(self.rewards.lengths)]
+        )
         counts = torch.cat([counts.to(tokens.device), tokens.view(1)])
         rows, kl_rows, lengths, batch[KL_ONLY_TOKENS] = trainer.accelerator.reduce(counts, "sum")
         if kl_rows:
             left_out = lengths if self._seams.counts_masked else batch[KL_ONLY_TOKENS]
             batch["num_items_in_batch"] = (batch["num_items_in_batch"] - left_out).clamp(min=1)
-            self._leave_out_of_metrics(int(rows), int(kl_rows))
+            self.rewards.leave_out_of_metrics(int(rows), int(kl_rows))
         self._state.rehearsal_seen += int(kl_rows) // trainer.num_generations
         self._state.task_samples += int(rows - kl_rows) // trainer.num_generations
         return batch
-
-    def rewards(
-        self,
-        original: Callable[..., Tensor],
-        inputs: list[dict[str, Any]],
-        prompts: list[Any],
-        completions: list[Any],
-        completion_ids_list: list[Any],
-    ) -> Tensor:
-        """Around `_calculate_rewards`: rewards of all ranks, NaN for KL-only rows.
-
-        Shapes must agree between ranks, so a copy of a task row stands in a KL-only row's place.
-        """
-        if self._flags is None:
-            return original(inputs, prompts, completions, completion_ids_list)
-        flags = self._flags
-        self._lengths = sum(
-            len(ids) for ids, flag in zip(completion_ids_list, flags, strict=True) if flag
-        )
-        rows: list[Any] = inputs
-        lists = [prompts, completions, completion_ids_list]
-        if all(flags):
-            rows = [{"prompt": row["prompt"]} for row in inputs]
-        else:
-            stand_in = flags.index(False)
-            places = [stand_in if flag else place for place, flag in enumerate(flags)]
-            rows, *lists = ([values[p] for p in places] for values in (inputs, *lists))
-        rewards = original(rows, *lists)
-        self._everyone = self._trainer.accelerator.gather(
-            torch.tensor(flags, device=rewards.device).int()
-        ).bool()
-        self._rewards = rewards.masked_fill(self._everyone.unsqueeze(1), torch.nan)
-        return self._rewards
-
-    def score_task_rows(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Return the user's reward function, called with task rows alone; 0 for KL-only rows."""
-        name = getattr(function, "__name__", type(function).__name__)
-        call = type(function).__call__
-
-        def scores(returned: Any, flags: Sequence[bool]) -> list[Any]:
-            values = list(returned)
-            if len(values) != len(flags) - sum(flags):
-                raise InputError(
-                    f"reward function `{name}` returned {len(values)} rewards for "
-                    f"{len(flags) - sum(flags)} completions; return one each"
-                )
-            return _spread(values, flags, 0.0)
-
-        if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call):
-
-            @functools.wraps(function)
-            async def scored_async(**rows: Any) -> Any:
-                flags = self._flags
-                if flags is None or not any(flags):
-                    return await function(**rows)
-                kept = self._task_rows(rows, flags)
-                return scores([] if all(flags) else await function(**kept), flags)
-
-            return scored_async
-
-        @functools.wraps(function)
-        def scored(**rows: Any) -> Any:
-            flags = self._flags
-            if flags is None or not any(flags):
-                return function(**rows)
-            kept = self._task_rows(rows, flags)
-            return scores([] if all(flags) else function(**kept), flags)
-
-        return scored
-
-    def _task_rows(self, rows: Mapping[str, Any], flags: Sequence[bool]) -> dict[str, Any]:
-        """A reward function's arguments without KL-only rows; what it logs a row gets its gaps back."""
-        kept = {
-            name: values
-            if name in self._seams.batch_wide
-            else [value for value, flag in zip(values, flags, strict=True) if not flag]
-            for name, values in rows.items()
-        }
-        if "log_extra" in self._seams.batch_wide:
-            log = rows["log_extra"]
-            kept["log_extra"] = lambda column, values: log(column, _spread(values, flags, None))
-        return kept
-
-    def _leave_out_of_metrics(self, rows: int, kl_rows: int) -> None:
-        """Correct the reward metrics TRL just appended: KL-only rows have no reward."""
-        metrics = self._trainer._metrics["train"]
-        if kl_rows == rows:
-            names = [n for n in metrics if n.startswith("rewards/")]
-            for name in [*names, "reward", "reward_std", "frac_reward_zero_std"]:
-                metrics[name].pop()
-                if not metrics[name]:
-                    del metrics[name]
-            return
-        zero = metrics["frac_reward_zero_std"]
-        constant = zero[-1] * rows - (kl_rows if self._seams.unscored_is_zero else 0)
-        zero[-1] = constant / (rows - kl_rows)
-        if self._seams.unscored_is_zero:
-            assert self._rewards is not None
-            assert self._everyone is not None
-            total = self._rewards[~self._everyone].nansum(dim=1)
-            metrics["reward"][-1] = total.mean().item()
-            metrics["reward_std"][-1] = total.std().item()
 
     def logprobs(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Around `_get_per_token_logps_and_entropies`: keep the policy's, for the KL needs no forward."""
@@ -275,7 +191,7 @@ class GrpoKlOnly:
 
         trainer = self._trainer
         prompts = [row["prompt"] for row in trainer.train_dataset.kl_only[:8]]
-        tokens = [_tokens(trainer, prompt) for prompt in prompts]
+        tokens = [prompt_tokens(trainer, prompt) for prompt in prompts]
 
         def logprobs(of: Any) -> Tensor:
             rows = [torch.tensor([ids], device=trainer.accelerator.device) for ids in tokens]
@@ -299,43 +215,6 @@ class GrpoKlOnly:
                 return untouched, mean()
             finally:
                 undo()
-
-
-def _spread(values: Sequence[Any], flags: Sequence[bool], fill: Any) -> list[Any]:
-    """Values of the task rows at their places among all rows."""
-    left = iter(values)
-    return [fill if flag else next(left) for flag in flags]
-
-
-def _rendered(trainer: Any, chat: list[dict[str, str]], *, tokenize: bool) -> Any:
-    return trainer.processing_class.apply_chat_template(
-        chat,
-        add_generation_prompt=True,
-        tokenize=tokenize,
-        return_dict=False,
-        **trainer.chat_template_kwargs,
-    )
-
-
-def _tokens(trainer: Any, prompt: Any) -> list[int]:
-    """Token ids of a prompt in the form the trainer is given it: a text, or a chat."""
-    if isinstance(prompt, str):
-        return list(trainer.processing_class(text=[prompt])["input_ids"][0])
-    return list(_rendered(trainer, prompt, tokenize=True))
-
-
-def _in_the_users_form(trainer: Any, chats: Sequence[list[dict[str, str]]]) -> list[Any]:
-    """The chats, rendered where the user's prompts are plain text: TRL takes one form a batch."""
-    if not isinstance(trainer.train_dataset[0]["prompt"], str):
-        return [list(chat) for chat in chats]
-    texts = [_rendered(trainer, chat, tokenize=False) for chat in chats]
-    for chat, text in zip(chats, texts, strict=True):
-        if _tokens(trainer, text) != list(_rendered(trainer, chat, tokenize=True)):
-            raise InputError(
-                "train_dataset's prompts are plain text, and a rendered chat gets other tokens from this "
-                f"tokenizer than the chat itself ({text[:40]!r}); give train_dataset chats as prompts"
-            )
-    return texts
 
 
 def attach_kl_only(
@@ -375,7 +254,7 @@ def attach_kl_only(
         )
     seams = find_seams(trainer)
     tasks = trainer.train_dataset
-    mixed = MixedPrompts(tasks, _in_the_users_form(trainer, prompts))
+    mixed = MixedPrompts(tasks, in_the_users_form(trainer, prompts))
     sampler = MixedSampler(
         trainer,
         trainer._get_train_sampler,
@@ -388,12 +267,14 @@ def attach_kl_only(
     trainer.train_dataset = mixed
     trainer._get_train_sampler = lambda dataset=None: sampler
     trainer.reward_funcs = [
-        function if isinstance(function, torch.nn.Module) else kl_only.score_task_rows(function)
+        function
+        if isinstance(function, torch.nn.Module)
+        else kl_only.rewards.of_task_rows(function)
         for function in trainer.reward_funcs
     ]
     around: dict[str, Callable[..., Any]] = {
         "_generate_and_score_completions": kl_only.generate,
-        "_calculate_rewards": kl_only.rewards,
+        "_calculate_rewards": kl_only.rewards.calculate,
         "_get_per_token_logps_and_entropies": kl_only.logprobs,
         "_compute_loss": kl_only.loss,
     }

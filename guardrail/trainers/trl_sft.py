@@ -1,5 +1,6 @@
-"""The seam into TRL's SFTTrainer (trl 0.29, transformers 5.19): where the KL term joins the loss."""
+"""Where the KL term of golds joins a trainer's loss: TRL's SFTTrainer, and GRPO beside its own loss."""
 
+from collections.abc import Callable
 from typing import Any
 
 from guardrail.trainers.injection import Injection
@@ -7,19 +8,34 @@ from guardrail.trainers.injection import Injection
 __all__ = ["attach_kl", "count_samples"]
 
 
-def attach_kl(trainer: Any, injection: Injection) -> None:
+def count_samples(inputs: Any) -> int:
+    """Return how many samples of the user's data a micro-batch holds.
+
+    A padding-free batch is one row in which position ids start anew with every sample; rows that
+    `wrapped` packing cut anywhere do not tell, each counts as one.
+    """
+    positions = inputs.get("position_ids")
+    if positions is not None and positions.shape[0] == 1:
+        return int((positions == 0).sum())
+    return int(inputs["input_ids"].shape[0])
+
+
+def attach_kl(
+    trainer: Any, injection: Injection, count: Callable[[Any], int] = count_samples
+) -> None:
     """Wrap `trainer.compute_loss` on the instance so that training losses carry the KL term.
 
-    Evaluation losses are left alone. The Trainer divides a loss by the accumulation steps unless it
-    was already normalised over the whole window; the term is, so where the Trainer will divide, the
-    term is multiplied first (transformers.Trainer.training_step, `loss_is_scaled_for_ga`).
+    Evaluation losses are left alone; `count` says how many samples of the user's a micro-batch holds.
+    The Trainer divides a loss by the accumulation steps unless it was already normalised over the whole
+    window; the term is, so where the Trainer will divide, the term is multiplied first
+    (transformers.Trainer.training_step, `loss_is_scaled_for_ga`).
     """
     compute_loss = trainer.compute_loss
 
     def guarded_compute_loss(
         model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        samples = count_samples(inputs)
+        samples = count(inputs)
         result = compute_loss(
             model, inputs, return_outputs=return_outputs, num_items_in_batch=num_items_in_batch
         )
@@ -37,18 +53,6 @@ def attach_kl(trainer: Any, injection: Injection) -> None:
         return injection.add(result, term.to(result.dtype))
 
     trainer.compute_loss = guarded_compute_loss
-
-
-def count_samples(inputs: Any) -> int:
-    """Return how many samples of the user's data a micro-batch holds.
-
-    A padding-free batch is one row in which position ids start anew with every sample; rows that
-    `wrapped` packing cut anywhere do not tell, each counts as one.
-    """
-    positions = inputs.get("position_ids")
-    if positions is not None and positions.shape[0] == 1:
-        return int((positions == 0).sum())
-    return int(inputs["input_ids"].shape[0])
 
 
 def _scaled_over_window(trainer: Any, num_items_in_batch: Any) -> bool:

@@ -111,6 +111,8 @@ def action_line(action: Record) -> Text:
     moved = []
     if after["boost"] != before["boost"]:
         moved.append(f"KL weight ×{before['boost']:g} → ×{after['boost']:g}")
+    if after.get("beta") != before.get("beta"):
+        moved.append(f"beta {before['beta']:g} → {after['beta']:g}")
     if after["lr_factor"] != before["lr_factor"]:
         moved.append(f"learning rate ×{before['lr_factor']:g} → ×{after['lr_factor']:g}")
     watched = "" if action["carried_out"] else " (watch only, not carried out)"

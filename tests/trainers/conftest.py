@@ -109,6 +109,21 @@ def foreign_samples(tokenizer):
     return rehearsal_samples(prompts, golds, topk)
 
 
+def naive_kl_term(model, samples, weight: float) -> torch.Tensor:
+    """weight * sum over samples and gold tokens of KL(p || q), divided by the tokens."""
+    total, tokens = 0.0, 0
+    for sample in samples.values():
+        row = torch.tensor([[*sample.prompt, *sample.gold]])
+        logits = model(input_ids=row).logits[0, len(sample.prompt) - 1 : -1]
+        for position in range(len(sample.gold)):
+            logq = torch.log_softmax(logits[position], -1)
+            logp = torch.empty_like(logq)
+            logp[sample.ids[position]] = sample.logprobs[position].to(logq.dtype)
+            total = total + (logp.exp() * (logp - logq)).sum()
+            tokens += 1
+    return weight * total / tokens
+
+
 @pytest.fixture
 def samples(tokenizer):
     return foreign_samples(tokenizer)

@@ -8,10 +8,12 @@ import numpy as np
 import torch
 import transformers
 import trl
+from packaging.version import Version
 
 from guardrail.trainers.grpo_mixing import KL_ONLY
 from guardrail.trainers.state import GuardState
 from guardrail.trainers.trl_grpo import KL_ONLY_TOKENS, GrpoKlOnly, attach_kl_only
+from guardrail.trainers.trl_grpo_seams import SEAMS
 from tests.trainers.conftest import WORDS, tiny_model
 
 GENERAL = [[{"role": "user", "content": said}] for said in ("您好", "今天周五", "可以分期")]
@@ -50,6 +52,14 @@ def save_base(folder: Path) -> Path:
     tiny_model(tokenizer, seed=1).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+HERE = next(s for s in SEAMS if Version(s.first) <= Version(trl.__version__) < Version(s.beyond))
+
+
+def generation_batch(trainer) -> list[dict[str, object]]:
+    """The rows of the first generation batch, as the dataloader hands them over."""
+    return next(iter(trainer.get_train_dataloader()))
 
 
 class Scorer:
@@ -92,6 +102,7 @@ def make_trainer(
     options |= DEFAULTS | arguments
     peft_config = None
     if lora:
+        torch.manual_seed(1)
         from peft import LoraConfig
 
         peft_config = LoraConfig(r=2, target_modules=["q_proj", "o_proj"])

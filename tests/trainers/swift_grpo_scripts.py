@@ -11,15 +11,18 @@ from swift.rewards import ORM, orms
 
 from guardrail.recipe import read_recipe
 from guardrail.trainers.attach import Guardrail
+from guardrail.trainers.grpo_forms import attach_golds
+from guardrail.trainers.injection import Injection
 from guardrail.trainers.ms_swift import attach_swift
 from guardrail.trainers.ms_swift_checks import check_run
-from guardrail.trainers.ms_swift_grpo import KlOnlyRollouts, attach_kl_only
+from guardrail.trainers.ms_swift_grpo import KlOnlyRollouts, attach_kl_only, count_completions
 from guardrail.trainers.state import GuardState
 from tests.trainers.conftest import foreign_samples
 from tests.trainers.swift_scripts import (
     build,
     compared,
     gradient_of,
+    naive_kl,
     refusal,
     window,
     write_facts,
@@ -65,8 +68,8 @@ def naive_k3(policy, reference, samples, weight: float, temperature: float) -> t
     return weight * total / tokens
 
 
-def grpo_window(data: str, out: str, accumulation: int, tuner: str) -> dict[str, object]:
-    """KL-only prompts in ms-swift's GRPO against their definition; the task's beta is near nothing."""
+def moved_trainer(data: str, out: str, accumulation: int, tuner: str):
+    """A trainer in float64 off its reference, whose task's loss is near nothing."""
     Nothing.seen = []
     orms["nothing"] = Nothing
     trainer = build(
@@ -90,6 +93,41 @@ def grpo_window(data: str, out: str, accumulation: int, tuner: str) -> dict[str,
     for name, parameter in trainer.model.named_parameters():
         if "lora_A" not in name and parameter.requires_grad:
             parameter.data += 0.02 * torch.randn_like(parameter)
+    return trainer
+
+
+def golds_window(data: str, out: str, accumulation: int, tuner: str) -> dict[str, object]:
+    """Golds beside ms-swift's GRPO loss against their definition."""
+    trainer = moved_trainer(data, out, accumulation, tuner)
+    samples = foreign_samples(trainer.processing_class)
+    state = GuardState(task_samples=27, boost=1.5)
+    injection = Injection(
+        samples,
+        state,
+        fraction=0.1,
+        weight=0.4,
+        loss="kl",
+        seed=0,
+        pad_id=trainer.processing_class.pad_token_id,
+    )
+    attach_golds(trainer, injection, count_completions)
+    injection.begin_step()
+    guarded = window(trainer)
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    model.train()
+    term = naive_kl(model, samples, 0.6)
+    term.backward()
+    return compared(guarded, gradient_of(model)) | {
+        "samples": injection.take_counts()[0],
+        "rehearsal": state.rehearsal_seen,
+        "mean": injection.take_mean_kl(),
+        "term": float(term),
+    }
+
+
+def grpo_window(data: str, out: str, accumulation: int, tuner: str) -> dict[str, object]:
+    """KL-only prompts in ms-swift's GRPO against their definition; the task's beta is near nothing."""
+    trainer = moved_trainer(data, out, accumulation, tuner)
     chats = {f"r-{n}": [{"role": "user", "content": text}] for n, text in enumerate("天地玄")}
     samples = foreign_samples(trainer.processing_class)
     state = GuardState(task_samples=27, boost=1.5)
@@ -117,7 +155,7 @@ def grpo_window(data: str, out: str, accumulation: int, tuner: str) -> dict[str,
         term = naive_k3(model, lambda input_ids: next(known), injection.samples, 0.6, 0.9)
     term.backward()
     return compared(guarded, gradient_of(model)) | {
-        "samples": injection.take_count(),
+        "samples": injection.take_counts()[0],
         "rehearsal": state.rehearsal_seen,
         "held": len(injection.samples),
         "scored": sum(text in "天地玄" for text in Nothing.seen),
@@ -133,6 +171,8 @@ def grpo(recipe: str, data: str, out: str) -> dict[str, object]:
     for accumulation in (1, 4):
         for tuner in ("full", "lora"):
             facts[f"{tuner}, {accumulation}"] = grpo_window(data, out, accumulation, tuner)
+            golds = golds_window(data, out, accumulation, tuner)
+            facts[f"golds, {tuner}, {accumulation}"] = golds
     trainer = build(
         data,
         out,

@@ -25,6 +25,7 @@ from guardrail.trainers.attach import Guardrail
 from guardrail.trainers.injection import Injection
 from guardrail.trainers.ms_swift import attach_swift
 from guardrail.trainers.state import GuardState
+from guardrail.trainers.task_prompts import tokenised
 from guardrail.trainers.trl_sft import attach_kl
 from guardrail.trainers.versions import ANY_VERSION
 from tests.trainers.conftest import foreign_samples
@@ -141,7 +142,7 @@ def sft_window(data: str, out: str, accumulation: int, form: str, tuner: str) ->
     model = trainer.accelerator.unwrap_model(trainer.model)
     naive_kl(model, samples, 0.7).backward()
     found = compared(guarded - plain, gradient_of(model))
-    return found | {"samples": injection.take_count(), "rows": rows}
+    return found | {"samples": injection.take_counts()[0], "rows": rows}
 
 
 def refusal(check) -> str:
@@ -160,11 +161,11 @@ def sft(recipe: str, data: str, out: str) -> dict[str, object]:
         facts[f"lora, {accumulation}"] = sft_window(data, out, accumulation, "padded", "lora")
     trainer = build(data, out, tuner_type="full")
     trainer.train_dataset = packed(trainer)
-    callback = attach_swift(trainer, read_recipe(recipe))
-    tokenised = list(callback._tokenised(trainer.train_dataset))
+    attach_swift(trainer, read_recipe(recipe))
+    taken_apart = list(tokenised(trainer.train_dataset, trainer.processing_class, thinking=False))
     facts["packed rows"] = {
         "rows": len(trainer.train_dataset),
-        "samples": sum("input_ids" in row for row in tokenised),
+        "samples": sum("input_ids" in row for row in taken_apart),
     }
     trainer = build(data, out, tuner_type="lora")
     guardrail = Guardrail.from_recipe(recipe)

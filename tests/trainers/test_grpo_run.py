@@ -21,6 +21,8 @@ def test_a_guarded_run_mixes_general_prompts_looks_and_reports(tmp_path, lora):
     recipe = small_recipe(
         tmp_path,
         items_an_ability=3,
+        trainer="trl-grpo",
+        train={"held_out": 0.0},
         rehearsal={"fraction": 0.1, "allow_large_fraction": True},
         looks={"every_steps": 3},
     )
@@ -49,6 +51,9 @@ def test_a_reckless_run_is_slowed_and_halted(tmp_path):
         items_an_ability=12,
         rehearsal={"fraction": 0.1, "allow_large_fraction": True},
         looks={"every_steps": 2},
+        trainer="trl-grpo",
+        train={"held_out": 0.0},
+        ladder={"beta": "raise"},
         drift={"margins": {"passed": {"margin": 0.03, "critical": 0.2}}},
     )
     run = tmp_path / "run"
@@ -57,6 +62,14 @@ def test_a_reckless_run_is_slowed_and_halted(tmp_path):
     assert done.returncode == 0, done.stderr[-3000:]
     actions = [r["action"] for r in records(run, "action")]
     assert actions[-1] == "halt", actions
+    moved = [r for r in records(run, "action") if r["before"]["boost"] != r["after"]["boost"]]
+    assert moved, "the guard must have raised something"
+    assert moved[0]["before"] == {"boost": 1.0, "lr_factor": 1.0, "beta": 0.04}
+    for action in moved:
+        assert action["after"]["beta"] == pytest.approx(0.04 * action["after"]["boost"])
+    betas = {r["step"]: r["beta"] for r in records(run, "log")}
+    assert betas[moved[0]["step"] - 1] == 0.04
+    assert betas[moved[0]["step"] + 1] == pytest.approx(moved[0]["after"]["beta"])
     assert records(run, "ended")[0]["outcome"] == "halted"
     step = records(run, "ended")[0]["step"]
     assert (run / f"checkpoint-{step}/model.safetensors").is_file()

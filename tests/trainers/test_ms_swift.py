@@ -70,9 +70,18 @@ def test_kl_only_prompts_of_grpo_add_their_k3_and_nothing_else(grpo_facts, tuner
     assert found["samples"] == 4 * accumulation
     assert found["asked"] > 0
     assert found["scored"] == 0, "a reward function saw KL-only prompts"
-    assert found["beta"] == pytest.approx(1.5e-12, rel=1e-9, abs=0), (
-        "the boost must reach the trainer's beta"
-    )
+    assert found["beta"] == 1e-12, "the boost is the KL-only weight's; beta stays as it is"
+
+
+@pytest.mark.parametrize("accumulation", [1, 4])
+@pytest.mark.parametrize("tuner", ["full", "lora"])
+def test_golds_beside_grpo_add_their_kl_and_nothing_else(grpo_facts, tuner, accumulation):
+    found = grpo_facts[f"golds, {tuner}, {accumulation}"]
+    assert found["size"] > 0.1
+    assert found["error"] < 1e-5
+    assert found["mean"] * 0.6 == pytest.approx(found["term"], rel=1e-5)
+    assert found["samples"] == 4 * accumulation
+    assert found["rehearsal"] == 3
 
 
 def test_what_cannot_be_guarded_is_refused_by_name(sft_facts, grpo_facts):

@@ -1,4 +1,4 @@
-from guardrail.trainers.task_prompts import opening_tokens, task_prompts
+from guardrail.trainers.task_prompts import opening_tokens, task_prompts, tokenised
 
 
 def test_the_opening_is_what_the_template_adds_for_the_assistant(tokenizer):
@@ -28,3 +28,28 @@ def test_rows_without_tokens_or_without_an_assistant_give_none(tokenizer):
     opening = opening_tokens(tokenizer, thinking=True)
     assert task_prompts([{"text": "甲"}, {"input_ids": [1, 2, 3]}], opening, 4) == []
     assert task_prompts([], opening, 4) == []
+
+
+def test_rows_of_grpo_give_their_whole_prompts(tokenizer):
+    user, said = {"role": "user", "content": "几号"}, {"role": "assistant", "content": "周五"}
+    text = "<|im_start|>user\n在吗<|im_end|>\n"
+    rows = [
+        {"prompt": [user]},
+        {"prompt": [user, said, {"role": "user", "content": "还款呢"}]},
+        {"prompt": text},
+        {"messages": [user, {"role": "user", "content": "今天"}, said]},
+        {"messages": [said]},
+        {"prompt": [{"role": "user", "content": [{"type": "image"}]}]},
+        [{"input_ids": [1, 2]}, {"input_ids": [3]}],
+    ]
+    made = list(tokenised(rows, tokenizer, thinking=False))
+    assert made[4:] == [{"input_ids": [1, 2]}, {"input_ids": [3]}]
+    opening = opening_tokens(tokenizer, thinking=False)
+    prompts = [tokenizer.decode(p) for p in task_prompts(made, opening, 9)]
+    assert len(prompts) == 4
+    assert prompts[2] == text
+    for prompt, asked in zip(prompts, ("几号", "还款呢", "在吗", "今天"), strict=True):
+        assert asked in prompt
+        assert prompt == text or prompt.endswith("<|im_start|>assistant\n<think>\n\n</think>\n\n")
+    assert "周五" in prompts[1]
+    assert "周五" not in prompts[3]

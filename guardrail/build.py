@@ -1,0 +1,130 @@
+"""TRL's trainers as a recipe describes them, not guarded yet."""
+
+import random
+from pathlib import Path
+from typing import Any
+
+from guardrail.anchors.fingerprint import is_adapter
+from guardrail.errors import InputError
+from guardrail.recipe import Recipe
+from guardrail.rewards import load_reward
+
+__all__ = ["build_trainer", "prompt_rows"]
+
+
+def _split(rows: list[dict[str, Any]], held_out: float) -> tuple[list[Any], list[Any]]:
+    """Split off the held-out rows; the split is fixed, so that runs with other seeds compare."""
+    shuffled = list(rows)
+    random.Random(0).shuffle(shuffled)
+    cut = round(len(shuffled) * held_out)
+    return shuffled[cut:], shuffled[:cut]
+
+
+def prompt_rows(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return GRPO's rows: those with a `prompt` as they are, `messages` without their last assistant turn.
+
+    Other columns stay: reward functions are given them.
+
+    Raises:
+        InputError: a row has neither, or `messages` hold nothing but the assistant's turn.
+    """
+    made = []
+    for number, row in enumerate(rows, start=1):
+        if "prompt" not in row:
+            messages = list(row.get("messages") or ())
+            if messages and messages[-1].get("role") == "assistant":
+                messages.pop()
+            if not messages:
+                raise InputError(
+                    f"training data row {number} holds no prompt (fields: {', '.join(row)}); GRPO needs "
+                    "`prompt`, or `messages` with a turn before the assistant's last"
+                )
+            row = {k: v for k, v in row.items() if k != "messages"} | {"prompt": messages}
+        made.append(row)
+    return made
+
+
+def _configured(kind: Any, recipe: Recipe, defaults: dict[str, Any], output: Path) -> Any:
+    given = {**defaults, **recipe.train.arguments}
+    try:
+        return kind(**{**given, "output_dir": str(output), "seed": recipe.seed})
+    except (TypeError, ValueError) as error:
+        raise InputError(f"`train.arguments`: {kind.__name__} refuses them: {error}") from error
+
+
+def _lora(recipe: Recipe, model: Any) -> Any:
+    from peft import LoraConfig, PeftModel
+
+    if recipe.train.lora is None:
+        return None
+    if isinstance(model, PeftModel):
+        raise InputError(
+            f"`train.lora` asks for a new adapter, and the start model `{recipe.start_model}` is an adapter "
+            "already; remove `train.lora` to train it on, or merge it first"
+        )
+    try:
+        return LoraConfig(**recipe.train.lora)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"`train.lora`: LoraConfig refuses it: {error}") from error
+
+
+def build_trainer(recipe: Recipe, rows: list[dict[str, Any]], output: Path) -> Any:
+    """Return TRL's SFTTrainer or GRPOTrainer with the recipe's arguments handed through untouched.
+
+    Raises:
+        InputError: the trainer refuses an argument, or a reward function is not to be had.
+    """
+    import datasets
+    import transformers
+    import trl
+
+    from guardrail.engines.in_process import load_model
+
+    defaults: dict[str, Any] = {
+        "report_to": "none",
+        "disable_tqdm": True,
+        "save_strategy": "steps",
+        "save_steps": recipe.looks.every_steps,
+    }
+    if recipe.trainer == "trl-grpo":
+        rewards = [load_reward(spec) for spec in recipe.train.rewards]
+        defaults |= {
+            "remove_unused_columns": False,
+            "chat_template_kwargs": {"enable_thinking": recipe.thinking},
+        }
+        data = datasets.Dataset.from_list(prompt_rows(rows))
+        model: Any = str(recipe.start_model)
+        if is_adapter(Path(model)):
+            model, tokenizer = load_model(model, trainable=True)
+        else:
+            # TRL loads policy and reference alike, in float32 where nothing else is said.
+            tokenizer = transformers.AutoTokenizer.from_pretrained(model, local_files_only=True)
+            defaults["model_init_kwargs"] = {"dtype": "auto"}
+        adapter = _lora(recipe, model)
+        arguments = _configured(trl.GRPOConfig, recipe, defaults, output)
+        try:
+            trainer: Any = trl.GRPOTrainer(
+                model=model,
+                reward_funcs=rewards,
+                args=arguments,
+                train_dataset=data,
+                processing_class=tokenizer,
+                peft_config=adapter,
+            )
+        except ValueError as error:
+            raise InputError(f"GRPOTrainer refuses the recipe's arguments: {error}") from error
+    else:
+        train, held_out = _split(rows, recipe.train.held_out)
+        arguments = _configured(trl.SFTConfig, recipe, defaults, output)
+        model, tokenizer = load_model(str(recipe.start_model), trainable=True)
+        trainer = trl.SFTTrainer(
+            model=model,
+            args=arguments,
+            train_dataset=datasets.Dataset.from_list(train),
+            eval_dataset=datasets.Dataset.from_list(held_out) if held_out else None,
+            processing_class=tokenizer,
+            peft_config=_lora(recipe, model),
+        )
+    # The ledger holds every log and the live display shows it; printing it too would tear the display.
+    trainer.remove_callback(transformers.PrinterCallback)
+    return trainer

@@ -1,0 +1,52 @@
+"""Reward functions named in a recipe: `FILE.py:FUNCTION` or `MODULE:FUNCTION`."""
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from guardrail.errors import InputError
+
+__all__ = ["load_reward"]
+
+
+def _file(path: Path) -> ModuleType:
+    name = f"guardrail_rewards_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if not path.is_file() or spec is None or spec.loader is None:
+        raise InputError(f"reward file `{path}` does not exist; give the path of a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses and pickles of the user's look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+def load_reward(spec: str) -> Callable[..., Any]:
+    """Return the function that `FILE.py:FUNCTION` or `MODULE:FUNCTION` names; its module is run.
+
+    Args:
+        spec: Checked by the recipe to hold a colon and a name. A module is looked up where Python looks.
+
+    Raises:
+        InputError: no such file, module or function, or the module fails while it is read.
+    """
+    place, _, name = spec.rpartition(":")
+    try:
+        module = _file(Path(place)) if place.endswith(".py") else importlib.import_module(place)
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(
+            f"reward function `{spec}`: `{place}` cannot be read ({type(error).__name__}: {error}); mend it, "
+            "or put its folder on PYTHONPATH"
+        ) from error
+    function = vars(module).get(name)
+    if not callable(function):
+        known = [n for n, v in vars(module).items() if callable(v) and not n.startswith("_")]
+        raise InputError(
+            f"`{place}` holds no function `{name}`; it holds {', '.join(known) or 'none'}"
+        )
+    return function  # type: ignore[no-any-return]

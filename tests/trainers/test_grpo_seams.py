@@ -1,0 +1,165 @@
+"""What the GRPO seam asks of a trainer before a run: a self-test, and refusals by name."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import trl
+
+from guardrail.errors import InputError
+from guardrail.trainers.state import GuardState
+from guardrail.trainers.trl_grpo import attach_kl_only
+from guardrail.trainers.trl_grpo_seams import SEAMS, find_seams
+from guardrail.trainers.versions import ANY_VERSION
+from tests.trainers.grpo_fixtures import (
+    HERE,
+    Scorer,
+    attach,
+    make_trainer,
+    perturb,
+    save_base,
+)
+
+pytestmark = [
+    pytest.mark.trl1,
+    pytest.mark.filterwarnings(
+        "ignore::UserWarning", "ignore::FutureWarning", "ignore::DeprecationWarning"
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory) -> Path:
+    return save_base(tmp_path_factory.mktemp("grpo") / "base")
+
+
+@pytest.mark.parametrize("lora", [False, True])
+def test_the_self_test_is_zero_at_the_reference_and_sees_a_perturbation(base, lora):
+    trainer = make_trainer(base, Scorer(), lora=lora)
+    kl_only = attach(trainer)
+    kept = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+    at_start, perturbed = kl_only.self_test(
+        trainer.model,
+        lambda: perturb(trainer.model),
+        lambda: trainer.model.load_state_dict(kept) and None,
+    )
+    assert abs(at_start) < 1e-9
+    assert perturbed > 1e-3
+    for name, value in trainer.model.state_dict().items():
+        assert torch.equal(value, kept[name])
+
+
+BAD = {
+    "beta": 0.0,
+    "scale_rewards": "batch",
+    "multi_objective_aggregation": "normalize_then_sum",
+    "train_dataset": [{"prompt": "streamed"}],
+    "processing_class": object(),
+    "rollout_func": print,
+    "tools": [print],
+    "args.sync_ref_model": True,
+    "args.remove_unused_columns": True,
+    "loss_type": "unheard_of",
+    "environments": [object()],
+    "environment_factories": {None: object},
+    "use_liger_kernel": True,
+    "aux_loss_enabled": True,
+}
+
+
+@pytest.mark.parametrize("path", [rule.path for rule in HERE.rules])
+def test_what_would_let_more_than_the_kl_act_is_refused(base, path):
+    trainer = make_trainer(base, Scorer())
+    find_seams(trainer)
+    owner, name = (trainer.args, path[5:]) if path.startswith("args.") else (trainer, path)
+    getattr(owner, name)
+    setattr(owner, name, BAD[path])
+    with pytest.raises(InputError, match=rf"`{name}` to be .*; got ") as refused:
+        attach(trainer)
+    assert len(str(refused.value)) < 300
+
+
+def test_images_and_a_second_attach_are_refused(base):
+    trainer = make_trainer(base, Scorer())
+    trainer.train_dataset = trainer.train_dataset.add_column("image", [None] * 8)
+    with pytest.raises(InputError, match="column `image`"):
+        attach(trainer)
+    trainer = make_trainer(base, Scorer())
+    attach(trainer)
+    with pytest.raises(InputError, match="`train_dataset` to be"):
+        attach(trainer)
+
+
+def test_another_trainer_is_refused(make_sft_trainer):
+    with pytest.raises(InputError, match=r"trl\.GRPOTrainer, got SFTTrainer"):
+        attach(make_sft_trainer())
+
+
+@pytest.fixture
+def make_sft_trainer(request):
+    return request.getfixturevalue("make_trainer")
+
+
+@pytest.mark.parametrize("name", sorted(HERE.methods))
+def test_a_changed_method_is_named(base, name):
+    trainer = make_trainer(base, Scorer())
+    setattr(trainer, name, lambda model, something_else: None)
+    with pytest.raises(InputError, match=rf"`{name}` of GRPOTrainer takes `model something_else`"):
+        attach(trainer)
+
+
+def test_an_absent_attribute_or_method_is_named(base):
+    trainer = make_trainer(base, Scorer())
+    del trainer._metrics
+    with pytest.raises(InputError, match=r"has no `_metrics`; supported is trl from 0\.29"):
+        attach(trainer)
+    del trainer.rollout_func
+    with pytest.raises(InputError, match="has no `rollout_func`; supported is"):
+        attach(trainer)
+
+
+def test_another_sampler_is_refused(base):
+    class OneByOne(trl.GRPOTrainer):
+        def _get_train_sampler(self, dataset=None):
+            return torch.utils.data.SequentialSampler(self.train_dataset)
+
+    trainer = make_trainer(base, Scorer())
+    trainer.__class__ = OneByOne
+    with pytest.raises(InputError, match="returns a SequentialSampler, expected"):
+        attach(trainer)
+
+
+def test_a_version_nobody_tried_is_refused(base, monkeypatch):
+    trainer = make_trainer(base, Scorer())
+    monkeypatch.setattr("guardrail.trainers.versions.version", lambda package: "1.3.0")
+    with pytest.raises(
+        InputError, match=r"trl 1\.3\.0: not supported; supported is trl from 0\.29"
+    ):
+        attach(trainer)
+
+
+def test_a_version_let_through_is_held_to_the_one_before_it(base, monkeypatch):
+    trainer = make_trainer(base, Scorer())
+    for module in ("versions", "trl_grpo_seams"):
+        monkeypatch.setattr(f"guardrail.trainers.{module}.version", lambda package: "1.17.2")
+    monkeypatch.setenv(ANY_VERSION, "1")
+    if HERE is SEAMS[-1]:
+        assert find_seams(trainer) is HERE
+    else:
+        with pytest.raises(InputError, match="has no `environment_factories`; supported is"):
+            find_seams(trainer)
+
+
+@pytest.mark.parametrize("changes", [{"fraction": 0.0}, {"fraction": 1.0}, {"weight": -1.0}])
+def test_numbers_out_of_range_are_refused(base, changes):
+    trainer = make_trainer(base, Scorer())
+    with pytest.raises(InputError, match="mend the recipe"):
+        attach(trainer, **changes)
+    with pytest.raises(InputError, match="got 0 prompts"):
+        attach_kl_only(trainer, [], GuardState(), fraction=0.1, weight=1.0, seed=0)
+
+
+def test_too_few_task_prompts_for_a_generation_batch_are_refused(base):
+    trainer = make_trainer(base, Scorer(), rows=2)
+    with pytest.raises(InputError, match="2 prompts, one generation batch takes 4"):
+        attach(trainer, fraction=0.05)
