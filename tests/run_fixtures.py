@@ -66,8 +66,8 @@ def records(run: Path, kind: str) -> list[dict[str, Any]]:
 def process(
     line: Sequence[object], *, cwd: Path = ROOT, timeout: float = 900, **environment: object
 ) -> subprocess.CompletedProcess[str]:
-    """Carry out a command line to its end, on one thread: small models are fastest so."""
-    variables = {"OMP_NUM_THREADS": "1"} | {k: str(v) for k, v in environment.items()}
+    """Carry out a command line to its end."""
+    variables = {k: str(v) for k, v in environment.items()}
     return subprocess.run(
         [*map(str, line)],
         cwd=cwd,
