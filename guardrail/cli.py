@@ -220,6 +220,7 @@ def watch_run(
     ],
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free one.")] = 8765,
     no_open: Annotated[bool, typer.Option("--no-open", help="Open no browser.")] = False,
+    lang: LangOption = None,
 ) -> None:
     """Serve the report of a run while it goes: one page on this machine that updates itself.
 
@@ -228,7 +229,7 @@ def watch_run(
     with clear_errors():
         from guardrail.watch.serve import open_server, serve
 
-        serve(open_server(run, port), console, open_browser=not no_open)
+        serve(open_server(run, port, lang), console, open_browser=not no_open)
 
 
 @app.command()

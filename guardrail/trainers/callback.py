@@ -97,7 +97,11 @@ class GuardCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
         with guard.ranks.agreed(), self._engine() as engine:
             if self.injection is not None:
                 self._kl_self_test(engine.model)
-            guard.look_zero(engine, start_is_gold_base=self.start_is_gold_base)
+            guard.look_zero(
+                engine,
+                start_is_gold_base=self.start_is_gold_base,
+                planned_steps=state.max_steps,
+            )
             if guard.recipe.looks.tripwire_every_steps:
                 self._set_task_wire(engine)
                 guard.tripwire(engine, 0)

@@ -97,7 +97,9 @@ class Guard:
         keep = np.array([not item.rehearsed for item in self.red_line])
         return {name: table[keep] for name, table in measured.items()}
 
-    def look_zero(self, engine: InProcessEngine, *, start_is_gold_base: bool) -> None:
+    def look_zero(
+        self, engine: InProcessEngine, *, start_is_gold_base: bool, planned_steps: int
+    ) -> None:
         """Take the look before the first step: baseline, pipeline check or inherited harm.
 
         Raises:
@@ -130,6 +132,7 @@ class Guard:
             seconds=round(seconds, 3),
             inherited=not start_is_gold_base,
             planned_looks=self.state.planned_looks,
+            planned_steps=planned_steps,
             failed_pipeline_check=disagreement,
             **self._reference(engine),
             **verdict_as_dict(verdict),

@@ -60,7 +60,7 @@ class LiveRun:
         self.data = None
         if self._tail.exists:
             self.data = run_data(self.run, self._tail.records, self._tail.damaged)
-            self._status = describe_run(self.data, self._tail.records)
+            self._status = describe_run(self.data)
 
     def _change_page(self, now: float) -> None:
         self.version += 1

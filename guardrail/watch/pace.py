@@ -14,6 +14,8 @@ __all__ = ["Pace", "measure_pace", "next_look_step", "record_time"]
 _SHORTEST_LIMIT_S = 60.0
 _LIMIT_BEFORE_THE_FIRST_STEP_S = 900.0
 _TIMES_THE_USUAL = 3.0
+_NOT_THE_RUN = ("rewound", "decision")
+"""Records before which somebody was waited for, not the training."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,7 @@ def measure_pace(live: Sequence[Record]) -> Pace:
     pause = look = 0.0
     for before, after in pairwise(live):
         a, b = record_time(before), record_time(after)
-        if a is None or b is None or after["kind"] == "rewound":
+        if a is None or b is None or after["kind"] in _NOT_THE_RUN:
             continue
         measuring = _seconds(after) if after["kind"] in ("look", "tripwire") else 0.0
         look = max(look, measuring)

@@ -121,6 +121,8 @@ class LookFacts(Dated):
     level: str
     seconds: Number = None
     answers: str
+    planned_steps: int | None = None
+    """Told by look 0: the run's last step."""
     inherited: bool = False
     failed_pipeline_check: tuple[str, ...] = ()
     benchmark: Benchmark | None = None

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from itertools import count, pairwise
+from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from guardrail.errors import InputError
 from guardrail.ledger import FILE_NAME, Record, live_records
 from guardrail.watch.follow import LedgerTail
+from guardrail.watch.pace import Pace, measure_pace, record_time
 from guardrail.watch.records import (
     UNKNOWN,
     ActionFacts,
@@ -67,8 +68,8 @@ class RunData:
     """Numbers of the ledger's lines that cannot be read or do not say what their kind must."""
     first_time: datetime | None
     last_time: datetime | None
-    longest_silence_s: float
-    """Longest time between two records so far."""
+    pace: Pace
+    """Step time, and the silence after which a running run counts as stale."""
 
     @property
     def recipe(self) -> dict[str, Any]:
@@ -179,14 +180,6 @@ def _with_streams(action: ActionFacts, looks: Sequence[LookFacts]) -> ActionFact
     return action.model_copy(update={"streams": tuple(look.alarmed) if look is not None else ()})
 
 
-def _when(record: Record) -> datetime | None:
-    try:
-        at = datetime.fromisoformat(str(record.get("time")))
-    except ValueError:
-        return None
-    return at if at.tzinfo else at.astimezone()
-
-
 def read_run(run: Path) -> RunData:
     """Return what the ledger of a run folder says about its live branch, whatever state it is in.
 
@@ -223,7 +216,7 @@ def run_data(run: Path, records: Sequence[Record], unreadable: Iterable[int] = (
     # A resume without a checkpoint rewinds to before step 0, and takes the header with it.
     started = next((r for r in records if r["kind"] == "started"), {})
     looks = _read(LookFacts, of("look"), unfit)
-    times = [at for at in map(_when, records) if at is not None]
+    times = [at for at in map(record_time, records) if at is not None]
     outcome, closing = _outcome(live)
     closings = _read(ClosingFacts, [closing] if closing else [], unfit)
     self_tests = _read(SelfTestFacts, of("kl_self_test"), unfit)
@@ -251,9 +244,11 @@ def run_data(run: Path, records: Sequence[Record], unreadable: Iterable[int] = (
         damaged=(),
         first_time=times[0] if times else None,
         last_time=times[-1] if times else None,
-        longest_silence_s=max(((b - a).total_seconds() for a, b in pairwise(times)), default=0.0),
+        pace=measure_pace(live),
     )
-    planned = data.trainer_arguments.get("max_steps")
+    planned = looks[0].planned_steps if looks else None
+    if planned is None:
+        planned = data.trainer_arguments.get("max_steps")
     return replace(
         data,
         planned_steps=planned if isinstance(planned, int) and planned > 0 else None,

@@ -5,12 +5,9 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from guardrail.errors import InputError
-from guardrail.ledger import FILE_NAME, Record, live_records
-from guardrail.watch.follow import LedgerTail
-from guardrail.watch.pace import measure_pace, next_look_step, record_time
+from guardrail.watch.pace import next_look_step
 from guardrail.watch.records import LookFacts
-from guardrail.watch.run_data import RunData, run_data
+from guardrail.watch.run_data import RunData, read_run
 
 __all__ = ["ENDED", "describe_run", "heartbeat", "run_status"]
 
@@ -26,24 +23,14 @@ def run_status(run: Path, *, now: datetime | None = None) -> dict[str, Any]:
     Raises:
         InputError: the folder holds no ledger, or one that cannot be read.
     """
-    tail = LedgerTail(run)
-    try:
-        tail.read_on()
-    except OSError as error:
-        raise InputError(f"ledger `{tail.path}` cannot be read ({error.strerror})") from error
-    if not tail.exists:
-        raise InputError(f"`{run}` holds no {FILE_NAME}; give the folder of a guarded run")
-    data = run_data(run, tail.records, tail.damaged)
-    return heartbeat(describe_run(data, tail.records), now or _utc_now())
+    return heartbeat(describe_run(read_run(run)), now or datetime.now(timezone.utc))
 
 
-def describe_run(data: RunData, records: Sequence[Record]) -> dict[str, Any]:
+def describe_run(data: RunData) -> dict[str, Any]:
     """Return where a run stands, without what depends on the clock: `heartbeat` adds that."""
     looks, failures = data.looks, data.failures
-    pace = measure_pace(live_records(records))
     measured = [k.step for k in looks] + [f.step for f in failures]
     going = data.outcome == "running"
-    last = next((at for at in map(record_time, reversed(records)) if at is not None), None)
     return {
         "schema": 1,
         "run": str(data.run),
@@ -71,9 +58,9 @@ def describe_run(data: RunData, records: Sequence[Record]) -> dict[str, Any]:
         "error": data.closing.error if data.closing else None,
         "cost": _cost(data),
         "pace": {
-            "last_record_at": last.isoformat() if last else None,
-            "step_s": pace.step_s,
-            "silence_limit_s": pace.silence_limit_s,
+            "last_record_at": data.last_time.isoformat() if data.last_time else None,
+            "step_s": data.pace.step_s,
+            "silence_limit_s": data.pace.silence_limit_s,
         },
         "abilities": _abilities(looks),
         "looks": [
@@ -153,7 +140,3 @@ def _abilities(looks: Sequence[LookFacts]) -> list[dict[str, Any]]:
             }
         )
     return found
-
-
-def _utc_now() -> datetime:
-    return datetime.now(timezone.utc)

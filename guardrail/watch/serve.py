@@ -22,15 +22,18 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
+from markupsafe import Markup
 from rich.console import Console
 from rich.markup import escape
 
 from guardrail.errors import InputError
 from guardrail.ledger import FILE_NAME
 from guardrail.watch.live_run import LiveRun
+from guardrail.watch.phrases import Phrases
 from guardrail.watch.report import page_and_facts, page_environment
 from guardrail.watch.run_status import ENDED
 from guardrail.watch.status import one_line
+from guardrail.watch.texts import Language, language_of
 
 __all__ = ["DEFAULT_PORT", "WatchServer", "open_server"]
 
@@ -49,13 +52,13 @@ class WatchServer(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, folder: Path, port: int) -> None:
-        """Bind to the port, 0 for a free one.
+    def __init__(self, folder: Path, port: int, language: Language | None = None) -> None:
+        """Bind to the port, 0 for a free one; `language` is each run's own where None.
 
         Raises:
             OSError: the port is taken or not allowed.
         """
-        self.folder = folder
+        self.folder, self.language = folder, language
         self.started = f"{time.time_ns():x}"
         """Part of every version: a page of an earlier server is never taken for a current one."""
         self.lock = threading.Lock()
@@ -85,7 +88,7 @@ class WatchServer(ThreadingHTTPServer):
         """Return what a page asks for each second: its version, how it goes, when to ask again."""
         names = [] if name else self.names()
         if names:
-            rows = [self._row(n) for n in names]
+            rows = sorted(map(self._row, names), key=lambda row: row["heard"], reverse=True)
             said = "|".join(f"{row['name']}:{row['status']}" for row in rows)
             version = f"{self.started}-list-{hash(said):x}"
             beat = {"kind": "list", "version": version, "poll_s": 2 * _FAST_S, "rows": rows}
@@ -105,10 +108,16 @@ class WatchServer(ThreadingHTTPServer):
 
     def _row(self, name: str) -> dict[str, Any]:
         status = self.live(name).status()
-        facts: dict[str, Any] = {"name": name, "link": f"run/{_quoted(name)}/", "status": None}
+        facts: dict[str, Any] = {
+            "name": name,
+            "link": f"run/{_quoted(name)}/",
+            "status": None,
+            "heard": "",
+        }
         if status is not None:
             keys = ("outcome", "stale", "step", "planned_steps", "level", "failures")
             facts["status"] = {k: status[k] for k in keys}
+            facts["heard"] = status["pace"]["last_record_at"] or ""
         return facts
 
     def page(self, name: str, nonce: str) -> str:
@@ -122,19 +131,27 @@ class WatchServer(ThreadingHTTPServer):
 
     def _build(self, name: str, beat: Mapping[str, Any]) -> str:
         live = {"nonce": _NONCE, "beat": beat, "name": name, "above": "../" * (name.count("/") + 2)}
-        live |= {"folder": str(self.folder / name), "heartbeat": self.heartbeat(beat)}
+        live |= {"folder": str(self.folder / name), "heartbeat": self.heartbeat(name, beat)}
+        phrases = self._phrases(name)
         if beat["kind"] != "report":
-            return page_environment().get_template("watch.html.j2").render(live=live)
+            return page_environment().get_template("watch.html.j2").render(live=live, p=phrases)
         run = self.live(name)
         assert run.data is not None
         started = time.thread_time()
-        page, _ = page_and_facts(run.data, now=datetime.now(timezone.utc), live=live)
+        now = datetime.now(timezone.utc)
+        page, _ = page_and_facts(run.data, language=phrases.language, now=now, live=live)
         run.page_s = time.thread_time() - started
         return page
 
-    def heartbeat(self, beat: Mapping[str, Any]) -> str:
-        """Return the bar that stands at the bottom of the page."""
-        return page_environment().get_template("heartbeat.html.j2").render(beat=beat)
+    def heartbeat(self, name: str, beat: Mapping[str, Any]) -> Markup:
+        """Return the bar that stands at the bottom of a page."""
+        template = page_environment().get_template("heartbeat.html.j2")
+        return Markup(template.render(beat=beat, p=self._phrases(name)))
+
+    def _phrases(self, name: str) -> Phrases:
+        data = self._runs[name].data if name in self._runs else None
+        own = language_of(data.recipe.get("language") if data is not None else None)
+        return Phrases(self.language or own)
 
 
 _NONCE = "nonce-" + secrets.token_hex(16)
@@ -184,7 +201,7 @@ class _Handler(BaseHTTPRequestHandler):
         if asked == "version":
             beat = self.server.beat(name)
             said = {k: beat[k] for k in ("kind", "version", "poll_s")}
-            said |= {"heartbeat": self.server.heartbeat(beat)}
+            said |= {"heartbeat": self.server.heartbeat(name, beat)}
             return HTTPStatus.OK, "application/json", json.dumps(said), ""
         if asked == "":
             nonce = secrets.token_urlsafe(16)
@@ -216,7 +233,9 @@ class _Handler(BaseHTTPRequestHandler):
         """Say nothing of a request a second."""
 
 
-def open_server(folder: Path, port: int = DEFAULT_PORT) -> WatchServer:
+def open_server(
+    folder: Path, port: int = DEFAULT_PORT, language: Language | None = None
+) -> WatchServer:
     """Return a server that listens and is still to be run with `serve_forever`.
 
     Raises:
@@ -225,7 +244,7 @@ def open_server(folder: Path, port: int = DEFAULT_PORT) -> WatchServer:
     if folder.is_file():
         raise InputError(f"`{folder}` is a file; give the folder of a run, or of several")
     try:
-        return WatchServer(folder, port)
+        return WatchServer(folder, port, language)
     except OSError as error:
         raise InputError(
             f"port {port} of {HOST} cannot be used ({error.strerror}); give another with --port, or "

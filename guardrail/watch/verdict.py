@@ -11,8 +11,6 @@ __all__ = ["Recommendation", "Verdict", "decide_verdict"]
 
 Recommendation = Literal["continue", "roll_back", "abandon", "undecided"]
 
-_SILENT_AFTER_S = 300.0
-
 
 class Verdict(BaseModel):
     """The one recommendation of a report, why, and the level that badge and sentence are made from."""
@@ -60,7 +58,7 @@ def _decide(data: RunData, silent_s: float) -> Verdict:
         if any(a.kind == "halt" and a.carried_out for a in data.actions):
             return verdict(away, "halted_on_drift")
         return verdict(away if drifted else "undecided", "halted_on_failure")
-    if data.outcome == "running" and silent_s <= max(_SILENT_AFTER_S, 5 * data.longest_silence_s):
+    if data.outcome == "running" and silent_s <= data.pace.silence_limit_s:
         if level == UNKNOWN:
             return verdict("undecided" if data.failures else "continue", "running_unmeasured")
         unopposed = data.watching and level in ("serious", "critical")

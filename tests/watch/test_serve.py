@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
@@ -152,6 +153,44 @@ def test_a_run_gone_silent_is_named_on_page_and_bar(story: Story) -> None:
         assert "进程很可能已经被杀掉" in get(server)[2]
 
 
+def test_the_moment_a_run_goes_stale_changes_the_page(story: Story) -> None:
+    running(story)
+    ledger = story.run / "ledger.jsonl"
+    rows = [json.loads(line) for line in ledger.read_text(encoding="utf-8").splitlines()]
+    then = datetime.now(timezone.utc) - timedelta(seconds=59)
+    ledger.write_text(
+        "".join(json.dumps(row | {"time": then.isoformat()}) + "\n" for row in rows), "utf-8"
+    )
+    with served(story.run) as server:
+        before = beat(server)
+        assert "训练中" in before["heartbeat"], "the limit is a minute"
+        time.sleep(1.5)
+        after = beat(server)
+        assert "没有动静" in after["heartbeat"]
+        assert after["version"] != before["version"]
+        assert "进程很可能已经被杀掉" in get(server)[2]
+
+
+def test_an_unchanged_page_is_not_built_again(story: Story) -> None:
+    finished_ok(story)
+    with served(story.run) as server:
+        first = get(server)[2]
+        (story.run / "items.jsonl").unlink()  # a page built anew would miss it
+        nonce = re.compile(r'nonce="[^"]+"')
+        assert nonce.sub("", get(server)[2]) == nonce.sub("", first)
+
+
+def test_the_page_speaks_the_language_asked_for(story: Story, tmp_path: Path) -> None:
+    running(story)
+    server = open_server(story.run, 0, "en")
+    assert "Training" in server.heartbeat("", server.beat(""))
+    assert 'lang="en"' in server.page("", "x")
+    server.server_close()
+    server = open_server(tmp_path / "none", 0, "en")
+    assert "No ledger yet" in server.page("", "x")
+    server.server_close()
+
+
 def test_a_cut_or_replaced_ledger_is_read_anew(story: Story) -> None:
     running(story)
     ledger = story.run / "ledger.jsonl"
@@ -181,8 +220,8 @@ def test_a_folder_of_runs_is_a_list_with_a_page_each(tmp_path: Path) -> None:
     with served(tmp_path) as server:
         status, _, body = get(server)
         assert status == 200
-        assert re.search(r"one</a>.*?跑完.*?第 40 / 100 步.*?正常", body, re.DOTALL)
-        assert re.search(r"被守护停止.*?危急", body, re.DOTALL)
+        assert re.search(r"one</a>.*?已跑完.*?第 <b>40</b> / 100 步.*?正常", body, re.DOTALL)
+        assert re.search(r"已被护栏叫停.*?危急", body, re.DOTALL)
         links = re.findall(r'<a href="(run/[^"]+)"', body)
         assert len(links) == 2
         for link in links:

@@ -87,7 +87,7 @@ def test_harm_that_nobody_opposes_is_not_waited_out(tmp_path: Path) -> None:
 
 def test_a_ledger_that_fell_silent_is_not_called_running(tmp_path: Path) -> None:
     story = told(running, tmp_path)
-    assert verdict_of(story, 299.0).because == "running"
+    assert verdict_of(story, 59.0).because == "running"
     silent = verdict_of(story, 3 * 86_400.0)
     assert (silent.recommendation, silent.because) == ("continue", "silent")
     page, facts = story.build(now=datetime.now(timezone.utc) + timedelta(days=3))

@@ -121,7 +121,7 @@ def test_looks_appear_within_two_seconds_from_waiting_to_the_end(
     with watched(browser, recording[0], recording) as run:
         run.see("等训练开始")
         run.play("domain_loss")
-        run.see("训练还在进行")
+        run.see("训练还没有走出第一步")
         waits = []
         for step in (0, 20, 40, 60):
             written = run.play("look")
