@@ -28,6 +28,8 @@ NEXT_RECIPE = "recipe.next.yaml"
 """File beside the report: the recipe with the recommended changes, ready to run."""
 
 _MOST_FRACTION = 0.05
+_MOST_WEAK = 4
+"""Abilities named for more rehearsal: the worst; to name all of them advises nothing."""
 
 
 class _Facts(BaseModel):
@@ -225,7 +227,7 @@ def _weak_abilities(data: RunData) -> list[Weak]:
         beyond = [s for s in fell if s.harm is not None and s.harm > (s.margin or 0.0)]
         alarmed = [s.group for s in sorted(beyond, key=lambda s: -(s.harm or 0.0))]
     counts = _rehearsal_items(str(data.recipe_section("sets").get("rehearsal") or ""))
-    named = list(dict.fromkeys(alarmed))
+    named = list(dict.fromkeys(alarmed))[:_MOST_WEAK]
     return [Weak(ability=a, items=None if counts is None else counts[a]) for a in named]
 
 

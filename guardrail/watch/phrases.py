@@ -49,8 +49,9 @@ class Phrases:
 
     def sentence(self, parts: Iterable[Any]) -> Markup:
         """Return parts as one sentence, a Latin one with a capital."""
-        text = self.joined([p for p in parts if p], "semicolon") + self.t["page"]["full_stop"]
-        return Markup(text[:1].upper() + text[1:])
+        return capital(
+            self.joined([p for p in parts if p], "semicolon") + self.t["page"]["full_stop"]
+        )
 
     def stream(self, s: StreamFacts) -> Markup:
         """Return a stream's name as it stands in a sentence."""
@@ -204,7 +205,7 @@ class Phrases:
                 named = self.say("page", "and_more", named=named, more=len(names) - 3)
             text = self.say("say", key, stream=named, ok_step=ok, first_step=first)
             still = self.say("say", "since_still", looks=looks) if looks > 1 else Markup("")
-            said.append(text + Markup(" ") + still)
+            said.append(capital(text) + Markup(" ") + still)
         return said
 
     def standing(self, s: StreamFacts, needed: object) -> Markup | None:
@@ -284,7 +285,7 @@ class Phrases:
                 value = "、".join(map(str, value))
             elif isinstance(value, dict):
                 value = json.dumps(value, ensure_ascii=False)
-            shown = inert(str(value)[:80])
+            shown = self.t["check_value"].get(str(value), inert(str(value)[:80]))
             words.append(Markup("{} {}").format(self.name("check_word", key), shown))
         return Markup(" ").join(words)
 
@@ -312,6 +313,11 @@ def _then(verdict: Verdict) -> str:
     if what == "undecided":
         return "repair"
     return "resume_now" if because in ("terminated", "interrupted") else "resume"
+
+
+def capital(text: Markup) -> Markup:
+    """Return a text that begins a line, a Latin one with a capital."""
+    return Markup(text[:1].upper() + text[1:])
 
 
 def signed(v: float, digits: int) -> str:

@@ -22,7 +22,7 @@ from guardrail.watch.findings import detectable, suspects, telling_look
 from guardrail.watch.inert import inert
 from guardrail.watch.marks import heat, interval_bar, shown_looks
 from guardrail.watch.next_steps import NEXT_RECIPE, next_recipe
-from guardrail.watch.phrases import Phrases, number, score
+from guardrail.watch.phrases import Phrases, capital, number, score
 from guardrail.watch.run_data import RunData, read_run
 from guardrail.watch.texts import Language, language_of
 from guardrail.watch.timeline import timeline
@@ -186,6 +186,7 @@ def page_environment() -> jinja2.Environment:
     environment.filters["quote"] = shlex.quote
     environment.filters["pretty"] = lambda value: json.dumps(value, ensure_ascii=False, indent=2)
     environment.globals |= {
+        "capital": capital,
         "detectable": detectable,
         "difference": difference,
         "heat": heat,

@@ -52,8 +52,8 @@ def _level_strip(data: RunData, phrases: Phrases, span: float) -> Markup:
     steps = sorted(at)
     if len(steps) > _MANY:  # blocks thinner than their border would vanish: join equal neighbours
         steps = [a for a, b in pairwise(steps) if at[a][1] != at[b][1]] + steps[-1:]
-    # A block ends at its look; look 0 judged no training and gets a sliver to the left of it.
-    edges = [-0.025 * span, *(max(0.0, float(step)) for step in steps)]
+    # A block ends at its look; look 0 judged no training and gets a sliver.
+    edges = [0.0, *(max(0.012 * span, float(step)) for step in steps)]
     block = Markup(
         '<div class="lv-{}" style="left:{:.2f}%;width:{:.2f}%" title="{} · {}"><i>{}</i></div>'
     )

@@ -21,6 +21,8 @@ __all__ = ["SHOWN_CHARACTERS", "Compared", "ItemChange", "Problem", "worst_items
 SHOWN_CHARACTERS = 600
 _READ_CHARACTERS = 20_000
 """What is kept of an answer: the longest shown, checked and compared."""
+_ASKED_CHARACTERS = 4_000
+"""What is kept of a question: every chain of the answer is looked up in it."""
 _RATES = {
     m.name: m.worse
     for m in METRICS
@@ -204,14 +206,15 @@ def _change(name: str, item: Item | None, before: list[Record], after: list[Reco
 
 
 def _flavour(item: Item, now: str, start: int) -> Flavour | None:
-    found = machine_flavour(item.asked, now)
+    asked = item.asked[:_ASKED_CHARACTERS]
+    found = machine_flavour(asked, now)
     if found.score < MACHINE_FLAVOURED:
         return None
 
     def inside(span: Span) -> bool:
         return start <= span.start and span.end <= start + SHOWN_CHARACTERS
 
-    spans = [s for s in flavour_spans(item.asked, now, found) if inside(s)]
+    spans = [s for s in flavour_spans(asked, now, found) if inside(s)]
     return Flavour(
         score=round(found.score, 3),
         parts={k: round(v, 3) for k, v in found.parts.items() if v > 0},

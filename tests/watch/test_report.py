@@ -278,7 +278,7 @@ def test_streams_that_cannot_alarm_are_never_called_ok(tmp_path: Path) -> None:
     few = look.stream("passed", "reasoning")
     assert few is not None
     assert few.standing == "few_items"
-    assert "只有 10 题，少于 30 题，不单独检验" in shown_text(page)
+    assert "只有 10 题（至少要 30 题），不单独检验" in shown_text(page)
     untested = [s for s in facts["looks"][-1]["streams"] if not s["tested"]]
     assert f"{len(untested)} 项指标没有检验" in shown_text(header_of(page))
 

@@ -45,6 +45,7 @@ CODED = {
     "check_word": {
         field.alias or name for c in CHECKS for name, field in c.model_fields.items()
     } - {"kind"},
+    "check_value": ["numbered", "bulleted", "zh", "en", "required", "forbidden"],
     "flavour": machine_flavour("", "").parts,
 }  # fmt: skip
 """Sections whose keys are codes of the program: exactly these."""
