@@ -18,6 +18,7 @@ from guardrail.cli_common import (
     RecipeArgument,
     clear_errors,
     console,
+    forgive_the_terminal,
     print_json,
     quiet_libraries,
 )
@@ -415,3 +416,4 @@ def main(
     ] = False,
 ) -> None:
     """Hold the options of every command."""
+    forgive_the_terminal()

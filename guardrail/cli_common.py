@@ -1,6 +1,8 @@
 """What the commands share: arguments, clear errors, JSON output, the console."""
 
+import io
 import json
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any, NoReturn
@@ -10,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from guardrail.errors import InputError
+from guardrail.watch.inert import inert
 
 __all__ = [
     "BAD_INPUT",
@@ -19,6 +22,7 @@ __all__ = [
     "RecipeArgument",
     "clear_errors",
     "console",
+    "forgive_the_terminal",
     "print_json",
     "quiet_libraries",
 ]
@@ -56,14 +60,25 @@ def clear_errors() -> Iterator[None]:
 
 
 def _end(message: str, error: Exception) -> NoReturn:
-    console.print(f"[bold red]error:[/] {escape(message)}", highlight=False, soft_wrap=True)
+    console.print(f"[bold red]error:[/] {escape(inert(message))}", highlight=False, soft_wrap=True)
     raise typer.Exit(BAD_INPUT) from error
 
 
 def print_json(value: Any) -> None:
     """Print a value as readable JSON on standard output; what a terminal might obey is escaped."""
-    text = json.dumps(value, ensure_ascii=False, indent=2)
+    text = json.dumps(value, ensure_ascii=not _prints_utf8(), indent=2)
     typer.echo("".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text))
+
+
+def _prints_utf8() -> bool:
+    return (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+
+
+def forgive_the_terminal() -> None:
+    """Let a terminal that cannot show a character show a question mark instead of ending the command."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def quiet_libraries() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from guardrail.watch.follow import LedgerTail
-from guardrail.watch.run_data import RunData, run_data
+from guardrail.watch.run_data import KnownLooks, RunData, run_data
 from guardrail.watch.run_status import describe_run, heartbeat
 
 __all__ = ["LiveRun"]
@@ -33,6 +33,7 @@ class LiveRun:
         """Seconds the last page took, told by whoever builds it."""
         self._tail = LedgerTail(run)
         self._status: dict[str, Any] = {}
+        self._looks: KnownLooks = {}
         self._unshown = self._page_unshown = False
         self._next_data = self._next_page = 0.0
         self._stale = False
@@ -59,7 +60,10 @@ class LiveRun:
         self.problem = None
         self.data = None
         if self._tail.exists:
-            self.data = run_data(self.run, self._tail.records, self._tail.damaged)
+            if len(self._looks) > len(self._tail.records):  # the ledger was replaced
+                self._looks.clear()
+            tail = self._tail
+            self.data = run_data(self.run, tail.records, tail.damaged, self._looks)
             self._status = describe_run(self.data)
 
     def _change_page(self, now: float) -> None:

@@ -32,9 +32,11 @@ from guardrail.watch.records import (
     TripwireFacts,
 )
 
-__all__ = ["RunData", "on_disk", "read_run", "run_data"]
+__all__ = ["KnownLooks", "RunData", "on_disk", "read_run", "run_data"]
 
 _F = TypeVar("_F", bound=Facts)
+KnownLooks = dict[int, tuple[Record, LookFacts]]
+"""Facts by the identity of their record, which is held so that the identity stays its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +166,20 @@ def _read(model: type[_F], records: Iterable[Record], unfit: list[Record]) -> tu
     return tuple(found)
 
 
+def _looks(
+    records: Iterable[Record], unfit: list[Record], known: KnownLooks
+) -> tuple[LookFacts, ...]:
+    """The facts of looks, read once where the same records come again."""
+    found: list[LookFacts] = []
+    for record in records:
+        if id(record) not in known:
+            for facts in _read(LookFacts, [record], unfit):
+                known[id(record)] = (record, facts)
+        if id(record) in known:
+            found.append(known[id(record)][1])
+    return tuple(found)
+
+
 def _lines(
     records: Sequence[Record], unreadable: Iterable[int], unfit: Sequence[Record]
 ) -> tuple[int, ...]:
@@ -199,13 +215,19 @@ def read_run(run: Path) -> RunData:
     return run_data(run, tail.records, tail.damaged)
 
 
-def run_data(run: Path, records: Sequence[Record], unreadable: Iterable[int] = ()) -> RunData:
+def run_data(
+    run: Path,
+    records: Sequence[Record],
+    unreadable: Iterable[int] = (),
+    known: KnownLooks | None = None,
+) -> RunData:
     """Return what the records of a run folder's ledger say about its live branch.
 
     Args:
         run: The folder.
         records: Every record that could be read, oldest first.
         unreadable: Numbers of the ledger's lines that could not.
+        known: Looks that were read before, to be kept by a caller who asks again as the ledger grows.
     """
     live = live_records(records)
     unfit: list[Record] = []
@@ -215,7 +237,7 @@ def run_data(run: Path, records: Sequence[Record], unreadable: Iterable[int] = (
 
     # A resume without a checkpoint rewinds to before step 0, and takes the header with it.
     started = next((r for r in records if r["kind"] == "started"), {})
-    looks = _read(LookFacts, of("look"), unfit)
+    looks = _looks(of("look"), unfit, {} if known is None else known)
     times = [at for at in map(record_time, records) if at is not None]
     outcome, closing = _outcome(live)
     closings = _read(ClosingFacts, [closing] if closing else [], unfit)

@@ -1,7 +1,9 @@
 """What `guardrail status` says of a run, for people and for scripts."""
 
 import json
+import os
 import re
+import subprocess
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -10,9 +12,12 @@ from typer.testing import CliRunner
 
 from guardrail.cli import app
 from guardrail.errors import InputError
+from guardrail.watch.follow import LedgerTail
 from guardrail.watch.pace import measure_pace, next_look_step
+from guardrail.watch.run_data import read_run, run_data
 from guardrail.watch.run_status import run_status
 from guardrail.watch.status import sparkline
+from tests.run_fixtures import command
 from tests.watch.stories import COLLAPSE, HOSTILE, Story, crashed, finished_ok, halted, running
 
 DOCS = Path(__file__).parents[2] / "docs/watching.md"
@@ -166,6 +171,20 @@ def test_a_resumed_run_shows_the_live_branch_only(story: Story) -> None:
     assert "resumed" in shown(story.run)
 
 
+def test_looks_read_before_are_the_looks_of_the_ledger_after_a_resume(story: Story) -> None:
+    tail, known = LedgerTail(story.run), {}
+    story.look(0, trigger="start")
+    story.look(20)
+    story.look(40, COLLAPSE)
+    for change in (lambda: story.ledger.append("rewound", 20), lambda: story.look(40)):
+        tail.read_on()
+        kept = run_data(story.run, tail.records, (), known)
+        assert kept.looks == read_run(story.run).looks
+        change()
+    tail.read_on()
+    assert [k.level for k in run_data(story.run, tail.records, (), known).looks] == ["ok"] * 3
+
+
 def test_a_ledger_cut_in_the_middle_shows_the_rest_and_says_so(story: Story) -> None:
     finished_ok(story)
     ledger = story.run / "ledger.jsonl"
@@ -214,6 +233,18 @@ def test_hostile_text_reaches_no_terminal(tmp_path: Path) -> None:
     assert not [c for c in shown(story.run, "--json") if not c.isprintable() and c != "\n"]
     assert json.loads(shown(story.run, "--json"))["last_failure"]["error"].endswith("w" * 1000)
     assert len(text) < 20_000
+
+
+def test_a_terminal_without_unicode_is_no_reason_to_end(story: Story) -> None:
+    finished_ok(story)
+    for options in ([], ["--json"]):
+        done = subprocess.run(
+            command("status", story.run, *options),
+            env=os.environ | {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"},
+            capture_output=True,
+            check=True,
+        )
+    assert json.loads(done.stdout.decode("ascii"))["name"] == "park"
 
 
 def test_no_ledger_is_named_with_what_to_give(tmp_path: Path) -> None:
