@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 
 from guardrail.cli import app
 from guardrail.sets.items import read_items, write_items
+from guardrail.watch.facts import Report
 from tests.run_fixtures import arguments, guardrail, process, records, small_recipe
 
 pytestmark = pytest.mark.run
@@ -85,7 +86,16 @@ def test_beyond_saving_halts_with_a_checkpoint_a_report_and_exit_code_1(tmp_path
     assert records(run, "ended")[0]["steps"] == step
     assert (run / f"checkpoints/checkpoint-{step}/model.safetensors").is_file()
     assert records(run, "checkpoint")[-1]["level"] == "critical"
-    assert (run / "report.html").is_file()
+    report = Report.model_validate_json((run / "report.json").read_bytes())
+    assert report.verdict.recommendation in ("roll_back", "abandon")
+    assert (report.key_figures.compute.device, report.key_figures.compute.exact) == ("cpu", True)
+    assert report.start_model.sha256 == report.gold_base.sha256 is not None
+    assert report.training_data.hashed_at_start
+    checked = guardrail("check", run / "recipe.next.yaml", cwd=tmp_path)
+    assert checked.returncode == 0, checked.stderr
+    english = guardrail("report", run, "--lang", "en", cwd=tmp_path)
+    assert english.returncode == 0, english.stderr
+    assert "The guard halted the training" in (run / "report.html").read_text(encoding="utf-8")
 
 
 def test_watch_mode_sees_the_same_and_touches_nothing(tmp_path):

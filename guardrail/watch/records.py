@@ -7,7 +7,7 @@ out and counted, so that everything behind this module may trust types and finit
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
 
 from guardrail.drift.rule import LEVELS
 from guardrail.sets.items import ABILITIES
@@ -116,7 +116,7 @@ class Benchmark(Facts):
 class LookFacts(Dated):
     """One look of the live branch."""
 
-    number: int = Field(validation_alias="look")
+    number: int = Field(validation_alias=AliasChoices("look", "number"))
     trigger: str
     level: str
     seconds: Number = None
@@ -179,7 +179,7 @@ class ActionFacts(Dated):
     """One decision of the ladder, with the streams that led to it."""
 
     look: int | None = None
-    kind: str = Field(validation_alias="action")
+    kind: str = Field(validation_alias=AliasChoices("action", "kind"))
     carried_out: bool
     reason: str = ""
     before: Levers

@@ -119,7 +119,12 @@ def _page(data: RunData, report: Report, live: Mapping[str, Any] | None) -> str:
             telling=telling_look(data),
             worst_look=max(judged, key=lambda k: _rank(k.level), default=None),
             first_look_step=judged[0].step if judged else None,
-            repeated=look is not None and look.trigger == "repeat" and look.level != "ok",
+            repeated=(
+                data.outcome == "halted"
+                and look is not None
+                and look.trigger == "repeat"
+                and look.level != "ok"
+            ),
             suspects=suspects(look) if look else [],
             promise=_promise(data),
             unseen=_unseen(phrases, overall),

@@ -493,6 +493,7 @@ def test_reports_validate_against_the_published_schema(tmp_path: Path, tell) -> 
     schema = json.loads((Path(__file__).parents[2] / "docs/report.schema.json").read_text("utf-8"))
     _, facts = told(tell, tmp_path).build()
     jsonschema.validate(facts, schema)
+    assert Report.model_validate(facts).model_dump(mode="json") == facts
     facts["verdict"]["recommendation"] = "perhaps"
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(facts, schema)

@@ -108,8 +108,7 @@ def test_chart_labels_stay_inside_the_chart(browser: Browser, report: Path) -> N
         page.close()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [390, 1440])
+@pytest.mark.parametrize(("width", "scheme"), [(390, "light"), (1440, "dark")])
 def test_axe_finds_nothing_against_wcag_aa(
     browser: Browser, report: Path, width: int, scheme: str
 ) -> None:
