@@ -34,10 +34,6 @@ def record_decision(
                 f"`{name}` must have 1 to {_MOST_CHARACTERS} characters, got {len(text.strip())}"
             )
     data = read_run(run)
-    if data.damaged:
-        raise InputError(
-            f"`{run}`: line {data.damaged[0]} of the ledger is damaged; restore the file from a copy first"
-        )
     silent_s = 0.0
     if data.last_time is not None:
         silent_s = (datetime.now(timezone.utc) - data.last_time).total_seconds()

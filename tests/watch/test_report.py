@@ -380,6 +380,7 @@ def test_rehearsed_items_are_shown_apart(story: Story) -> None:
     story.look(20, {"writing": 0.05}, trigger="end")
     page, facts = story.build()
     assert facts["rehearsed_red_line_items"] == 1
+    assert [i["rehearsed"] for i in facts["worst_items"]] == [False, True]
     apart = page[page.index('<section id="memorised"') :]
     apart = shown_text(apart[: apart.index("</section>")])
     assert "背过，不等于安全" in apart
