@@ -20,6 +20,11 @@ __all__ = ["Phrases"]
 
 _WORSE_UP = ("missed_refusal", "over_refusal", "longer", "language", "translation", "fluency")
 """Metrics whose value rises with harm."""
+_WITHOUT_AGE = {
+    "running": "running_live",
+    "not_begun": "not_begun_live",
+    "silent": "silent_live",
+}
 
 
 class Phrases:
@@ -144,8 +149,8 @@ class Phrases:
             return self.t["page"]["dash"]
         return Markup.escape(at.astimezone().strftime("%Y-%m-%d %H:%M %z"))
 
-    def outcome(self, data: RunData, verdict: Verdict, silent_s: float) -> Markup:
-        """Return how the run ended or where it is."""
+    def outcome(self, data: RunData, verdict: Verdict, silent_s: float | None) -> Markup:
+        """Return how the run ended or where it is; without an age where a live page tells that elsewhere."""
         code = data.outcome
         if verdict.because in ("silent", "interrupted", "halted_on_failure"):
             code = verdict.because
@@ -157,6 +162,8 @@ class Phrases:
             code = "not_begun"
         if code not in self.t["outcome"]:
             code = "crashed"
+        if silent_s is None:
+            return self.say("outcome", _WITHOUT_AGE.get(code, code), step=data.step)
         return self.say("outcome", code, step=data.step, ago=self.ago(silent_s))
 
     def why(self, data: RunData, verdict: Verdict) -> Markup:

@@ -115,7 +115,7 @@ def _page(data: RunData, report: Report, live: Mapping[str, Any] | None) -> str:
             t=phrases.t,
             sections=sections,
             tone=_TONES.get(report.verdict.recommendation, "calm" if calm else "good"),
-            silent_s=silent_s,
+            silent_s=None if live else silent_s,
             telling=telling_look(data),
             worst_look=max(judged, key=lambda k: _rank(k.level), default=None),
             first_look_step=judged[0].step if judged else None,

@@ -122,6 +122,7 @@ def test_the_version_changes_with_a_look_at_once_and_with_nothing_else(story: St
     running(story)
     with served(story.run) as server:
         first = beat(server)["version"]
+        assert "最后一条记录在" not in get(server)[2], "an age in the page would stand still"
         assert beat(server)["version"] == first
         story.look(40)
         second = beat(server)["version"]
