@@ -65,7 +65,7 @@ def test_page_one_of_a_halted_run_answers_the_five_questions(tmp_path: Path) -> 
     ]
     assert "总体通过率从 100.0% 降到" in answers["出了什么问题"]
     assert "第 20 步的评测还正常，第 40 步首次越线" in answers["从什么时候起"]
-    assert "此后每次评测（共 2 次）都越线" in answers["从什么时候起"]
+    assert "从那次起的 2 次评测（含复测）都越线" in answers["从什么时候起"]
     assert "误报出这一级的概率不超过 1%" in answers["有多大把握"]
     assert "复测的结论仍是“危急”" in answers["有多大把握"]
     assert str(story.run / "checkpoints/checkpoint-20") in answers["用哪个检查点"]
@@ -73,6 +73,17 @@ def test_page_one_of_a_halted_run_answers_the_five_questions(tmp_path: Path) -> 
     assert "train.arguments.learning_rate: 0.001 → 0.0005" in answers["下次改什么"]
     onset = facts["onsets"][0]
     assert (onset["first_step"], onset["ok_step"], onset["looks"]) == (40, 20, 2)
+
+
+def test_the_promise_is_not_stretched_beyond_the_first_action(story: Story) -> None:
+    story.look(0, trigger="start")
+    story.look(20, {"translation": 0.3, "instruction": 0.2}, trigger="schedule")
+    first, _ = story.build()
+    story.look(40, COLLAPSE, trigger="schedule")
+    second, _ = story.build()
+    said = "只能当作大致的说法"
+    assert said not in answers_of(first)["有多大把握"], "the look that led to the first action"
+    assert said in answers_of(second)["有多大把握"]
 
 
 def test_the_same_page_in_english(tmp_path: Path) -> None:
