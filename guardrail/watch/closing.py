@@ -8,6 +8,7 @@ from typing import Any
 from rich.text import Text
 
 from guardrail.watch.records import UNKNOWN
+from guardrail.watch.run_status import shown_state
 from guardrail.watch.status import LEVEL_STYLE, cost_said, one_line
 
 __all__ = ["closing_words"]
@@ -26,7 +27,7 @@ def closing_words(status: Mapping[str, Any], report: Path, recipe: str) -> Text:
     lines = [_headline(status, drifted=drifted)]
     if drifted:
         lines += [_row("drifted", name) for name in status["looks"][-1]["alarmed"][:4]]
-    if status["error"]:
+    if status["error"] and shown_state(status) != "interrupted":
         lines.append(_row("error", one_line(status["error"], 300)))
     if status["failures"]:
         last = status["last_failure"]
@@ -59,6 +60,8 @@ def _headline(status: Mapping[str, Any], *, drifted: bool) -> Text:
         return Text.assemble(("HALTED by the guard", "bold red"), said)
     if outcome == "terminated":
         return Text.assemble(("terminated", "bold yellow"), f" at step {step} with a checkpoint")
+    if shown_state(status) == "interrupted":
+        return Text.assemble(("interrupted by hand", "bold yellow"), f" at step {step}")
     if outcome != "finished":
         return Text.assemble(("CRASHED", "bold red"), f" at step {step}")
     if level == UNKNOWN or status["last_look_step"] != step:

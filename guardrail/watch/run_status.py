@@ -1,6 +1,6 @@
 """Where a run stands now: the facts that `guardrail status`, its JSON and the live page's heartbeat share."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from guardrail.watch.pace import next_look_step
 from guardrail.watch.records import LookFacts
 from guardrail.watch.run_data import RunData, read_run
 
-__all__ = ["ENDED", "describe_run", "heartbeat", "run_status"]
+__all__ = ["ENDED", "describe_run", "heartbeat", "run_status", "shown_state"]
 
 ENDED = ("finished", "halted", "terminated", "crashed")
 """Outcomes of a run that has stopped writing; a resume may take it up again."""
@@ -86,6 +86,14 @@ def describe_run(data: RunData) -> dict[str, Any]:
             for a in data.actions
         ],
     }
+
+
+def shown_state(status: Mapping[str, Any]) -> str:
+    """Return the outcome as people say it: `stale` for a silent run, `interrupted` for a Ctrl-C."""
+    if status["stale"]:
+        return "stale"
+    by_hand = (status["error"] or "").startswith("KeyboardInterrupt")
+    return "interrupted" if by_hand and status["outcome"] == "crashed" else str(status["outcome"])
 
 
 def heartbeat(status: dict[str, Any], now: datetime) -> dict[str, Any]:

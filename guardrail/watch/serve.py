@@ -31,7 +31,7 @@ from guardrail.ledger import FILE_NAME
 from guardrail.watch.live_run import LiveRun
 from guardrail.watch.phrases import Phrases
 from guardrail.watch.report import page_and_facts, page_environment
-from guardrail.watch.run_status import ENDED
+from guardrail.watch.run_status import ENDED, shown_state
 from guardrail.watch.status import one_line
 from guardrail.watch.texts import Language, language_of
 
@@ -92,7 +92,7 @@ class WatchServer(ThreadingHTTPServer):
             said = "|".join(f"{row['name']}:{row['status']}" for row in rows)
             version = f"{self.started}-list-{hash(said):x}"
             beat = {"kind": "list", "version": version, "poll_s": 2 * _FAST_S, "rows": rows}
-            return beat | {"status": None, "ended": False}
+            return beat | {"status": None, "state": "list", "ended": False}
         live = self.live(name)
         status = live.status()
         kind = "report" if status else "problem" if live.problem else "waiting"
@@ -102,6 +102,7 @@ class WatchServer(ThreadingHTTPServer):
             "version": f"{self.started}-{kind}-{live.version}",
             "poll_s": _SLOW_S if ended else _FAST_S,
             "status": status,
+            "state": shown_state(status) if status else kind,
             "problem": live.problem,
             "ended": ended,
         }
@@ -115,8 +116,8 @@ class WatchServer(ThreadingHTTPServer):
             "heard": "",
         }
         if status is not None:
-            keys = ("outcome", "stale", "step", "planned_steps", "level", "failures")
-            facts["status"] = {k: status[k] for k in keys}
+            keys = ("step", "planned_steps", "level", "failures")
+            facts["status"] = {k: status[k] for k in keys} | {"state": shown_state(status)}
             facts["heard"] = status["pace"]["last_record_at"] or ""
         return facts
 

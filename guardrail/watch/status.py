@@ -17,7 +17,7 @@ from guardrail.drift.rule import LEVELS
 from guardrail.watch.inert import inert
 from guardrail.watch.live_run import LiveRun
 from guardrail.watch.records import UNKNOWN
-from guardrail.watch.run_status import ENDED
+from guardrail.watch.run_status import ENDED, shown_state
 
 __all__ = [
     "LEVEL_STYLE",
@@ -108,9 +108,9 @@ def _level_strip(looks: Sequence[Mapping[str, Any]]) -> Text:
 
 def _state(status: Mapping[str, Any]) -> tuple[str, str]:
     """The word for where a run stands, and its colour."""
-    if status["stale"]:
-        return "STALE", "bold red"
     words = {
+        "stale": ("STALE", "bold red"),
+        "interrupted": ("interrupted by hand", "bold yellow"),
         "running": ("running", "bold"),
         "finished": ("finished", "bold green"),
         "halted": ("HALTED by the guard", "bold red"),
@@ -118,7 +118,8 @@ def _state(status: Mapping[str, Any]) -> tuple[str, str]:
         "crashed": ("CRASHED", "bold red"),
         "empty": ("nothing recorded yet", "bold yellow"),
     }
-    return words.get(status["outcome"], (one_line(status["outcome"], 40), "bold"))
+    state = shown_state(status)
+    return words.get(state, (one_line(state, 40), "bold"))
 
 
 def _headline(status: Mapping[str, Any]) -> Text:
@@ -179,7 +180,7 @@ def _head_lines(status: Mapping[str, Any]) -> list[tuple[str, str | Text]]:
         last = status["last_failure"]
         said = f"{status['failures']} looks could not be measured, last at step {last['step']}: "
         lines.append(("failures", Text(said + one_line(last["error"]), "bold red")))
-    if status["error"]:
+    if status["error"] and shown_state(status) != "interrupted":
         lines.append(("error", Text(one_line(status["error"], 300), "red")))
     if status["damaged_lines"]:
         numbers = ", ".join(map(str, status["damaged_lines"][:5]))

@@ -6,6 +6,7 @@ import pytest
 
 from guardrail.watch.closing import closing_words
 from guardrail.watch.run_status import run_status
+from guardrail.watch.serve import open_server
 from tests.watch.stories import (
     HOSTILE,
     Story,
@@ -61,6 +62,17 @@ def test_a_crash_names_its_error_and_how_to_go_on(story: Story) -> None:
     assert text.startswith("CRASHED at step 33")
     assert "RuntimeError: cuda gone" in text
     assert "--resume" in text
+
+
+def test_a_ctrl_c_is_not_called_a_crash(story: Story) -> None:
+    story.look(0, trigger="start")
+    story.ledger.append("crashed", 7, error="KeyboardInterrupt: ", last_ok_checkpoint=None)
+    text = closing(story)
+    assert text.startswith("interrupted by hand at step 7")
+    assert "--resume" in text
+    server = open_server(story.run, 0)
+    assert "已被人手动中断" in server.heartbeat("", server.beat(""))
+    server.server_close()
 
 
 @pytest.mark.parametrize(
