@@ -303,7 +303,23 @@ def test_inherited_harm_stands_beside_new_harm(tmp_path: Path) -> None:
     assert (row["gold_base"], row["start"], row["now"]) == (1.0, 0.9, 0.7)
     text = shown_text(page)
     assert "起点不是原始模型" in text
+    assert "继承 −2.7 个点，这次训练新增 −5.3 个点" in shown_text(header_of(page))
     assert "翻译 100.0% 90.0% 70.0% −10.0 个点 −20.0 个点" in text
+
+
+def test_a_run_that_died_before_its_first_look_still_has_a_page(story: Story) -> None:
+    story.ledger.append("crashed", 0, error="ValueError: no", last_ok_checkpoint=None)
+    for language in LANGUAGES:
+        page, facts = story.build(language=language)
+        assert facts["verdict"]["recommendation"] == "undecided"
+        assert "ValueError: no" in header_of(page)
+    assert facts["looks"] == []
+
+
+def test_a_single_look_at_a_model_has_a_page(tmp_path: Path) -> None:
+    """As `guardrail look` writes it: no training, no checkpoint."""
+    page, _ = told(finished_drifted, tmp_path, mode="look").build()
+    assert "对一个模型做了一次评测，没有训练" in shown_text(header_of(page))
 
 
 def test_a_start_from_the_gold_base_inherits_nothing(tmp_path: Path) -> None:
