@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 from hypothesis import given, settings
@@ -224,7 +225,9 @@ def test_a_folder_of_runs_is_a_list_with_a_page_each(tmp_path: Path) -> None:
         assert re.search(r"one</a>.*?已跑完.*?第 <b>40</b> / 100 步.*?正常", body, re.DOTALL)
         assert re.search(r"已被护栏叫停.*?危急", body, re.DOTALL)
         links = re.findall(r'<a href="(run/[^"]+)"', body)
-        assert len(links) == 2
+        assert [unquote(link) for link in links] == ["run/demo/第二 次/", "run/one/"], (
+            "newest first"
+        )
         for link in links:
             assert "护栏报告" in get(server, f"/{link}")[2]
             assert beat(server, f"/{link}version")["kind"] == "report"
