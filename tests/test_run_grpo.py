@@ -6,13 +6,16 @@ import time
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
 from guardrail.anchors.fingerprint import weights_sha256
 from guardrail.build import prompt_rows
+from guardrail.cli import app
 from guardrail.errors import InputError
 from guardrail.ledger import read_ledger
 from guardrail.recipe import read_recipe
 from guardrail.rewards import load_reward
+from guardrail.run import run_recipe
 from guardrail.shipped import shipped_recipes, shipped_root
 from tests.run_fixtures import command, guardrail, records, small_recipe
 
@@ -170,26 +173,23 @@ def test_a_grpo_recipe_without_rewards_is_refused_before_anything_is_made(tmp_pa
     content = yaml.safe_load(recipe.read_text(encoding="utf-8"))
     content["train"].pop("rewards")
     recipe.write_text(yaml.safe_dump(content), encoding="utf-8")
-    done = guardrail("run", recipe, "--out", tmp_path / "run", cwd=tmp_path)
-    assert done.returncode == 2
-    assert "`train.rewards` is empty" in done.stderr
+    with pytest.raises(InputError, match="`train.rewards` is empty"):
+        run_recipe(read_recipe(recipe), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.run
 def test_a_recipe_for_ms_swift_is_checked_and_not_run(tmp_path):
     recipe = small_recipe(tmp_path, items_an_ability=2, trainer="ms-swift")
     content = yaml.safe_load(recipe.read_text(encoding="utf-8"))
     content["train"] = {"allow_overlap": ["toy-red-001"]}
     recipe.write_text(yaml.safe_dump(content), encoding="utf-8")
-    done = guardrail("check", recipe, "--json", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    done = CliRunner().invoke(app, ["check", str(recipe), "--json"])
+    assert done.exit_code == 0, done.output
     facts = json.loads(done.stdout)
     assert facts["red_line_items"] == 14
     assert "training_rows" not in facts
-    done = guardrail("run", recipe, cwd=tmp_path)
-    assert done.returncode == 2
-    assert "is launched by swift: GUARDRAIL_RECIPE=" in done.stderr
+    with pytest.raises(InputError, match="is launched by swift: GUARDRAIL_RECIPE="):
+        run_recipe(read_recipe(recipe), tmp_path / "run")
 
 
 def test_the_toy_grpo_recipe_ships_its_rewards():
