@@ -173,7 +173,7 @@ def test_a_grpo_recipe_without_rewards_is_refused_before_anything_is_made(tmp_pa
     content = yaml.safe_load(recipe.read_text(encoding="utf-8"))
     content["train"].pop("rewards")
     recipe.write_text(yaml.safe_dump(content), encoding="utf-8")
-    with pytest.raises(InputError, match="`train.rewards` is empty"):
+    with pytest.raises(InputError, match=r"`train\.rewards` is empty"):
         run_recipe(read_recipe(recipe), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
