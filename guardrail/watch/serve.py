@@ -66,6 +66,11 @@ class WatchServer(ThreadingHTTPServer):
         self._pages: dict[str, tuple[str, str]] = {}
         super().__init__((HOST, port), _Handler)
 
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of a browser that went away in the middle of an answer."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
+
     @property
     def url(self) -> str:
         """Where a browser on this machine finds the page."""

@@ -5,6 +5,7 @@ import json
 import re
 import signal
 import socket
+import struct
 import subprocess
 import threading
 import time
@@ -255,6 +256,21 @@ def test_serving_with_nothing_new_costs_next_to_nothing(story: Story) -> None:
             beat(server)
         minute = time.process_time() - started
     assert minute < 0.6, "one open tab for a minute"
+
+
+def test_a_browser_that_goes_away_is_no_error(
+    story: Story, capfd: pytest.CaptureFixture[str]
+) -> None:
+    finished_ok(story)
+    with served(story.run) as server:
+        for _ in range(5):
+            client = socket.create_connection(("127.0.0.1", server.server_address[1]))
+            client.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n" * 20)
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            client.close()
+        assert get(server)[0] == 200
+        time.sleep(0.3)
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_a_port_that_is_taken_is_named_with_what_to_do(tmp_path: Path) -> None:
