@@ -37,6 +37,20 @@ def grpo_recipe(folder, **changes):
     return small_recipe(folder, **given)
 
 
+CAPPED = [
+    "passed",
+    "format",
+    "missed_refusal",
+    "over_refusal",
+    "shorter",
+    "longer",
+    "similarity",
+    "language",
+    "translation",
+]
+UNCAPPED = {"fluency": {"margin": 0.25, "critical": 99.0}}
+
+
 def killed_after_its_first_save(recipe, run, cwd):
     """Start a run and kill -9 it somewhere in the steps after its first checkpoint."""
     with subprocess.Popen(
@@ -58,18 +72,25 @@ def verdicts(run):
 
 @pytest.mark.run
 def test_a_killed_and_resumed_grpo_run_equals_an_unkilled_one(tmp_path):
+    # A rate at which the guard acts and never halts, so that levers, beta among them, must survive too.
     recipe = grpo_recipe(
         tmp_path,
-        items_an_ability=3,
+        items_an_ability=8,
         rehearsal={"grpo": "both", "fraction": 0.1, "allow_large_fraction": True},
         ladder={"beta": "raise"},
+        drift={"margins": {name: {"margin": 0.03, "critical": 1.0} for name in CAPPED} | UNCAPPED},
+        arguments={"learning_rate": 5e-3},
     )
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     first = guardrail("run", recipe, "--out", whole, cwd=tmp_path)
     assert first.returncode == 0, first.stderr[-3000:]
     assert [r["step"] for r in records(whole, "look")] == [0, 4, 8]
     logs = records(whole, "log")
-    assert all(0 <= log["reward"] <= 3 and log["beta"] == 0.02 for log in logs)
+    assert all(0 <= log["reward"] <= 3 for log in logs)
+    action = records(whole, "action")[0]
+    assert (action["step"], action["before"]) == (4, {"boost": 1, "lr_factor": 1, "beta": 0.02})
+    assert action["after"]["boost"] == 1.5
+    assert action["after"]["beta"] == pytest.approx(0.03)
     # Two prompts a step of which every tenth is general; a gold for nine completions seen before the step.
     assert (logs[-1]["task_samples"], logs[-1]["rehearsal_samples"]) == (15, 1)
     golds = logs[-1]["golds"]
@@ -84,6 +105,9 @@ def test_a_killed_and_resumed_grpo_run_equals_an_unkilled_one(tmp_path):
     assert resumed.returncode == 0, resumed.stderr[-3000:]
     assert any(r["kind"] == "rewound" for r in read_ledger(killed))
     assert verdicts(killed) == verdicts(whole)
+    for run in (whole, killed):
+        betas = {log["step"]: log["beta"] for log in records(run, "log")}
+        assert (betas[3], betas[5]) == (0.02, pytest.approx(0.03))
     last = "checkpoints/checkpoint-8"
     assert weights_sha256(killed / last) == weights_sha256(whole / last)
 
