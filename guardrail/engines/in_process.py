@@ -6,7 +6,7 @@ Generation runs through `generate` in length-sorted, left-padded batches with a 
 import contextlib
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -200,12 +200,16 @@ class InProcessEngine:
     decoding: Decoding
     thinking: bool
     batch_size: int
+    encoded: dict[str, list[int]] = field(default_factory=dict)
+    """Prompt token ids by item id, filled as they are asked for; engines of one run may share it."""
 
     def prompts(self, items: Sequence[Item]) -> list[list[int]]:
         """Return each item's prompt token ids."""
-        return encode_prompts(
-            self.tokenizer, [item.chat() for item in items], thinking=self.thinking
-        )
+        new = [item for item in items if item.id not in self.encoded]
+        chats = [item.chat() for item in new]
+        rows = encode_prompts(self.tokenizer, chats, thinking=self.thinking)
+        self.encoded.update(zip((item.id for item in new), rows, strict=True))
+        return [self.encoded[item.id] for item in items]
 
     def answer(self, items: Sequence[Item], *, seed: int) -> list[Completion]:
         """Return one completion per item; the model's training state is kept."""

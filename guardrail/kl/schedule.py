@@ -6,20 +6,22 @@ from collections.abc import Sequence
 __all__ = ["due_samples", "rehearsal_order"]
 
 
-def due_samples(fraction: float, task_samples: int, world_size: int = 1) -> int:
-    """Return how many rehearsal samples all ranks together should have seen by now.
+def due_samples(fraction: float, task_samples: int, seen: int = 0, world_size: int = 1) -> int:
+    """Return how many rehearsal samples all ranks together should see now, beyond those seen.
 
-    Error diffusion: the total never strays from fraction / (1 - fraction) * task_samples by
-    `world_size` or more, and is a multiple of it, so each rank runs the same number of forwards.
+    Error diffusion: the total stays within `world_size` of fraction / (1 - fraction) * task_samples. What is
+    due is a multiple of `world_size`, so each rank runs the same number of forwards, whatever number of
+    ranks saw the samples before.
 
     Args:
         fraction: Rehearsal share of all samples seen, task and rehearsal together, in (0, 1).
         task_samples: Task samples seen so far by all ranks.
+        seen: Rehearsal samples seen so far by all ranks.
         world_size: Number of ranks.
     """
     # The small term keeps 0.05 / 0.95 * 19 from falling just short of 1.
     wanted = fraction / (1.0 - fraction) * task_samples + 1e-9
-    return int(wanted // world_size) * world_size
+    return max(0, int((wanted - seen) // world_size)) * world_size
 
 
 def rehearsal_order(ids: Sequence[str], start: int, count: int, seed: int) -> list[str]:

@@ -108,6 +108,7 @@ class Guardrail:
     recipe: Recipe
     red_line: list[Item]
     rehearsal: list[Item]
+    _anchors: Anchors | None = None
 
     @classmethod
     def from_recipe(cls, recipe: str | Path | Recipe) -> Self:
@@ -137,7 +138,7 @@ class Guardrail:
     def anchors(
         self, *, rebuild: bool = False, on_progress: Callable[[str, int, int], None] | None = None
     ) -> Anchors:
-        """Return the recipe's anchors, made now if absent.
+        """Return the recipe's anchors, made now if absent, and read once.
 
         Raises:
             InputError: anchors are there but were made by something else; every difference is named.
@@ -146,16 +147,20 @@ class Guardrail:
         wanted = wanted_manifest(self.recipe, self.red_line, self.rehearsal)
         if rebuild:
             (folder / "manifest.json").unlink(missing_ok=True)
+        elif self._anchors is not None:
+            return self._anchors
         if (folder / "manifest.json").is_file():
             anchors = self.stored_anchors()
             self.check_anchors(anchors)
+            self._anchors = anchors
             return anchors
         gold = self._engine(self.recipe.gold_base)
         same = wanted.kl_reference == wanted.gold_base
         reference = gold if same else self._engine(str(self.recipe.kl_reference))
-        return make_anchors(
+        self._anchors = make_anchors(
             folder, wanted, self.red_line, self.rehearsal, gold, reference, on_progress
         )
+        return self._anchors
 
     def stored_anchors(self) -> Anchors:
         """Return the anchors on disk, whoever made them.

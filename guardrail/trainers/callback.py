@@ -17,12 +17,13 @@ from trl.models.utils import unwrap_model_for_generation
 
 from guardrail.engines.in_process import InProcessEngine, kept_training_state
 from guardrail.errors import InputError
-from guardrail.ladder import Action
+from guardrail.ladder import Action, decide
 from guardrail.trainers.grpo_mixing import MixedPrompts
 from guardrail.trainers.guard import Guard
 from guardrail.trainers.injection import KlOnly
 from guardrail.trainers.levers import scale_learning_rate
 from guardrail.trainers.ranks import RankFailed
+from guardrail.trainers.rotation import rotate
 from guardrail.trainers.state import write_state
 from guardrail.trainers.task_prompts import opening_tokens, task_prompts, tokenised
 
@@ -60,8 +61,10 @@ class GuardCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
         self.terminated = False
         """Whether a SIGTERM ended the training, as a cluster sends before it takes a machine away."""
         self._tokenizer = tokenizer
+        self._encoded: dict[str, list[int]] = {}
         self._sigterm = False
         self._sigterm_before: Any = None
+        self._save_limit: int | None = None
         self._train_started = time.perf_counter()
         self._seconds_before = 0.0
         self._steps_at_start = 0
@@ -77,6 +80,7 @@ class GuardCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
                 recipe.looks.decoding,
                 recipe.thinking,
                 recipe.looks.batch_size,
+                self._encoded,
             )
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -85,13 +89,12 @@ class GuardCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
         self._train_started = time.perf_counter()
         self._seconds_before = guard.state.seconds.get("train", 0.0)
         self._steps_at_start = state.global_step
-        if guard.state.last_ok_checkpoint is not None:
-            state.best_model_checkpoint = str(
-                Path(args.output_dir) / guard.state.last_ok_checkpoint
-            )
+        # The Trainer would rotate before a checkpoint is complete, and spare too few: see `rotate`.
+        self._save_limit, args.save_total_limit = args.save_total_limit, None
         self._listen_for_sigterm()
         self._set_beta()
         if guard.state.looks:
+            self._go_on(state, control)
             return
         guard.state.planned_looks = self._planned_looks(state.max_steps, args)
         with guard.ranks.agreed(), self._engine() as engine:
@@ -105,6 +108,21 @@ class GuardCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
             if guard.recipe.looks.tripwire_every_steps:
                 self._set_task_wire(engine)
                 guard.tripwire(engine, 0)
+
+    def _go_on(self, state: Any, control: Any) -> None:
+        """Take up a run where its checkpoint left it: a look that is owed, a halt, the end."""
+        guard, step = self.guard, state.global_step
+        if guard.state.owed:
+            saving, guard.state.owed = guard.state.owed == "save", ""
+            self._attend(state, control, saving=saving)
+            self._record_checkpoint(step)
+        history = guard.state.history
+        if guard.recipe.mode == "guard" and history and history[-1].step == step:
+            self.halted |= decide(history, guard.recipe.ladder_config()).kind == "halt"
+        if self.halted or step >= state.max_steps:
+            # The Trainer takes one step more before it asks whether any is left (5.19 and 5.23).
+            self.trainer._run_epoch = lambda **rest: None
+            control.should_training_stop = True
 
     def _set_task_wire(self, engine: InProcessEngine) -> None:
         """Choose prompts of the new task for the tripwire."""
@@ -185,11 +203,16 @@ class GuardCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Tripwire and look where due; carry out what the ladder says."""
-        step = state.global_step
-        looks = self.guard.recipe.looks
         if self._agree_on_step():
+            self.guard.state.owed = "save" if control.should_save else "step"
             self.terminated = control.should_save = control.should_training_stop = True
             return
+        self._attend(state, control, saving=control.should_save)
+
+    def _attend(self, state: Any, control: Any, *, saving: bool) -> None:
+        """Do what is due after an optimizer step."""
+        step = state.global_step
+        looks = self.guard.recipe.looks
         final = step >= state.max_steps
         early = False
         if looks.tripwire_every_steps and step % looks.tripwire_every_steps == 0:
@@ -198,7 +221,7 @@ class GuardCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
         trigger = ""
         if final:
             trigger = "end"
-        elif control.should_save:
+        elif saving:
             trigger = "save"
         elif step % looks.every_steps == 0:
             trigger = "schedule"
@@ -210,9 +233,12 @@ class GuardCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
     def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Look where the end of an epoch asks for a save, which no step's end has seen."""
         history, step = self.guard.state.history, state.global_step
-        looked = bool(history) and history[-1].step == step
-        if control.should_save and not looked and not self.terminated:
+        if not control.should_save or (history and history[-1].step == step):
+            return
+        if not self.terminated:
             self._look(step, "save", control, final=step >= state.max_steps)
+        elif math.isclose(state.epoch, round(state.epoch), abs_tol=1e-9):
+            self.guard.state.owed = "save"
 
     def _agree_on_step(self) -> bool:
         """Add up the ranks' samples of the step; return whether any rank was told to terminate."""
@@ -297,26 +323,34 @@ class GuardCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Put the guard's state into the checkpoint; keep the newest ok one from rotation."""
-        guard = self.guard
-        path = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-        last = guard.state.history[-1] if guard.state.history else None
-        current = last is not None and last.step == state.global_step
-        # A look that tested nothing shows nothing: its checkpoint is not known to be ok.
-        ok = current and last is not None and last.level == "ok" and bool(last.harm_over_margin)
-        if ok:
-            guard.state.last_ok_checkpoint = path.name
-            # The Trainer's rotation spares the best checkpoint; ok is the guard's idea of best.
-            state.best_model_checkpoint = str(path)
+        guard, folder = self.guard, Path(args.output_dir)
+        path = folder / f"checkpoint-{state.global_step}"
+        self.trainer.accelerator.wait_for_everyone()  # every rank's part of it is on disk
+        # Before the state, which makes it complete: who resumes from it finds it in the ledger.
+        self._record_checkpoint(state.global_step)
         guard.state.seconds["train"] = self._train_seconds()
-        if guard.ranks.writes:
-            write_state(path, guard.state)
-        level = last.level if current and last is not None else "unknown"
-        guard.ledger.append(
-            "checkpoint",
-            state.global_step,
-            path=self._named(path),
-            level="unknown" if level == "ok" and not ok else level,
-        )
+        if not guard.ranks.writes:
+            return
+        write_state(path, guard.state)
+        spared = [path]
+        if guard.state.last_ok_checkpoint is not None:
+            spared.append(folder / guard.state.last_ok_checkpoint)
+        if state.best_model_checkpoint is not None:
+            spared.append(Path(state.best_model_checkpoint))
+        rotate(folder, self._save_limit, spared)
+
+    def _record_checkpoint(self, step: int) -> None:
+        """Write to the ledger which level a checkpoint has; remember the newest that is ok."""
+        guard = self.guard
+        path = Path(self.trainer.args.output_dir) / f"checkpoint-{step}"
+        last = guard.state.history[-1] if guard.state.history else None
+        level = last.level if last is not None and last.step == step else "unknown"
+        if level == "ok" and last is not None and not last.harm_over_margin:
+            # A look that tested nothing shows nothing: its checkpoint is not known to be ok.
+            level = "unknown"
+        if level == "ok":
+            guard.state.last_ok_checkpoint = path.name
+        guard.ledger.append("checkpoint", step, path=self._named(path), level=level)
 
     def _named(self, path: Path) -> str:
         """The path below the run folder, or the whole path of a checkpoint kept elsewhere."""
@@ -355,6 +389,8 @@ class GuardCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Close the run in the ledger."""
         guard = self.guard
+        args.save_total_limit = self._save_limit
+        vars(self.trainer).pop("_run_epoch", None)
         guard.state.seconds["train"] = self._train_seconds()
         if self._sigterm_before is not None:
             signal.signal(signal.SIGTERM, self._sigterm_before)

@@ -97,10 +97,9 @@ class Injection:
     def begin_step(self) -> None:
         """Draw what is due for the optimizer step that begins; it depends on samples seen before."""
         seen = self._seen
-        due = due_samples(self._fraction, seen.task_samples, self._world_size)
-        count = due - seen.rehearsal_seen
-        self._pending = rehearsal_order(self._ids, seen.rehearsal_seen, count, self._seed)
-        seen.rehearsal_seen = due
+        due = due_samples(self._fraction, seen.task_samples, seen.rehearsal_seen, self._world_size)
+        self._pending = rehearsal_order(self._ids, seen.rehearsal_seen, due, self._seed)
+        seen.rehearsal_seen += due
         if self._pending:
             seen.weight_sum += self.weight
 

@@ -71,28 +71,6 @@ class SwiftGuardCallback(GuardCallback):
             self.guard.ledger.append("domain_loss", state.global_step, held_out=loss)
 
 
-def _keep_last_ok(trainer: Any, callback: GuardCallback) -> None:
-    """Exempt the last ok checkpoint from rotation where ms-swift evaluates.
-
-    ms-swift names a metric for the best model by default. Before it rotates, the Trainer then puts the
-    checkpoint of the best evaluation where the guard has put its own, so while it saves, the best step
-    is the last ok one.
-    """
-    save = trainer._save_checkpoint
-
-    def guarded_save(*args: Any, **kwargs: Any) -> Any:
-        state, name = trainer.state, callback.guard.state.last_ok_checkpoint
-        best = state.best_global_step
-        if name is not None:
-            state.best_global_step = int(name.rsplit("-", 1)[1])
-        try:
-            return save(*args, **kwargs)
-        finally:
-            state.best_global_step = best
-
-    trainer._save_checkpoint = guarded_save
-
-
 def _resume_checkpoint(arguments: Any) -> Path | None:
     """Return the checkpoint of `--resume_from_checkpoint`, or None for a run that begins.
 
@@ -165,6 +143,4 @@ def attach_swift(
     if kind == "grpo":
         join = partial(attach_golds, count=count_completions)
         seam = replace(seam, join=join, rollouts=_roll_out)
-    callback = guardrail.attach(trainer, resume=checkpoint or False, on_record=on_record, seam=seam)
-    _keep_last_ok(trainer, callback)
-    return callback
+    return guardrail.attach(trainer, resume=checkpoint or False, on_record=on_record, seam=seam)

@@ -5,7 +5,7 @@ import math
 import os
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -76,6 +76,8 @@ class GuardState(Seen):
     extra_looks: int = 0
     """Early and repeated looks taken from the reserve."""
     last_ok_checkpoint: str | None = None
+    owed: Literal["", "step", "save"] = ""
+    """What a SIGTERM left out after the last step: what is due by its number, or also the look of a save."""
     failures: int = 0
     """Looks that could not be measured."""
     seconds: dict[str, float] = field(default_factory=dict)

@@ -10,20 +10,24 @@ IDS = [f"r-{n}" for n in range(7)]
 
 @given(st.floats(0.01, 0.1), st.integers(1, 8), st.integers(0, 100_000))
 def test_the_share_is_exact_up_to_one_sample_a_rank(fraction, world_size, task_samples):
-    due = due_samples(fraction, task_samples, world_size)
+    due = due_samples(fraction, task_samples, 0, world_size)
     exact = fraction / (1 - fraction) * task_samples
     assert due % world_size == 0
     assert -1e-6 <= exact - due < world_size + 1e-6
 
 
-@given(st.floats(0.01, 0.1), st.integers(1, 4), st.lists(st.integers(1, 64), max_size=50))
-def test_what_is_due_never_shrinks(fraction, world_size, batches):
-    seen, last = 0, 0
-    for batch in batches:
-        seen += batch
-        due = due_samples(fraction, seen, world_size)
-        assert due >= last
-        last = due
+@given(
+    st.floats(0.01, 0.1), st.lists(st.tuples(st.integers(1, 64), st.integers(1, 4)), max_size=50)
+)
+def test_ranks_get_equal_shares_and_keep_the_fraction_though_their_number_changes(fraction, steps):
+    task, seen = 0, 0
+    for batch, world_size in steps:
+        task += batch
+        due = due_samples(fraction, task, seen, world_size)
+        assert due >= 0
+        assert due % world_size == 0
+        seen += due
+        assert -1e-6 <= fraction / (1 - fraction) * task - seen < world_size + 1e-6
 
 
 def test_five_percent_of_a_thousand_samples():

@@ -7,15 +7,19 @@ python -m torch.distributed.run --nproc_per_node 2 -m tests.trainers.ranks_scrip
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import datasets
 import numpy as np
 import trl
 from peft import LoraConfig
+from torch import distributed
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
 from transformers import AutoTokenizer
 
 from guardrail.engines.in_process import InProcessEngine, load_model
-from guardrail.recipe import read_recipe
+from guardrail.recipe import Recipe, read_recipe
 from guardrail.run import read_training_rows
 from guardrail.shipped import shipped_root
 from guardrail.trainers.attach import Guardrail
@@ -77,6 +81,41 @@ def gradient(out: str, how: str) -> None:
         )
 
 
+def sharded(out: str) -> None:
+    """Save the term and its gradient on a model that FSDP2 has cut into pieces, in float64."""
+    distributed.init_process_group("gloo")
+    rank, size = distributed.get_rank(), distributed.get_world_size()
+    tokenizer = AutoTokenizer.from_pretrained(shipped_root() / "recipes/toy/base")
+    model = tiny_model(tokenizer, seed=1)
+    mesh = init_device_mesh("cpu", (size,))
+    for layer in model.model.layers:
+        fully_shard(layer, mesh=mesh)
+    fully_shard(model, mesh=mesh)
+    injection = Injection(
+        foreign_samples(tokenizer), GuardState(task_samples=18), fraction=0.1, weight=0.7, loss="kl",
+        seed=0, pad_id=tokenizer.pad_token_id, rank=rank, world_size=size,
+    )  # fmt: skip
+    injection.begin_step()
+    term = injection.take_term(model)
+    assert term is not None
+    term.backward()
+    kinds = {type(p).__name__ for p in model.parameters()}
+    local = sum(p.to_local().numel() for p in model.parameters())
+    whole = np.concatenate([p.grad.full_tensor().numpy().ravel() for p in model.parameters()])
+    value = term.detach().clone()
+    distributed.all_reduce(value)
+    if rank == 0:
+        np.savez(
+            Path(out) / "sharded.npz",
+            gradient=whole,
+            term=float(value) / size,
+            kinds=sorted(kinds),
+            share=local / len(whole),
+            wrapped=type(model).__name__,
+        )
+    distributed.destroy_process_group()
+
+
 def train(recipe_file: str, out: str, options: str) -> None:
     """Train guarded; `options`: trainer arguments, LoRA, a rank whose look raises at a step, resume."""
     wanted = json.loads(options)
@@ -93,6 +132,42 @@ def train(recipe_file: str, out: str, options: str) -> None:
         processing_class=tokenizer,
         peft_config=LoraConfig(r=8, target_modules=["q_proj", "v_proj"]) if lora else None,
     )
+    train_guarded(trainer, recipe, Path(out), wanted)
+
+
+def train_grpo(recipe_file: str, out: str, options: str) -> None:
+    """The same with GRPO: four generations of eight tokens a prompt, rewarded by their length."""
+    wanted = json.loads(options)
+    recipe = read_recipe(recipe_file)
+    model, tokenizer = load_model(recipe.gold_base)
+    rows = read_training_rows(recipe.train.data)[:64]
+    arguments = {
+        "max_steps": 6,
+        "per_device_train_batch_size": 8,
+        "num_generations": 4,
+        "max_completion_length": 8,
+        "beta": 0.04,
+        "save_steps": 2,
+        "logging_steps": 1,
+        "use_cpu": True,
+        "bf16": False,
+        "chat_template_kwargs": {"enable_thinking": recipe.thinking},
+        "disable_tqdm": True,
+    } | wanted.get("arguments", {})
+    trainer = trl.GRPOTrainer(
+        model=model,
+        reward_funcs=[lambda completions, **rest: [len(c[0]["content"]) / 10 for c in completions]],
+        args=trl.GRPOConfig(
+            **(arguments | {"output_dir": out, "seed": recipe.seed, "report_to": "none"})
+        ),
+        train_dataset=datasets.Dataset.from_list([{"prompt": r["messages"][:1]} for r in rows]),
+        processing_class=tokenizer,
+    )
+    train_guarded(trainer, recipe, Path(out), wanted)
+
+
+def train_guarded(trainer: Any, recipe: Recipe, out: Path, wanted: dict[str, Any]) -> None:
+    """Attach, train, and write down what this rank saw."""
     resume = bool(wanted.get("resume"))
     callback = Guardrail.from_recipe(recipe).attach(trainer, resume=resume)
     rank = trainer.accelerator.process_index
@@ -118,10 +193,13 @@ def train(recipe_file: str, out: str, options: str) -> None:
         "boost": callback.guard.state.boost,
         "wrapped": type(trainer.model_wrapped).__name__,
         "distributed": str(trainer.accelerator.distributed_type),
-        "weights": float(sum(p.double().abs().sum() for p in model.parameters())),
+        "weight_sum": callback.guard.state.weight_sum,
+        "weights": float(sum(p.double().abs().sum() for p in trainer.model.parameters())),
     }
     Path(out, f"rank-{rank}.json").write_text(json.dumps(facts), encoding="utf-8")
 
 
 if __name__ == "__main__":
-    {"gradient": gradient, "train": train}[sys.argv[1]](*sys.argv[2:])
+    {"gradient": gradient, "train": train, "sharded": sharded, "train_grpo": train_grpo}[
+        sys.argv[1]
+    ](*sys.argv[2:])

@@ -45,6 +45,23 @@ def test_the_kl_gradient_of_two_ranks_is_that_of_one_process(tmp_path, tokenizer
     assert np.linalg.norm(difference) / np.linalg.norm(expected) < 1e-5
 
 
+def test_the_kl_gradient_on_an_fsdp2_model_is_that_of_one_process(tmp_path, tokenizer):
+    done = launch("sharded", tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = np.load(tmp_path / "sharded.npz")
+    assert found["kinds"].tolist() == ["DTensor"]
+    assert str(found["wrapped"]).startswith("FSDP")
+    assert 0.4 < float(found["share"]) < 0.6, "each of two ranks holds half of the weights"
+    model = tiny_model(tokenizer, seed=1)
+    samples = foreign_samples(tokenizer)
+    due = rehearsal_order(sorted(samples), 0, 2, seed=0)
+    term = naive_kl_term(model, {name: samples[name] for name in due}, 0.7)
+    assert float(found["term"]) == pytest.approx(float(term.detach()), rel=1e-5)
+    term.backward()
+    expected = gradients(model)
+    assert np.linalg.norm(found["gradient"] - expected) / np.linalg.norm(expected) < 1e-5
+
+
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory) -> Path:
     """A short recipe whose anchors are made, as several processes demand."""
@@ -76,19 +93,25 @@ def test_two_ranks_share_looks_and_agree(recipe, tmp_path):
     assert sequence == list(range(len(sequence)))
 
 
-@pytest.mark.parametrize("rank", [0, 1])
-def test_a_look_that_fails_on_one_rank_stops_all_with_a_checkpoint(recipe, tmp_path, rank):
+@pytest.mark.parametrize(
+    ("trainer", "rank", "step"), [("train", 0, 8), ("train", 1, 8), ("train_grpo", 1, 4)]
+)
+def test_a_look_that_fails_on_one_rank_stops_all_with_a_checkpoint(
+    recipe, tmp_path, trainer, rank, step
+):
     run = tmp_path / "run"
-    options = json.dumps({"failing_rank": rank, "failing_step": 8})
-    done = launch("train", recipe, run, options)
+    options = json.dumps({"failing_rank": rank, "failing_step": step})
+    done = launch(trainer, recipe, run, options)
     assert done.returncode == 0, done.stderr[-3000:]
     one, two = facts(run)
+    assert one["wrapped"] == "DistributedDataParallel"
     assert one["halted"]
     assert two["halted"]
-    assert one["step"] == two["step"] == 8
+    assert one["step"] == two["step"] == step
+    assert one["weights"] == two["weights"]
     (error,) = records(run, "error")
     assert f"rank {rank} failed: OSError: no room left" in error["error"]
-    assert (run / "checkpoint-8/guardrail_state.json").is_file()
+    assert (run / f"checkpoint-{step}/guardrail_state.json").is_file()
     assert records(run, "ended")[0]["outcome"] == "halted"
 
 
@@ -102,18 +125,31 @@ def test_packed_batches_of_unequal_counts_keep_the_ranks_together(recipe, tmp_pa
     assert one["weights"] == two["weights"]
 
 
-def test_a_run_goes_on_with_fewer_ranks(recipe, tmp_path):
+@pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 2)])
+def test_a_run_goes_on_with_another_number_of_ranks(recipe, tmp_path, before, after):
     run = tmp_path / "run"
-    first = launch("train", recipe, run, json.dumps({"arguments": {"max_steps": 12}}))
+    # Ten samples a step by any number of ranks: at step 8 one rank has seen 3 rehearsal samples, an odd
+    # number, two have seen 2.
+    sizes = {ranks: {"per_device_train_batch_size": 10 // ranks} for ranks in (1, 2)}
+    first = launch("train", recipe, run, json.dumps({"arguments": sizes[before]}), ranks=before)
     assert first.returncode == 0, first.stderr[-3000:]
+    whole = facts(run)[0]
+    looks = records(run, "look")
     shutil.rmtree(run / "checkpoint-12")  # as if killed while it was being saved
-    second = launch("train", recipe, run, json.dumps({"resume": True}), ranks=1)
+    options = json.dumps({"arguments": sizes[after], "resume": True})
+    second = launch("train", recipe, run, options, ranks=after)
     assert second.returncode == 0, second.stderr[-3000:]
     told = facts(run)[0]
-    assert told["step"] == 12
+    assert told["wrapped"] == ("DistributedDataParallel" if after == 2 else "Qwen3ForCausalLM")
+    for name in ("step", "task_samples", "learning_rate", "boost"):
+        assert told[name] == whole[name], name
+    # What is due is shared evenly, so two ranks may owe one sample that one rank would have seen.
+    assert abs(told["rehearsal_seen"] - whole["rehearsal_seen"]) <= 1
     rewound = records(run, "rewound")[0]
     assert rewound["checkpoint"] == "checkpoint-8"
     assert [r["step"] for r in records(run, "look")] == [0, 4, 8, 12]
+    spent = [[r["look"], r["trigger"]] for r in looks]
+    assert [[r["look"], r["trigger"]] for r in records(run, "look")] == spent
 
 
 def test_absent_anchors_are_refused_before_the_launch_hangs(tmp_path):

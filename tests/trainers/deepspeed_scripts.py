@@ -1,0 +1,145 @@
+"""What each rank of a DeepSpeed run on gloo does; launched by torch.distributed.run from test_deepspeed.py.
+
+python -m torch.distributed.run --nproc_per_node 2 -m tests.trainers.deepspeed_scripts gradient STAGE OUT HOW
+python -m torch.distributed.run --nproc_per_node 2 -m tests.trainers.deepspeed_scripts train STAGE RECIPE OUT JSON
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+# Before accelerate is asked for anything: with `use_cpu` it would train with plain DDP and say nothing, and
+# without it and a GPU it finds no backend and takes each rank for a run of its own.
+from accelerate import PartialState
+
+PartialState(backend="gloo")
+
+import datasets  # noqa: E402
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+import trl  # noqa: E402
+from deepspeed.utils import safe_get_full_grad  # noqa: E402
+from transformers import AutoTokenizer  # noqa: E402
+
+from guardrail.engines.in_process import load_model  # noqa: E402
+from guardrail.recipe import read_recipe  # noqa: E402
+from guardrail.run import read_training_rows  # noqa: E402
+from guardrail.shipped import shipped_root  # noqa: E402
+from guardrail.trainers.injection import Injection  # noqa: E402
+from guardrail.trainers.state import GuardState  # noqa: E402
+from guardrail.trainers.trl_sft import attach_kl  # noqa: E402
+from tests.trainers.conftest import foreign_samples, made_rows, tiny_model  # noqa: E402
+from tests.trainers.ranks_scripts import train_guarded  # noqa: E402
+
+
+def settings(stage: str) -> dict[str, Any]:
+    return {
+        "deepspeed": {
+            "zero_optimization": {
+                "stage": int(stage),
+                "stage3_gather_16bit_weights_on_model_save": True,
+            },
+            "train_micro_batch_size_per_gpu": "auto",
+            "gradient_accumulation_steps": "auto",
+            "gradient_clipping": "auto",
+            "zero_allow_untested_optimizer": True,
+        },
+        "accelerator_config": {"use_configured_state": True},
+        "use_cpu": False,
+    }
+
+
+def gradient(stage: str, out: str, how: str) -> None:
+    """Save the gradient of one accumulated window and the value of its KL term, as rank 0 has them."""
+    tokenizer = AutoTokenizer.from_pretrained(shipped_root() / "recipes/toy/base")
+    samples = foreign_samples(tokenizer)  # before the trainer, whose seed orders the rows
+    trainer = trl.SFTTrainer(
+        model=tiny_model(tokenizer, seed=1, dtype=torch.float32),
+        args=trl.SFTConfig(
+            output_dir=out,
+            max_steps=1,
+            per_device_train_batch_size=2,
+            gradient_accumulation_steps=2,
+            max_grad_norm=0.0,
+            report_to="none",
+            disable_tqdm=True,
+            save_strategy="no",
+            bf16=False,
+            seed=3,
+            max_length=64,
+            **settings(stage),
+        ),
+        train_dataset=datasets.Dataset.from_list(made_rows()),
+        processing_class=tokenizer,
+    )
+    rank, size = trainer.accelerator.process_index, trainer.accelerator.num_processes
+    found: dict[str, Any] = {"term": 0.0}
+    if how == "guarded":
+        state = GuardState(task_samples=18)  # 2 of 20 samples are due: one a rank
+        injection = Injection(
+            samples, state, fraction=0.1, weight=0.7, loss="kl", seed=0,
+            pad_id=tokenizer.pad_token_id, rank=rank, world_size=size,
+        )  # fmt: skip
+        take_term = injection.take_term
+
+        def kept(model: Any) -> Any:
+            term = take_term(model)
+            if term is not None:
+                every = trainer.accelerator.gather(term.detach().reshape(1))
+                found["term"] = float(every.mean())
+            return term
+
+        injection.take_term = kept
+        attach_kl(trainer, injection)
+        injection.begin_step()
+    backward = trainer.accelerator.backward
+
+    def backward_before_step(loss: Any, **kwargs: Any) -> None:
+        engine = trainer.model_wrapped
+        step = engine.step
+
+        def keep(*args: Any, **rest: Any) -> Any:
+            parts = [safe_get_full_grad(p) for p in trainer.model.parameters()]
+            found["gradient"] = np.concatenate([p.double().numpy().ravel() for p in parts])
+            found["engine"] = type(engine).__name__
+            found["stage"] = engine.zero_optimization_stage()
+            return step(*args, **rest)
+
+        engine.step = keep
+        try:
+            backward(loss, **kwargs)
+        finally:
+            engine.step = step
+
+    trainer.accelerator.backward = backward_before_step
+    trainer.train()
+    if rank == 0:
+        np.savez(
+            Path(out) / f"{how}.npz",
+            distributed=str(trainer.accelerator.distributed_type),
+            size=size,
+            **found,
+        )
+
+
+def train(stage: str, recipe_file: str, out: str, options: str) -> None:
+    """Train guarded with a recipe's arguments; `options` as in `ranks_scripts`."""
+    wanted = json.loads(options)
+    recipe = read_recipe(recipe_file)
+    arguments = recipe.train.arguments | wanted.get("arguments", {}) | settings(stage)
+    config = trl.SFTConfig(
+        **(arguments | {"output_dir": out, "seed": recipe.seed, "report_to": "none"})
+    )
+    model, tokenizer = load_model(recipe.gold_base)
+    trainer = trl.SFTTrainer(
+        model=model,
+        args=config,
+        train_dataset=datasets.Dataset.from_list(read_training_rows(recipe.train.data)),
+        processing_class=tokenizer,
+    )
+    train_guarded(trainer, recipe, Path(out), wanted)
+
+
+if __name__ == "__main__":
+    {"gradient": gradient, "train": train}[sys.argv[1]](*sys.argv[2:])
