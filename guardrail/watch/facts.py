@@ -109,6 +109,8 @@ class Report(_Facts):
     last_ok_checkpoint: Place | None
     onsets: tuple[findings.Onset, ...]
     """Since when each stream that is above ok at the newest such look has been so, worst first."""
+    conditions: findings.Conditions | None
+    """What the training was doing when it broke."""
     inherited: tuple[findings.Inherited, ...]
     decisions: tuple[records.DecisionFacts, ...]
     key_figures: KeyFigures
@@ -150,6 +152,7 @@ def gather(data: RunData, language: Language, built_at: datetime) -> Report:
             place(data, data.last_ok.path, data.last_ok.step) if data.last_ok else None
         ),
         onsets=tuple(findings.onset(data, s, telling) for s in telling.alarmed) if telling else (),
+        conditions=findings.conditions(data),
         inherited=tuple(findings.inherited_and_new(data)),
         key_figures=_key_figures(data),
         start_model=_model(data, "start_model"),

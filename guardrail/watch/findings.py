@@ -11,9 +11,11 @@ from guardrail.watch.run_data import RunData
 
 __all__ = [
     "Compute",
+    "Conditions",
     "Inherited",
     "Onset",
     "compute_spent",
+    "conditions",
     "detectable",
     "inherited_and_new",
     "mean_ability",
@@ -37,7 +39,22 @@ class Onset(_Facts):
     ok_step: int | None
     """Step of the last look before it that tested the stream and found it ok."""
     looks: int
-    """Looks of the stretch, repeats on the same weights included."""
+    """Looks of the stretch; a repeat on the same weights is none of its own."""
+    repeated: bool
+    """Whether a repeat on the same weights said the same."""
+
+
+class Conditions(_Facts):
+    """What the training was doing when it broke: the newest values logged up to that look."""
+
+    step: int
+    learning_rate: float | None
+    """As the optimizer had it, warm-up and cuts included."""
+    kl_weight: float | None
+    rehearsal_kl: float | None
+    """Nats a token, policy against reference on rehearsal items."""
+    unique_prompts: int | None
+    """Different rehearsal prompts seen so far."""
 
 
 class Inherited(_Facts):
@@ -79,11 +96,13 @@ def telling_look(data: RunData) -> LookFacts | None:
 def onset(data: RunData, stream: StreamFacts, look: LookFacts) -> Onset:
     """Return since when a stream has been above ok, seen from a look at which it is."""
     upto = [k for k in data.looks if k.seq <= look.seq]
-    first, count, ok_step = look, 0, None
+    first, ok_step = look, None
+    steps: list[int] = []
     for k in reversed(upto):
         found = k.stream(stream.metric, stream.group)
         if found is not None and found.level != "ok":
-            first, count = k, count + 1
+            first = k
+            steps.append(k.step)
         elif found is not None and found.tested:
             ok_step = k.step
             break
@@ -92,7 +111,29 @@ def onset(data: RunData, stream: StreamFacts, look: LookFacts) -> Onset:
         group=stream.group,
         first_step=first.step,
         ok_step=ok_step,
-        looks=count,
+        looks=len(set(steps)),
+        repeated=len(steps) > len(set(steps)),
+    )
+
+
+def conditions(data: RunData) -> Conditions | None:
+    """Return what the training was doing at the first look of the newest stretch above ok; None without one."""
+    telling = telling_look(data)
+    if telling is None:
+        return None
+    step = onset(data, telling.alarmed[0], telling).first_step
+    logs = [r for r in data.logs if r.step <= step]
+
+    def newest(name: str) -> float | None:
+        return next((v for r in reversed(logs) if (v := getattr(r, name)) is not None), None)
+
+    prompts = newest("unique_prompts")
+    return Conditions(
+        step=step,
+        learning_rate=newest("learning_rate"),
+        kl_weight=newest("kl_weight"),
+        rehearsal_kl=newest("rehearsal_kl"),
+        unique_prompts=None if prompts is None else int(prompts),
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
-from guardrail.watch.findings import telling_look
+from guardrail.watch.findings import conditions, telling_look
 from guardrail.watch.run_data import RunData, on_disk
 from guardrail.watch.verdict import Verdict
 
@@ -124,8 +124,9 @@ def _another_attempt(data: RunData, run: Path) -> list[Step]:
         kept = place(data, data.last_ok.path, data.last_ok.step)
         steps.append(Step(code="use_last_ok", place=kept))
     changes = recipe_changes(data)
-    weak = _weak_abilities(data)
-    if weak:
+    if not _used_up(data):
+        steps.append(Step(code="enough_rehearsal"))
+    elif weak := _weak_abilities(data):
         steps.append(Step(code="more_rehearsal", abilities=tuple(weak)))
     if not changes:
         return [*steps, Step(code="no_evidence")]
@@ -159,32 +160,19 @@ def recipe_changes(data: RunData) -> tuple[RecipeChange, ...]:
     if data.watching:
         change("mode", "watch", "guard", "was_watching")
     rate = arguments.get("learning_rate")
-    telling = telling_look(data)
     if isinstance(rate, float | int) and (cuts or data.outcome == "halted"):
-        why = "lr_was_cut" if cuts else "lr_too_high"
-        factor, at = (levers.lr_factor, 0) if cuts else (0.5, telling.step if telling else 0)
-        if data.outcome == "halted":  # the cuts did not save it: go one further
-            factor = min(factor, 0.5) * (0.5 if cuts else 1.0)
-            why = "lr_cuts_not_enough" if cuts else why
-        if not cuts and not any(k.number > 0 and k.level == "ok" for k in data.looks):
-            # Broken at the very first look: half is not known to be enough.
-            factor, why = 0.1, "lr_far_too_high"
-        change(
-            "train.arguments.learning_rate",
-            rate,
-            rate * factor,
-            why,
-            cuts=cuts,
-            step=at,
-            factor=factor,
-            lowered=levers.lr_factor,
-        )
+        new, why, values = _learning_rate(data, float(rate), cuts)
+        change("train.arguments.learning_rate", rate, new, why, **values)
     fraction = rehearsal.get("fraction")
     if isinstance(fraction, float) and fraction < _MOST_FRACTION:
         change("rehearsal.fraction", fraction, _MOST_FRACTION, "fraction")
     weight = rehearsal.get("weight")
-    if levers.boost > 1 and isinstance(weight, float | int):
+    at = conditions(data)
+    if isinstance(weight, float | int) and levers.boost > 1:
         change("rehearsal.weight", weight, weight * levers.boost, "boost", factor=levers.boost)
+    elif isinstance(weight, float | int) and data.outcome == "halted" and at and at.rehearsal_kl:
+        kl = float(f"{at.rehearsal_kl:.3g}")
+        change("rehearsal.weight", weight, weight * 2, "weight_low", kl=kl, step=at.step)
     every = data.recipe_section("looks").get("every_steps")
     judged = [k for k in data.looks if k.number > 0]
     bad = bool(judged) and judged[0].level in ("serious", "critical")
@@ -194,6 +182,30 @@ def recipe_changes(data: RunData) -> tuple[RecipeChange, ...]:
             "looks.every_steps", every, new, "sooner", level=judged[0].level, step=judged[0].step
         )
     return tuple(changes)
+
+
+def _learning_rate(
+    data: RunData, rate: float, cuts: int
+) -> tuple[float, str, dict[str, str | float]]:
+    """The next peak learning rate, the code of the reason, and its values.
+
+    Where the run broke the optimizer's own rate counts, not the recipe's peak: in a warm-up half the peak
+    would only come to the same rate later.
+    """
+    at, lowered = conditions(data), data.levers.lr_factor
+    step, actual = (at.step, at.learning_rate) if at else (0, None)
+    values: dict[str, str | float] = {"cuts": cuts, "lowered": lowered, "step": step}
+    if cuts and data.outcome != "halted":
+        return rate * lowered, "lr_was_cut", values
+    held = any(k.number > 0 and k.level == "ok" and k.step < step for k in data.looks)
+    if actual and actual < 0.6 * rate:
+        share = 100 * actual / rate
+        values |= {"actual": float(f"{actual:.2g}"), "share": float(f"{share:.2g}")}
+        return float(f"{actual * (0.5 if held else 0.1):.2g}"), "lr_at_break", values
+    if cuts:
+        return rate * lowered * 0.5, "lr_cuts_not_enough", values
+    # Broken at the very first look: half is not known to be enough.
+    return (rate * 0.5, "lr_too_high", values) if held else (rate * 0.1, "lr_far_too_high", values)
 
 
 def next_recipe(
@@ -211,6 +223,14 @@ def next_recipe(
         section[last] = change.new
     head = "".join(f"# {line}\n" for line in comments)
     return head + "\n" + yaml.safe_dump(recipe, allow_unicode=True, sort_keys=False)
+
+
+def _used_up(data: RunData) -> bool:
+    """Whether most rehearsal prompts had been seen when the run broke: else more of them change nothing."""
+    at, items = conditions(data), data.started.get("rehearsal_items")
+    if at is None or at.unique_prompts is None or not isinstance(items, int):
+        return True
+    return at.unique_prompts >= items / 2
 
 
 def _weak_abilities(data: RunData) -> list[Weak]:

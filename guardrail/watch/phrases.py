@@ -8,7 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from guardrail.watch.findings import Onset, telling_look
+from guardrail.watch.findings import Conditions, Onset, telling_look
 from guardrail.watch.inert import inert
 from guardrail.watch.next_steps import RecipeChange, Weak
 from guardrail.watch.records import UNKNOWN, LookFacts, StreamFacts
@@ -111,9 +111,14 @@ class Phrases:
         """Return the 95 % interval of a stream's change, lower end first."""
         if s.low is None or s.high is None:
             return self.t["page"]["no_interval"]
-        ends = [self.amount(s.metric, s.low, unit=False), self.amount(s.metric, s.high, unit=False)]
-        low, high = ends if s.metric in _WORSE_UP else ends[::-1]
-        return self.say("page", "range", low=low, high=high)
+        low, high = s.low, s.high
+        if s.metric not in ("shorter", "longer", "fluency") and s.base is not None:
+            # A share stays between 0 and 1, whatever the interval's formula says.
+            most = 1 - s.base if s.metric in _WORSE_UP else s.base
+            low, high = max(low, most - 1), min(high, most)
+        ends = [self.amount(s.metric, v, unit=False) for v in (low, high)]
+        first, second = ends if s.metric in _WORSE_UP else ends[::-1]
+        return self.say("page", "range", low=first, high=second)
 
     def from_to(self, s: StreamFacts) -> Markup:
         """Return what a stream did: fell or rose from base to now."""
@@ -131,7 +136,7 @@ class Phrases:
         named = self.joined([self.from_to(s) for s in alarmed[:at_most]], "clause")
         if len(alarmed) <= at_most:
             return named
-        return self.say("page", "and_more", named=named, more=len(alarmed) - at_most)
+        return self.say("page", "and_more", named=named, count=len(alarmed))
 
     def ago(self, seconds: float) -> Markup:
         """Return an age in its fitting unit."""
@@ -199,21 +204,80 @@ class Phrases:
 
     def since(self, onsets: Sequence[Onset], first_look_step: int | None) -> list[Markup]:
         """Return since when streams are above ok, those that tripped together in one sentence."""
-        together: dict[tuple[int, int | None, int], list[Onset]] = {}
+        together: dict[tuple[int, int | None, int, bool], list[Onset]] = {}
         for o in onsets:
-            together.setdefault((o.first_step, o.ok_step, o.looks), []).append(o)
+            together.setdefault((o.first_step, o.ok_step, o.looks, o.repeated), []).append(o)
         said = []
-        for (first, ok, looks), found in together.items():
+        for (first, ok, looks, repeated), found in together.items():
             names = [self.stream_name(o.metric, o.group) for o in found]
             key = "since_first" if not ok and first == first_look_step else "since_after"
             key = "since_unknown" if ok is None and key == "since_after" else key
             named = self.joined(names[:3])
             if len(names) > 3:
-                named = self.say("page", "and_more", named=named, more=len(names) - 3)
-            text = self.say("say", key, stream=named, ok_step=ok, first_step=first)
-            still = self.say("say", "since_still", looks=looks) if looks > 1 else Markup("")
-            said.append(capital(text) + Markup(" ") + still)
+                named = self.say("page", "and_more", named=named, count=len(names))
+            text = capital(self.say("say", key, stream=named, ok_step=ok, first_step=first))
+            still = [self.say("say", "since_still", looks=looks)] if looks > 1 else []
+            again = [self.t["say"]["since_repeat"]] if repeated else []
+            said.append(Markup(" ").join([text, *still, *again]))
         return said
+
+    def moved_before(self, data: RunData, onsets: Sequence[Onset]) -> Markup | None:
+        """Return what had moved beyond its margin unproven at the last look called ok; None for nothing."""
+        o = next((o for o in onsets if o.ok_step), None)
+        look = next((k for k in reversed(data.looks) if o and k.step == o.ok_step), None)
+        found = [look.stream(o.metric, o.group) for o in onsets] if look else []
+        moved = [
+            Markup("{} {} ({})").format(
+                self.stream(s), self.amount(s.metric, s.harm), self.interval(s)
+            )
+            for s in found
+            if s is not None and s.standing in ("not_shown", "attention")
+        ]
+        if look is None or not moved:
+            return None
+        return self.say("say", "ok_but", step=look.step, moved=self.joined(moved[:3]))
+
+    def state_at(self, data: RunData, at: Conditions) -> Markup | None:
+        """Return what the training was doing when it broke; None where nothing was logged."""
+        parts = []
+        rate, total = (
+            data.trainer_arguments.get("learning_rate"),
+            data.started.get("rehearsal_items"),
+        )
+        if at.learning_rate is not None and isinstance(rate, float | int) and rate:
+            share = f"{100 * at.learning_rate / rate:.0f}"
+            parts.append(self.say("say", "state_lr", v=f"{at.learning_rate:.2g}", share=share))
+        if at.kl_weight is not None:
+            parts.append(self.say("say", "state_weight", v=number(round(at.kl_weight, 6))))
+        if at.rehearsal_kl is not None:
+            parts.append(self.say("say", "state_kl", v=f"{at.rehearsal_kl:.3g}"))
+        if at.unique_prompts is not None and isinstance(total, int):
+            parts.append(self.say("say", "state_prompts", seen=at.unique_prompts, total=total))
+        named = self.joined(parts, "clause")
+        return self.say("say", "state_at", step=at.step, named=named) if parts else None
+
+    def checkpoint_says(self, data: RunData, step: int) -> Markup | None:
+        """Return what the look of a checkpoint measured: overall and the lowest ability."""
+        look = next((k for k in reversed(data.looks) if k.step == step), None)
+        overall = look.stream("passed", "overall") if look else None
+        if look is None or overall is None:
+            return None
+        parts = [s for g in look.groups if (s := look.stream("passed", g)) and s.now is not None]
+        lowest = min(parts, key=lambda s: s.now or 0.0, default=overall)
+        change = self.say("page", "to", a=self.percent(overall.base), b=self.percent(overall.now))
+        return self.say(
+            "say",
+            "checkpoint_says",
+            overall=change,
+            standing=self.name("level", overall.standing),
+            ability=self.ability(lowest.group),
+            lowest=self.percent(lowest.now, 0),
+        )
+
+    def actions(self, data: RunData) -> Markup:
+        """Return the actions that were carried out, by name."""
+        done = dict.fromkeys(a.kind for a in data.actions if a.carried_out)
+        return self.joined((self.name("action", kind) for kind in done), "semicolon")
 
     def standing(self, s: StreamFacts, needed: object) -> Markup | None:
         """Return why a stream stands where it stands; None where its level says it all."""

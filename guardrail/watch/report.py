@@ -133,7 +133,8 @@ def _page(data: RunData, report: Report, live: Mapping[str, Any] | None) -> str:
             ),
             suspects=suspects(look) if look else [],
             promise=_promise(data),
-            unseen=_unseen(phrases, overall),
+            unseen=_unseen(phrases, overall, any(s.tested for s in rows if s.group != "overall")),
+            early_checkpoint=_early(data),
             like_the_study=overall is not None and overall.n in _STUDIED,
             rows=rows,
             reach=max([0.1, *(abs(v) for s in rows for v in (s.low, s.high) if v is not None)]),
@@ -162,11 +163,22 @@ def _promise(data: RunData) -> dict[str, str]:
     return {"warn": total("warn", 0.025, 0.025), "halt": total("halt", 0.0075, 0.0025)}
 
 
-def _unseen(phrases: Phrases, overall: Any) -> Any:
+def _unseen(phrases: Phrases, overall: Any, ability_tested: bool) -> Any:
     """What this many items cannot see, in one sentence."""
+    single = phrases.t["say"]["unseen_single" if ability_tested else "unseen_none"]
     if overall is None or overall.n in _STUDIED:
-        return phrases.t["say"]["unseen_300"]
+        return phrases.say("say", "unseen_300", single=single)
     return phrases.say("say", "unseen_other", n=overall.n, drop=f"{detectable(overall):.0f}")
+
+
+def _early(data: RunData) -> bool:
+    """Whether the last ok checkpoint has at most a fifth of the training behind it."""
+    return (
+        data.last_ok is not None
+        and data.planned_steps is not None
+        and not data.inherited
+        and 5 * data.last_ok.step <= data.planned_steps
+    )
 
 
 def _next_recipe(data: RunData, report: Report) -> str | None:

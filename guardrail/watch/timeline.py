@@ -176,7 +176,11 @@ def _steered(data: RunData, phrases: Phrases) -> list[Panel]:
     ]
     tripwire: list[Point] = [(r.step, r.kl) for r in data.tripwires]
     kl = [Line(words["rehearsal_kl"], rehearsal, "c1", label="{:.3f}")] if rehearsal else []
-    kl += [Line(words["tripwire_kl"], tripwire, "c2", label="{:.3f}")] if tripwire else []
+    kl += (
+        [Line(words["tripwire_kl"], tripwire, "c2", label="{:.3f}", dots=len(tripwire) <= 30)]
+        if tripwire
+        else []
+    )
     if kl:
         panels.append(Panel(words["kl"], words["nats"], kl))
     zero = (0.0, 0.0)
