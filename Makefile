@@ -65,9 +65,8 @@ test-trl1: $(INSTALLED_TRL1)
 	$(BIN1)/pytest --require 'trl==1.16.*' -m "trl1 and not full" --ignore tests/watch
 
 # What the support matrix says was run, and CI leaves out.
-test-full: $(INSTALLED_TEST) $(INSTALLED_TRL1)
+test-full: $(INSTALLED_TEST)
 	$(BIN)/pytest --require 'ms-swift==4.6.*' -m full
-	$(BIN1)/pytest --require 'trl==1.16.*' -m "trl1 and full" --ignore tests/watch
 
 format: $(INSTALLED_TEST)
 	$(BIN)/ruff check --fix .
