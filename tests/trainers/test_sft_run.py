@@ -1,0 +1,40 @@
+"""Guarded SFT for real in a user's script: what `guardrail run` does not do, TRL's SFTTrainer with LoRA."""
+
+import json
+
+import pytest
+from safetensors.torch import load_file
+
+from guardrail.watch.report import build_report
+from tests.run_fixtures import records, script, small_recipe
+
+pytestmark = [pytest.mark.run, pytest.mark.trl1]
+
+
+def test_lora_on_packed_accumulated_rows_is_guarded_from_start_to_report(tmp_path):
+    recipe = small_recipe(
+        tmp_path,
+        items_an_ability=4,
+        rehearsal={"fraction": 0.1, "allow_large_fraction": True},
+        looks={"every_steps": 3},
+    )
+    run = tmp_path / "run"
+    arguments = {"packing": True, "max_length": 256, "gradient_accumulation_steps": 2}
+    arguments |= {"max_steps": 6, "save_steps": 3, "learning_rate": 2e-3}
+    options = {"lora": True, "arguments": arguments | {"per_device_train_batch_size": 2}}
+    done = script("trainers.ranks_scripts", "train", recipe, run, json.dumps(options))
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert [r["step"] for r in records(run, "look")] == [0, 3, 6]
+    self_test = records(run, "kl_self_test")[0]
+    assert self_test["at_start"] == pytest.approx(0, abs=1e-4)
+    assert self_test["perturbed"] > 1e-3
+    log = records(run, "log")[-1]
+    # Four packs a step, several dialogues in each; a window injects what its predecessors make due.
+    assert log["task_samples"] > 6 * 4
+    assert 0.05 < log["share"] <= 0.1
+    assert any(r["rehearsal_kl"] for r in records(run, "log"))
+    assert records(run, "ended")[0]["outcome"] == "finished"
+    adapter = load_file(run / "checkpoint-6/adapter_model.safetensors")
+    assert all(bool(value.any()) for name, value in adapter.items() if "lora_B" in name)
+    assert (run / "checkpoint-6/guardrail_state.json").is_file()
+    assert build_report(run).is_file()
