@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import typer
 from rich.console import Console
 
-from guardrail import __version__, cli_anchor, cli_sets
+from guardrail import __version__, cli_anchor, cli_sets, cli_track
 from guardrail.cli_common import (
     HALTED,
     TERMINATED,
@@ -19,6 +19,7 @@ from guardrail.cli_common import (
     clear_errors,
     console,
     forgive_the_terminal,
+    never_held_up,
     print_json,
     quiet_libraries,
 )
@@ -37,6 +38,8 @@ app = typer.Typer(
 )
 app.add_typer(cli_anchor.app, name="anchor")
 app.add_typer(cli_sets.app, name="sets")
+for command in (cli_track.log, cli_track.alert, cli_track.dashboard):
+    app.command()(command)
 
 
 MarginOption = Annotated[
@@ -63,7 +66,7 @@ def run(
 
     Example: `guardrail run recipes/toy-sft.yaml --out runs/first`
     """
-    with clear_errors():
+    with never_held_up(), clear_errors():
         from guardrail.recipe import read_recipe
 
         overrides = {} if seed is None else {"seed": seed}

@@ -2,7 +2,9 @@
 
 import io
 import json
+import os
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any, NoReturn
@@ -23,6 +25,7 @@ __all__ = [
     "clear_errors",
     "console",
     "forgive_the_terminal",
+    "never_held_up",
     "print_json",
     "quiet_libraries",
 ]
@@ -62,6 +65,35 @@ def clear_errors() -> Iterator[None]:
 def _end(message: str, error: Exception) -> NoReturn:
     console.print(f"[bold red]error:[/] {escape(inert(message))}", highlight=False, soft_wrap=True)
     raise typer.Exit(BAD_INPUT) from error
+
+
+@contextmanager
+def never_held_up() -> Iterator[None]:
+    """End the process at once, with the same exit code, where W&B's own hook at exit would hang."""
+    code = 0
+    try:
+        yield
+    except BaseException as error:
+        code = error.exit_code if isinstance(error, typer.Exit) else 1
+        if not isinstance(error, typer.Exit) and _tracker_hangs():
+            traceback.print_exc()
+        raise
+    finally:
+        if _tracker_hangs():
+            console.print(
+                "W&B did not take everything in time and is left behind; `wandb sync` in the run folder sends it"
+            )
+            sys.stdout.flush()
+            sys.stderr.flush()
+            from guardrail.watch.wandb_run import end_service
+
+            end_service()
+            os._exit(code)
+
+
+def _tracker_hangs() -> bool:
+    module = sys.modules.get("guardrail.watch.wandb_run")  # not loaded: no tracker was ever asked
+    return module is not None and module.HANGS.is_set()
 
 
 def print_json(value: Any) -> None:

@@ -19,7 +19,7 @@ from guardrail.models import Hub, is_hub_name, model_folder
 from guardrail.probes.measure import METRICS
 from guardrail.shipped import find_recipe, resolve
 
-__all__ = ["Recipe", "read_recipe", "with_model_folders"]
+__all__ = ["Recipe", "Tracking", "read_recipe", "with_model_folders"]
 
 SAFE_FRACTION = 0.05
 MOST_FRACTION = 0.10
@@ -204,6 +204,25 @@ class Ladder(_Section):
     """Whether a raise also multiplies GRPO's own `beta`, which acts on the task's rows."""
 
 
+class Tracking(_Section):
+    """Where a tracker puts the run. Which trackers there are, the trainer's `report_to` says."""
+
+    project: str | None = None
+    """W&B project; by default W&B's own choice or WANDB_PROJECT."""
+    entity: str | None = None
+    """W&B user or team that owns the project; by default the account's own."""
+    group: str | None = None
+    """Runs of one group stand together in W&B."""
+    tags: tuple[str, ...] = ()
+    """Labels W&B filters runs by."""
+    run_name: str | None = None
+    """What trackers call the run; by default the run folder's name."""
+    endpoint: str | None = None
+    """Address of a self-hosted W&B server, such as https://wandb.example.com."""
+    end_timeout_s: float = Field(default=60.0, gt=0)
+    """Seconds a tracker gets at the end of a run to take what is left; then the run ends without it."""
+
+
 class Recipe(_Section):
     """One guarded run. Paths are relative to the recipe file; `shipped:` means inside the package."""
 
@@ -239,6 +258,7 @@ class Recipe(_Section):
     looks: Looks = Field(default_factory=Looks)
     drift: Drift = Field(default_factory=Drift)
     ladder: Ladder = Field(default_factory=Ladder)
+    tracking: Tracking = Field(default_factory=Tracking)
 
     @model_validator(mode="after")
     def _one_truth_for_arguments(self) -> Self:

@@ -1,5 +1,6 @@
 """One guarded run from a recipe: preflight, anchors, trainer, training, domain loss."""
 
+import contextlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +16,9 @@ from guardrail.sets.benchmarks import read_benchmarks
 from guardrail.sets.items import Item
 from guardrail.sets.overlap import find_overlaps, training_texts
 from guardrail.trainers.attach import Guardrail
+from guardrail.trainers.callback import GuardCallback
+from guardrail.watch.alert_services import alert_services
+from guardrail.watch.trackers import reported_to, require_trackers
 
 __all__ = ["Finished", "StepListener", "preflight", "read_training_rows", "run_recipe"]
 
@@ -85,8 +89,11 @@ def preflight(recipe: Recipe) -> tuple[Guardrail, list[dict[str, Any]]]:
         The guardrail and the training rows, none where ms-swift has the data.
 
     Raises:
-        InputError: sets, models, reward functions or training data break a rule.
+        InputError: sets, models, reward functions or training data break a rule, or a tracker or the
+            package that sends alerts is missing.
     """
+    require_trackers(recipe.train.arguments.get("report_to"))
+    alert_services()
     guardrail = Guardrail.from_recipe(recipe)
     if recipe.train.data is None:
         return guardrail, []
@@ -142,15 +149,26 @@ def run_recipe(
     guardrail.anchors(on_progress=on_anchors)
     output = run / "checkpoints"
     trainer = build_trainer(recipe, rows, output)
+    tensorboard = reported_to(trainer).get("tensorboard")
+    if tensorboard is not None and tensorboard.logging_dir is None:
+        # What is logged before the training, the domain loss, would else go to ./runs.
+        tensorboard.logging_dir = str(run / "tensorboard")
     run.mkdir(parents=True, exist_ok=True)
     (run / "recipe.resolved.json").write_text(
         recipe.model_dump_json(indent=2) + "\n", encoding="utf-8"
     )
     callback = guardrail.attach(trainer, run=run, resume=resume, on_record=on_record)
-    ledger = callback.guard.ledger
     if on_step is not None:
         trainer.add_callback(_step_listener(on_step))
-    before = None
+    with contextlib.closing(callback.tracking):
+        before, after = _train(trainer, callback)
+    return Finished(run, callback.halted, callback.terminated, before, after)
+
+
+def _train(trainer: Any, callback: GuardCallback) -> tuple[float | None, float | None]:
+    """Train, and return the domain losses before and after where rows are held out."""
+    ledger = callback.guard.ledger
+    before = after = None
     if trainer.eval_dataset is not None and callback.resume_from is None:
         before = float(trainer.evaluate()["eval_loss"])
         ledger.append("domain_loss", 0, held_out=before)
@@ -165,11 +183,10 @@ def run_recipe(
             last_ok_checkpoint=callback.last_ok_checkpoint(),
         )
         raise
-    after = None
     if trainer.eval_dataset is not None and not callback.terminated:
         after = float(trainer.evaluate()["eval_loss"])
         ledger.append("domain_loss", trainer.state.global_step, held_out=after)
-    return Finished(run, callback.halted, callback.terminated, before, after)
+    return before, after
 
 
 def _step_listener(on_step: StepListener) -> Any:

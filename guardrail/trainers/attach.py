@@ -43,6 +43,7 @@ from guardrail.trainers.state import GuardState, Seen, last_complete_checkpoint,
 from guardrail.trainers.trl_grpo import GrpoKlOnly, attach_kl_only
 from guardrail.trainers.trl_sft import attach_kl
 from guardrail.trainers.versions import TRL, check_versions
+from guardrail.watch.tracking import Tracking
 
 AnInjection = TypeVar("AnInjection", bound=Injection)
 
@@ -227,9 +228,10 @@ class Guardrail:
                 f"anchors `{recipe.anchors}` are absent, and {ranks.size} processes cannot make them "
                 "together; run `guardrail anchor RECIPE` before the launch"
             )
+        folder = Path(run or trainer.args.output_dir)
+        tracking = Tracking(recipe, folder, on_record)
         anchors = self.anchors()
         tokenizer = trainer.processing_class
-        folder = Path(run or trainer.args.output_dir)
         folder.mkdir(parents=True, exist_ok=True)
         state = GuardState()
         checkpoint = resume if isinstance(resume, Path) else None
@@ -249,7 +251,7 @@ class Guardrail:
             injection = self._inject(trainer, seam, anchors, state, ranks)
         # Nobody may see a ledger that another rank began before it has looked.
         trainer.accelerator.wait_for_everyone()
-        ledger = Ledger(folder, on_record, writes=ranks.writes)
+        ledger = Ledger(folder, tracking.on_record, writes=ranks.writes)
         if resume:
             back_to = -1 if checkpoint is None else int(checkpoint.name.rsplit("-", 1)[1])
             ledger.append("rewound", back_to, checkpoint=checkpoint.name if checkpoint else None)
@@ -279,6 +281,9 @@ class Guardrail:
             resume_from=checkpoint,
         )
         trainer.add_callback(callback)
+        if ranks.writes:
+            tracking.begin(trainer, ledger)
+        callback.tracking = tracking
         return callback
 
     def _header(

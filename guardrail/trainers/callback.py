@@ -26,6 +26,8 @@ from guardrail.trainers.ranks import RankFailed
 from guardrail.trainers.rotation import rotate
 from guardrail.trainers.state import write_state
 from guardrail.trainers.task_prompts import opening_tokens, task_prompts, tokenised
+from guardrail.watch.own_metrics import take_metrics
+from guardrail.watch.tracking import Tracking
 
 __all__ = ["GuardCallback"]
 
@@ -34,6 +36,9 @@ logger = logging.getLogger(__name__)
 
 class GuardCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
     """Asks the guard at the Trainer's events; holds no rule of its own."""
+
+    tracking: Tracking
+    """Repeats the ledger to the trainer's trackers; set by `attach`."""
 
     def __init__(
         self,
@@ -263,6 +268,7 @@ class GuardCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
         self._sigterm_before = signal.signal(signal.SIGTERM, remember)
 
     def _look(self, step: int, trigger: str, control: Any, *, final: bool) -> None:
+        self._take_metrics(step)
         try:
             action = self._look_with_smaller_batches(step, trigger, final=final)
             if action.kind == "repeat_look" and self.guard.recipe.mode == "guard":
@@ -284,6 +290,10 @@ class GuardCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
             return
         if self.guard.recipe.mode == "guard":
             self._carry_out(action, control)
+
+    def _take_metrics(self, step: int, *, final: bool = False) -> None:
+        if self.guard.ranks.writes:
+            take_metrics(self.guard.ledger, step, final=final)
 
     def _look_with_smaller_batches(self, step: int, trigger: str, *, final: bool) -> Action:
         size = self.guard.recipe.looks.batch_size
@@ -376,14 +386,17 @@ class GuardCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
         record: dict[str, Any] = {
             "loss": _finite(logs["loss"]),
             "learning_rate": _finite(logs.get("learning_rate")),
+            "lr_factor": guard.state.lr_factor,
+            "seconds": {what: round(spent, 3) for what, spent in guard.state.seconds.items()}
+            | {"train": round(self._train_seconds(), 3)},
         }
+        if (beta := getattr(self.trainer, "beta", None)) is not None:  # GRPO's own weight of its KL
+            record["beta"] = float(beta)
         if self.injection is not None:
             average = guard.state.weight_sum / max(1, state.global_step)
             record |= {"kl_weight_average": average, **self.injection.numbers()}
         if "reward" in logs:
             record["reward"] = _finite(logs["reward"])
-        if guard.beta is not None:
-            record["beta"] = float(self.trainer.beta)
         guard.ledger.append("log", state.global_step, **record)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -394,6 +407,7 @@ class GuardCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
         guard.state.seconds["train"] = self._train_seconds()
         if self._sigterm_before is not None:
             signal.signal(signal.SIGTERM, self._sigterm_before)
+        self._take_metrics(state.global_step, final=True)
         outcome = "halted" if self.halted else "terminated" if self.terminated else "finished"
         guard.ledger.append(
             "ended",

@@ -33,6 +33,9 @@ def closing_words(status: Mapping[str, Any], report: Path, recipe: str) -> Text:
         last = status["last_failure"]
         said = f"{status['failures']}, the last at step {last['step']}: {one_line(last['error'])}"
         lines.append(_row("failed looks", said))
+    for service, trouble in status["tracking"].items():
+        lost = f"{trouble['lost']} records lost: " if trouble["lost"] else ""
+        lines.append(_row(service, lost + one_line(trouble["error"], 300)))
     lines.append(_row("last ok", one_line(status["last_ok_checkpoint"] or "no checkpoint", 300)))
     if status["cost"]["seconds"]:
         lines.append(_row("guarding took", cost_said(status["cost"])))

@@ -47,6 +47,7 @@ def measure_pace(live: Sequence[Record]) -> Pace:
 
     What it does NOT promise: a run on a suspended machine, or in one endless evaluation, looks stale too.
     """
+    live = [r for r in live if r["kind"] != "metric"]  # of any step the user says
     steps: list[tuple[int, float]] = []
     pause = look = 0.0
     for before, after in pairwise(live):

@@ -26,6 +26,7 @@ __all__ = [
     "SelfTestFacts",
     "StepLog",
     "StreamFacts",
+    "TrackingFacts",
     "TripwireFacts",
 ]
 
@@ -219,6 +220,14 @@ class StepLog(Dated):
     share: Number = None
     unique_prompts: int | None = None
     passes: Number = None
+
+
+class TrackingFacts(Dated):
+    """Trouble with a tracker or an alert service: records lost so far, and its newest error."""
+
+    service: str
+    lost: int
+    error: str
 
 
 class MetricFacts(Dated):

@@ -29,6 +29,7 @@ from guardrail.watch.records import (
     RewindFacts,
     SelfTestFacts,
     StepLog,
+    TrackingFacts,
     TripwireFacts,
 )
 
@@ -59,6 +60,7 @@ class RunData:
     tripwires: tuple[TripwireFacts, ...]
     logs: tuple[StepLog, ...]
     metrics: tuple[MetricFacts, ...]
+    tracking: tuple[TrackingFacts, ...]
     rewinds: tuple[RewindFacts, ...]
     decisions: tuple[DecisionFacts, ...]
     """What people decided, newest first; a resume takes none of them away."""
@@ -258,6 +260,7 @@ def run_data(
         tripwires=_read(TripwireFacts, of("tripwire"), unfit),
         logs=_read(StepLog, of("log"), unfit),
         metrics=_read(MetricFacts, of("metric"), unfit),
+        tracking=_read(TrackingFacts, of("tracking"), unfit),
         rewinds=_read(RewindFacts, of("rewound"), unfit),
         decisions=decisions[::-1],
         closing=closings[-1] if closings else None,

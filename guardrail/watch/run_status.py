@@ -52,6 +52,7 @@ def describe_run(data: RunData) -> dict[str, Any]:
         "last_failure": {"step": failures[-1].step, "error": failures[-1].error}
         if failures
         else None,
+        "tracking": {t.service: {"lost": t.lost, "error": t.error} for t in data.tracking},
         "rewound": len(data.rewinds),
         "rewound_to": data.rewinds[-1].step if data.rewinds else None,
         "damaged_lines": list(data.damaged),

@@ -180,6 +180,9 @@ def _head_lines(status: Mapping[str, Any]) -> list[tuple[str, str | Text]]:
         last = status["last_failure"]
         said = f"{status['failures']} looks could not be measured, last at step {last['step']}: "
         lines.append(("failures", Text(said + one_line(last["error"]), "bold red")))
+    for service, trouble in status["tracking"].items():
+        lost = f"{trouble['lost']} records lost: " if trouble["lost"] else ""
+        lines.append((service, Text(lost + one_line(trouble["error"]), "yellow")))
     if status["error"] and shown_state(status) != "interrupted":
         lines.append(("error", Text(one_line(status["error"], 300), "red")))
     if status["damaged_lines"]:

@@ -1,0 +1,166 @@
+"""Ledger records to the trackers and to whoever is alerted, without ever holding up the training.
+
+The ledger is the truth. Every record it takes is handed to background threads, one a service, that repeat
+it; a service that fails, hangs or cannot be reached is counted, told once in the log, and told in the ledger by
+a record of kind `tracking`: `service`, `lost` records so far, `error`.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from guardrail.ledger import Ledger, Record, read_ledger
+from guardrail.recipe import Recipe
+from guardrail.watch.alert_services import NotDelivered, alert_services, send_alert
+from guardrail.watch.alerts import Alert, AlertRule
+from guardrail.watch.background import Background
+from guardrail.watch.trackers import OTHER_TRACKERS, Tracker, reported_to
+from guardrail.watch.wandb_run import OpenedRun, Told, WandbSink, finish_run, open_run
+
+__all__ = ["Tracking"]
+
+logger = logging.getLogger(__name__)
+
+
+class Tracking:
+    """Takes every record of a ledger (`on_record`) and repeats it once `begin` has said to whom."""
+
+    def __init__(
+        self, recipe: Recipe, folder: Path, on_record: Callable[[Record], None] | None = None
+    ) -> None:
+        """Read the addresses of alerts; contact nobody yet.
+
+        Raises:
+            InputError: an address of `GUARDRAIL_ALERT_URLS` is none, or apprise is missing.
+        """
+        self._recipe, self._folder, self._on_record = recipe, folder, on_record
+        self._services = alert_services()
+        self._rule = AlertRule(
+            recipe.name, str(folder / "report.html"), getattr(recipe, "language", None)
+        )
+        self._early: list[Record] = []
+        self._looks: list[Record] = []
+        self._ledger: Ledger | None = None
+        self._threads: list[Background[Any]] = []
+        self._others: dict[str, tuple[Any, Background[Any], list[Told]]] = {}
+        self._wandb: Background[Told] | None = None
+        self._alerts: Background[Alert] | None = None
+        self._opened: OpenedRun | None = None
+        self._given_up: set[str] = set()
+        self._closed = False
+        self._told: set[str] = set()
+
+    def begin(self, trainer: Any, ledger: Ledger) -> None:
+        """Find the trainer's trackers, open the W&B run if it has that, and repeat what came so far."""
+        self._ledger = ledger
+        if self._services:
+            self._alerts = self._start(
+                "alerts", partial(send_alert, self._services), _said_of_alerts
+            )
+        callbacks = reported_to(trainer)
+        trouble = None
+        if "wandb" in callbacks:
+            try:
+                self._opened = open_run(self._recipe.tracking, self._folder)
+                trouble = self._opened.trouble
+                self._wandb = self._start("wandb", WandbSink(self._opened.run, self._folder))
+            except (
+                Exception
+            ) as error:  # the trainer's own callback would fail likewise, and stop the training
+                trainer.remove_callback(callbacks["wandb"])
+                trouble = f"left out of this run: {type(error).__name__}: {error}"[:500]
+        for name, tracker in OTHER_TRACKERS.items():
+            if name in callbacks:
+                thread = self._start(name, partial(_send, tracker))
+                self._others[name] = (callbacks[name], thread, [])
+        early, self._early = self._early, []
+        # A resumed run was told of what lies before: it is known, not repeated.
+        for record in read_ledger(self._folder)[: -len(early) or None]:
+            self._know(record)
+            self._rule.feed(record)
+        for record in early:
+            self._repeat(record)
+        if trouble is not None:
+            self._tell("wandb", early[-1]["step"] if early else 0, 0, trouble)
+
+    def on_record(self, record: Record) -> None:
+        """Repeat a record; at a run's end wait for the services, within the recipe's limit."""
+        if self._on_record is not None:
+            self._on_record(record)
+        if record["kind"] == "tracking":
+            return
+        if self._ledger is None:
+            self._early.append(record)
+            return
+        self._repeat(record)
+        ends = record["kind"] in ("ended", "crashed")
+        if ends or (self._closed and record["kind"] == "domain_loss"):
+            self._wait(record["step"])
+        self._closed |= ends
+        for thread in self._threads:
+            if (losses := thread.news()) is not None:
+                self._tell(thread.name, record["step"], losses.count, losses.error)
+
+    def close(self) -> None:
+        """Close a W&B run the guard opened, within the recipe's limit; `wandb_run.HANGS` tells if it hangs."""
+        if self._opened is not None and self._opened.ours:
+            limit = self._recipe.tracking.end_timeout_s
+            finish_run(self._opened.run, 1.0 if "wandb" in self._given_up else limit)
+
+    def _start(self, name: str, handle: Callable[[Any], None], *said: Any) -> Background[Any]:
+        thread: Background[Any] = Background(name, handle, *said)
+        self._threads.append(thread)
+        return thread
+
+    def _know(self, record: Record) -> None:
+        if record["kind"] in ("started", "look", "rewound"):
+            self._looks.append(record)
+
+    def _repeat(self, record: Record) -> None:
+        self._know(record)
+        alerts = self._rule.feed(record)
+        told = Told(record, tuple(alerts), tuple(self._looks) if record["kind"] == "look" else ())
+        if self._alerts is not None:
+            for alert in alerts:
+                self._alerts.put(alert)
+        if self._wandb is not None:
+            self._wandb.put(told)
+        for name, (callback, thread, held) in self._others.items():
+            held.append(told)
+            target = OTHER_TRACKERS[name].find(callback)
+            if target is not None:
+                for one in held:
+                    thread.put((target, one, self._folder))
+                held.clear()
+
+    def _wait(self, step: int) -> None:
+        deadline = time.monotonic() + self._recipe.tracking.end_timeout_s
+        for thread in self._threads:
+            if thread.name in self._given_up or thread.wait(max(0.0, deadline - time.monotonic())):
+                continue
+            self._given_up.add(thread.name)
+            limit = self._recipe.tracking.end_timeout_s
+            self._tell(
+                thread.name, step, thread.left, f"did not take them within {limit:g} s at the end"
+            )
+
+    def _tell(self, service: str, step: int, lost: int, error: str) -> None:
+        assert self._ledger is not None
+        if service not in self._told:
+            logger.warning(
+                "%s: %s; the training goes on, the ledger has everything", service, error
+            )
+        self._told.add(service)
+        self._ledger.append("tracking", step, service=service, lost=lost, error=error)
+
+
+def _send(tracker: Tracker, job: tuple[Any, Told, Path]) -> None:
+    tracker.send(*job)
+
+
+def _said_of_alerts(error: Exception) -> str:
+    """Only our own words: those of a service may hold its address."""
+    return str(error) if isinstance(error, NotDelivered) else type(error).__name__
