@@ -8,23 +8,16 @@ from typing import Any
 
 from markupsafe import Markup
 
-from guardrail.watch.findings import Conditions, Onset, telling_look
 from guardrail.watch.inert import inert
 from guardrail.watch.next_steps import RecipeChange, Weak
-from guardrail.watch.records import UNKNOWN, LookFacts, StreamFacts
+from guardrail.watch.records import LookFacts, StreamFacts
 from guardrail.watch.run_data import RunData
 from guardrail.watch.texts import Language, Texts, texts
-from guardrail.watch.verdict import Verdict
 
-__all__ = ["Phrases"]
+__all__ = ["Phrases", "capital", "number", "score", "signed"]
 
 _WORSE_UP = ("missed_refusal", "over_refusal", "longer", "language", "translation", "fluency")
 """Metrics whose value rises with harm."""
-_WITHOUT_AGE = {
-    "running": "running_live",
-    "not_begun": "not_begun_live",
-    "silent": "silent_live",
-}
 
 
 class Phrases:
@@ -154,125 +147,10 @@ class Phrases:
             return self.t["page"]["dash"]
         return Markup.escape(at.astimezone().strftime("%Y-%m-%d %H:%M %z"))
 
-    def outcome(self, data: RunData, verdict: Verdict, silent_s: float | None) -> Markup:
-        """Return how the run ended or where it is; without an age where a live page tells that elsewhere."""
-        code = data.outcome
-        if verdict.because in ("silent", "interrupted", "halted_on_failure"):
-            code = verdict.because
-        elif verdict.because in ("pipeline", "inherited"):
-            code = "refused"
-        elif data.mode == "look":
-            code = "look"
-        elif code == "running" and data.step == 0:
-            code = "not_begun"
-        if code not in self.t["outcome"]:
-            code = "crashed"
-        if silent_s is None:
-            return self.say("outcome", _WITHOUT_AGE.get(code, code), step=data.step)
-        return self.say("outcome", code, step=data.step, ago=self.ago(silent_s))
-
-    def why(self, data: RunData, verdict: Verdict) -> Markup:
-        """Return the one sentence that gives the recommendation's reason and what follows."""
-        reason = self.say("why", verdict.because, measured=self.measured(data, verdict))
-        ok_step = data.last_ok.step if data.last_ok else ""
-        return self.sentence([reason, self.say("then", _then(verdict), ok_step=ok_step)])
-
-    def measured(self, data: RunData, verdict: Verdict) -> Markup:
-        """Return what the newest valid look showed; agrees with the verdict's level by construction."""
-        look = data.last_look
-        if look is None or not look.tested:
-            return self.t["measured"]["nothing"]
-        alarmed = self.streams(look.alarmed, 1)
-        if verdict.level == UNKNOWN:
-            key = "ok_before" if look.level == "ok" else "drifted_before"
-            return self.say("measured", key, step=look.step, streams=alarmed)
-        if verdict.level == "ok":
-            return self.t["measured"]["ok"]
-        return self.say("measured", "drifted", streams=alarmed)
-
-    def level_sentence(self, look: LookFacts | None, level: str) -> Markup:
-        """Return the sentence that stands beside a level's badge."""
-        if look is None or level not in self.t["level_sentence"]:
-            return self.t["level_sentence"]["unknown"]
-        worst = [s for s in look.alarmed if s.level == level]
-        return self.say("level_sentence", level, count=len(worst))
-
     def look_name(self, look: LookFacts) -> Markup:
         """Return which look it was."""
         kind = "look_repeat" if look.trigger == "repeat" else "look_at"
         return self.say("say", kind, step=look.step)
-
-    def since(self, onsets: Sequence[Onset], first_look_step: int | None) -> list[Markup]:
-        """Return since when streams are above ok, those that tripped together in one sentence."""
-        together: dict[tuple[int, int | None, int, bool], list[Onset]] = {}
-        for o in onsets:
-            together.setdefault((o.first_step, o.ok_step, o.looks, o.repeated), []).append(o)
-        said = []
-        for (first, ok, looks, repeated), found in together.items():
-            names = [self.stream_name(o.metric, o.group) for o in found]
-            key = "since_first" if not ok and first == first_look_step else "since_after"
-            key = "since_unknown" if ok is None and key == "since_after" else key
-            named = self.joined(names[:3])
-            if len(names) > 3:
-                named = self.say("page", "and_more", named=named, count=len(names))
-            text = capital(self.say("say", key, stream=named, ok_step=ok, first_step=first))
-            still = [self.say("say", "since_still", looks=looks)] if looks > 1 else []
-            again = [self.t["say"]["since_repeat"]] if repeated else []
-            said.append(Markup(" ").join([text, *still, *again]))
-        return said
-
-    def moved_before(self, data: RunData, onsets: Sequence[Onset]) -> Markup | None:
-        """Return what had moved beyond its margin unproven at the last look called ok; None for nothing."""
-        o = next((o for o in onsets if o.ok_step), None)
-        look = next((k for k in reversed(data.looks) if o and k.step == o.ok_step), None)
-        found = [look.stream(o.metric, o.group) for o in onsets] if look else []
-        moved = [
-            Markup("{} {} ({})").format(
-                self.stream(s), self.amount(s.metric, s.harm), self.interval(s)
-            )
-            for s in found
-            if s is not None and s.standing in ("not_shown", "attention")
-        ]
-        if look is None or not moved:
-            return None
-        return self.say("say", "ok_but", step=look.step, moved=self.joined(moved[:3]))
-
-    def state_at(self, data: RunData, at: Conditions) -> Markup | None:
-        """Return what the training was doing when it broke; None where nothing was logged."""
-        parts = []
-        rate, total = (
-            data.trainer_arguments.get("learning_rate"),
-            data.started.get("rehearsal_items"),
-        )
-        if at.learning_rate is not None and isinstance(rate, float | int) and rate:
-            share = f"{100 * at.learning_rate / rate:.0f}"
-            parts.append(self.say("say", "state_lr", v=f"{at.learning_rate:.2g}", share=share))
-        if at.kl_weight is not None:
-            parts.append(self.say("say", "state_weight", v=number(round(at.kl_weight, 6))))
-        if at.rehearsal_kl is not None:
-            parts.append(self.say("say", "state_kl", v=f"{at.rehearsal_kl:.3g}"))
-        if at.unique_prompts is not None and isinstance(total, int):
-            parts.append(self.say("say", "state_prompts", seen=at.unique_prompts, total=total))
-        named = self.joined(parts, "clause")
-        return self.say("say", "state_at", step=at.step, named=named) if parts else None
-
-    def checkpoint_says(self, data: RunData, step: int) -> Markup | None:
-        """Return what the look of a checkpoint measured: overall and the lowest ability."""
-        look = next((k for k in reversed(data.looks) if k.step == step), None)
-        overall = look.stream("passed", "overall") if look else None
-        if look is None or overall is None:
-            return None
-        parts = [s for g in look.groups if (s := look.stream("passed", g)) and s.now is not None]
-        lowest = min(parts, key=lambda s: s.now or 0.0, default=overall)
-        change = self.say("page", "to", a=self.percent(overall.base), b=self.percent(overall.now))
-        return self.say(
-            "say",
-            "checkpoint_says",
-            overall=change,
-            standing=self.name("level", overall.standing),
-            ability=self.ability(lowest.group),
-            lowest=self.percent(lowest.now, 0),
-        )
 
     def actions(self, data: RunData) -> Markup:
         """Return the actions that were carried out, by name."""
@@ -285,23 +163,6 @@ class Phrases:
             return None
         z, boundary = score(s.z), score(s.boundary_warn)
         return self.say("standing", s.standing, n=s.n, needed=needed, z=z, boundary=boundary)
-
-    def fallen(self, data: RunData, at_most: int = 3) -> Markup | None:
-        """Return the abilities that fell furthest without a verdict of their own, by name and numbers."""
-        look = telling_look(data)
-        if look is None or any(s.group != "overall" for s in look.alarmed):
-            return None
-        found = [s for s in look.streams if s.metric == "passed" and s.group != "overall"]
-        below = [s for s in found if s.harm is not None and s.harm > (s.margin or 0.0)]
-        below.sort(key=lambda s: -(s.harm or 0.0))
-        named = [
-            Markup("{} {}").format(
-                self.ability(s.group),
-                self.say("page", "to", a=self.percent(s.base, 0), b=self.percent(s.now, 0)),
-            )
-            for s in below[:at_most]
-        ]
-        return self.say("say", "others_fell", named=self.joined(named)) if named else None
 
     def change_values(self, change: RecipeChange) -> dict[str, Any]:
         """Return a change's values ready to be filled in."""
@@ -359,31 +220,6 @@ class Phrases:
             shown = self.t["check_value"].get(str(value), inert(str(value)[:80]))
             words.append(Markup("{} {}").format(self.name("check_word", key), shown))
         return Markup(" ").join(words)
-
-
-def _then(verdict: Verdict) -> str:
-    because, what = verdict.because, verdict.recommendation
-    if what in ("roll_back", "abandon"):
-        return what
-    if because == "damaged":
-        return "repair"
-    table = {
-        "nothing_recorded": "nothing",
-        "pipeline": "pipeline",
-        "inherited": "inherited",
-        "running": "wait",
-        "running_unmeasured": "wait" if what == "continue" else "repair",
-        "running_drifted": "ladder",
-        "finished_unmeasured": "measure",
-        "finished_ok": "use",
-        "finished_recovered": "use",
-        "silent": "check_process",
-    }
-    if because in table:
-        return table[because]
-    if what == "undecided":
-        return "repair"
-    return "resume_now" if because in ("terminated", "interrupted") else "resume"
 
 
 def capital(text: Markup) -> Markup:

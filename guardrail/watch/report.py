@@ -16,6 +16,7 @@ import jinja2
 from pydantic_core import PydanticSerializationError
 
 from guardrail.drift.rule import LEVELS
+from guardrail.watch import page_one
 from guardrail.watch.differences import difference, pieces
 from guardrail.watch.facts import Report, gather
 from guardrail.watch.findings import detectable, suspects, telling_look
@@ -215,6 +216,7 @@ def page_environment() -> jinja2.Environment:
         "heat": heat,
         "interval_bar": interval_bar,
         "number": number,
+        "page_one": page_one,
         "pieces": pieces,
         "score": score,
         "timeline": timeline,
