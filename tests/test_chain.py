@@ -60,7 +60,7 @@ def test_grpo_from_a_base_sft_tells_inherited_from_new_harm(tmp_path, kind):
         start_model=str(start),
         kl_reference=str(start),
         anchors=str(tmp_path / "anchors-grpo"),
-        rehearsal={"fraction": 0.1, "allow_large_fraction": True},
+        rehearsal={"grpo": "both", "fraction": 0.1, "allow_large_fraction": True},
         arguments={"learning_rate": 1e-5, "max_steps": 4},
     )
     refused = guardrail("run", recipe, "--out", tmp_path / "refused", cwd=tmp_path)
@@ -79,7 +79,9 @@ def test_grpo_from_a_base_sft_tells_inherited_from_new_harm(tmp_path, kind):
     test = records(run, "kl_self_test")[0]
     assert test["at_start"] == pytest.approx(0, abs=1e-6)
     assert test["perturbed"] > 1e-3
-    assert any(log["rehearsal_kl"] is not None for log in records(run, "log"))
+    # So is the golds' stored one: to the original the Base-SFT would be whole nats away.
+    kls = [log["golds"]["rehearsal_kl"] for log in records(run, "log")]
+    assert 0 <= max(kl for kl in kls if kl is not None) < 0.05
 
     first, *later = records(run, "look")
     assert first["inherited"] is True
