@@ -5,6 +5,7 @@ it; a service that fails, hangs or cannot be reached is counted, told once in th
 a record of kind `tracking`: `service`, `lost` records so far, `error`.
 """
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable
@@ -51,6 +52,7 @@ class Tracking:
         self._opened: OpenedRun | None = None
         self._given_up: set[str] = set()
         self._closed = False
+        self._exit_code = 1
         self._told: set[str] = set()
 
     def begin(self, trainer: Any, ledger: Ledger) -> None:
@@ -80,7 +82,8 @@ class Tracking:
         # A resumed run was told of what lies before: it is known, not repeated.
         for record in read_ledger(self._folder)[: -len(early) or None]:
             self._know(record)
-            self._rule.feed(record)
+            with contextlib.suppress(KeyError, ValueError):  # an older version's record
+                self._rule.feed(record)
         for record in early:
             self._repeat(record)
         if trouble is not None:
@@ -95,11 +98,17 @@ class Tracking:
         if self._ledger is None:
             self._early.append(record)
             return
-        self._repeat(record)
+        try:
+            self._repeat(record)
+        except (
+            Exception
+        ):  # a fault of ours, or of a tracker we look into: no reason to end a training
+            logger.exception("a record of step %d was not repeated to the trackers", record["step"])
         ends = record["kind"] in ("ended", "crashed")
         if ends or (self._closed and record["kind"] == "domain_loss"):
             self._wait(record["step"])
-        self._closed |= ends
+        if ends:
+            self._closed, self._exit_code = True, int(record.get("outcome") in (None, "halted"))
         for thread in self._threads:
             if (losses := thread.news()) is not None:
                 self._tell(thread.name, record["step"], losses.count, losses.error)
@@ -108,7 +117,8 @@ class Tracking:
         """Close a W&B run the guard opened, within the recipe's limit; `wandb_run.HANGS` tells if it hangs."""
         if self._opened is not None and self._opened.ours:
             limit = self._recipe.tracking.end_timeout_s
-            finish_run(self._opened.run, 1.0 if "wandb" in self._given_up else limit)
+            seconds = 1.0 if "wandb" in self._given_up else limit
+            finish_run(self._opened.run, self._exit_code, seconds)
 
     def _start(self, name: str, handle: Callable[[Any], None], *said: Any) -> Background[Any]:
         thread: Background[Any] = Background(name, handle, *said)
@@ -120,6 +130,14 @@ class Tracking:
             self._looks.append(record)
 
     def _repeat(self, record: Record) -> None:
+        try:
+            self._hand_over(record)
+        except (
+            Exception
+        ):  # a fault of ours, or of a tracker we look into: no reason to end a training
+            logger.exception("a record of step %d was not repeated to the trackers", record["step"])
+
+    def _hand_over(self, record: Record) -> None:
         self._know(record)
         alerts = self._rule.feed(record)
         told = Told(record, tuple(alerts), tuple(self._looks) if record["kind"] == "look" else ())

@@ -11,6 +11,7 @@ import os
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -122,9 +123,10 @@ def _init(wandb: Any, arguments: dict[str, Any]) -> str | None:
     return None
 
 
-def finish_run(run: Any, seconds: float) -> None:
-    """Close the run; if W&B has not taken everything within so many seconds, leave it and set `HANGS`."""
-    closing = threading.Thread(target=run.finish, name="guardrail-wandb-finish", daemon=True)
+def finish_run(run: Any, exit_code: int, seconds: float) -> None:
+    """Close the run, failed where `exit_code` is not 0; if W&B has not taken everything within so many seconds, leave it and set `HANGS`."""
+    finish = partial(run.finish, exit_code=exit_code)
+    closing = threading.Thread(target=finish, name="guardrail-wandb-finish", daemon=True)
     closing.start()
     closing.join(seconds)
     if closing.is_alive():

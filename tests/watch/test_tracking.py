@@ -1,0 +1,69 @@
+"""Which trackers a run has, what a resumed run repeats, and that no tracker's fault reaches the training."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from guardrail.errors import InputError
+from guardrail.ledger import Ledger, read_ledger
+from guardrail.recipe import read_recipe
+from guardrail.watch.alert_services import URLS_VARIABLE
+from guardrail.watch.trackers import require_trackers
+from guardrail.watch.tracking import Tracking
+from tests.watch.inbox import Inbox
+
+
+def trainer(*callbacks):
+    return SimpleNamespace(callback_handler=SimpleNamespace(callbacks=list(callbacks)))
+
+
+def opened(folder):
+    tracking = Tracking(read_recipe("toy-sft"), folder)
+    return tracking, Ledger(folder, tracking.on_record)
+
+
+def error(ledger, step):
+    ledger.append("error", step, error="OSError: disk full", then="continue")
+
+
+def test_a_tracker_that_is_not_what_it_was_costs_its_numbers_and_not_the_run(tmp_path, caplog):
+    class TensorBoardCallback:
+        """Of a version that keeps its writer elsewhere."""
+
+    tracking, ledger = opened(tmp_path)
+    ledger.append("started", 0, name="t")
+    tracking.begin(trainer(TensorBoardCallback()), ledger)
+    ledger.append("domain_loss", 1, held_out=2.0)
+    assert [r["kind"] for r in read_ledger(tmp_path)] == ["started", "domain_loss"]
+    assert "tb_writer" in caplog.text
+
+
+def test_a_resumed_run_knows_what_was_told_and_does_not_tell_it_again(tmp_path, monkeypatch):
+    with Inbox() as inbox:
+        monkeypatch.setenv(URLS_VARIABLE, inbox.url("a"))
+        tracking, ledger = opened(tmp_path)
+        ledger.append("started", 0, name="t")
+        tracking.begin(trainer(), ledger)
+        error(ledger, 4)
+        assert tracking._threads[0].wait(10)
+        assert [m["title"] for m in inbox.got] == ["t：第 4 步评测没有测成，训练继续"]
+        again, ledger = opened(tmp_path)
+        ledger.append("rewound", 0, checkpoint=None)
+        again.begin(trainer(), ledger)
+        error(ledger, 4)
+        ledger.append("crashed", 5, error="RuntimeError: boom")
+        assert again._threads[0].wait(10)
+        assert [m["title"] for m in inbox.got][1:] == ["t：训练在第 5 步崩溃"]
+
+
+@pytest.mark.parametrize(
+    "report_to", [None, "none", "all", [], ["none"], "tensorboard", ["mlflow"]]
+)
+def test_trackers_that_are_there_or_not_ours_are_let_through(report_to):
+    require_trackers(report_to)
+
+
+def test_a_missing_tracker_names_the_extra(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"redline-guardrail\[watch\]"):
+        require_trackers(["wandb"])
