@@ -20,6 +20,7 @@ __all__ = [
     "inherited_and_new",
     "mean_ability",
     "onset",
+    "peak_learning_rate",
     "suspects",
     "telling_look",
 ]
@@ -135,6 +136,19 @@ def conditions(data: RunData) -> Conditions | None:
         rehearsal_kl=newest("rehearsal_kl"),
         unique_prompts=None if prompts is None else int(prompts),
     )
+
+
+def peak_learning_rate(data: RunData) -> float | None:
+    """Return the highest learning rate of the run; None where nothing says it.
+
+    The recipe's where `guardrail run` handed it to the trainer; a script or framework of one's own has its
+    arguments elsewhere, and there the logged rates are all there is.
+    """
+    logged = max((r.learning_rate for r in data.logs if r.learning_rate is not None), default=None)
+    given = data.trainer_arguments.get("learning_rate")
+    if not data.run_by_recipe or not isinstance(given, float | int):
+        return logged
+    return max(float(given), logged or 0.0)
 
 
 def suspects(look: LookFacts) -> list[StreamFacts]:

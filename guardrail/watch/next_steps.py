@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
-from guardrail.watch.findings import conditions, telling_look
+from guardrail.watch.findings import conditions, peak_learning_rate, telling_look
 from guardrail.watch.run_data import RunData, on_disk
 from guardrail.watch.verdict import Verdict
 
@@ -79,11 +79,6 @@ def place(data: RunData, path: str, step: int) -> Place:
     return Place(path=found, exists=exists, step=step)
 
 
-def _run_by_recipe(data: RunData) -> bool:
-    """Whether `guardrail run` made this run, so that its recipe alone can start the next one."""
-    return (data.run / "recipe.resolved.json").is_file()
-
-
 def next_steps(data: RunData, verdict: Verdict) -> list[Step]:
     """Return what to do next, in order."""
     run = data.run.resolve()
@@ -105,7 +100,7 @@ def next_steps(data: RunData, verdict: Verdict) -> list[Step]:
         return [Step(code="judge_new")]
     if verdict.because in ("nothing_recorded", "damaged"):
         return [Step(code="restore_ledger")] if verdict.because == "damaged" else []
-    if not _run_by_recipe(data):
+    if not data.run_by_recipe:
         return [Step(code="resume_own")]
     resume = f"guardrail run {recipe} --out {shlex.quote(str(run))} --resume"
     return [Step(code="check_process" if verdict.because == "silent" else "resume", command=resume)]
@@ -131,7 +126,7 @@ def _another_attempt(data: RunData, run: Path) -> list[Step]:
     if not changes:
         return [*steps, Step(code="no_evidence")]
     command = None
-    if _run_by_recipe(data):
+    if data.run_by_recipe:
         out = shlex.quote(str(run.with_name(run.name + "-next")))
         command = f"guardrail run {shlex.quote(str(run / NEXT_RECIPE))} --out {out}"
     steps.append(
@@ -143,7 +138,7 @@ def _another_attempt(data: RunData, run: Path) -> list[Step]:
 def recipe_changes(data: RunData) -> tuple[RecipeChange, ...]:
     """Return the recipe lines for the next attempt that the ledger gives evidence for."""
     recipe, changes = data.recipe, []
-    arguments, rehearsal = data.trainer_arguments, data.recipe_section("rehearsal")
+    rehearsal = data.recipe_section("rehearsal")
     levers = data.levers
     cuts = sum(a.kind == "cut_lr" and a.carried_out for a in data.actions)
 
@@ -159,10 +154,12 @@ def recipe_changes(data: RunData) -> tuple[RecipeChange, ...]:
             )
     if data.watching:
         change("mode", "watch", "guard", "was_watching")
-    rate = arguments.get("learning_rate")
-    if isinstance(rate, float | int) and (cuts or data.outcome == "halted"):
-        new, why, values = _learning_rate(data, float(rate), cuts)
-        change("train.arguments.learning_rate", rate, new, why, **values)
+    rate = peak_learning_rate(data)
+    if rate and (cuts or data.outcome == "halted"):
+        new, why, values = _learning_rate(data, rate, cuts)
+        # A script of one's own has its trainer's arguments outside the recipe.
+        key = "train.arguments.learning_rate" if data.run_by_recipe else "learning_rate"
+        change(key, rate, new, why, **values)
     fraction = rehearsal.get("fraction")
     if isinstance(fraction, float) and fraction < _MOST_FRACTION:
         change("rehearsal.fraction", fraction, _MOST_FRACTION, "fraction")
@@ -212,7 +209,7 @@ def next_recipe(
     data: RunData, changes: tuple[RecipeChange, ...], comments: list[str]
 ) -> str | None:
     """Return the run's recipe with the changes as YAML under comments; None without recipe or changes."""
-    if not changes or not data.recipe or not _run_by_recipe(data):
+    if not changes or not data.recipe or not data.run_by_recipe:
         return None
     recipe: dict[str, Any] = json.loads(json.dumps(data.recipe))
     for change in changes:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from guardrail.watch.findings import Conditions, Onset, telling_look
+from guardrail.watch.findings import Conditions, Onset, peak_learning_rate, telling_look
 from guardrail.watch.phrases import Phrases, capital, number
 from guardrail.watch.records import UNKNOWN, LookFacts
 from guardrail.watch.run_data import RunData
@@ -117,11 +117,8 @@ def moved_before(p: Phrases, data: RunData, onsets: Sequence[Onset]) -> Markup |
 def state_at(p: Phrases, data: RunData, at: Conditions) -> Markup | None:
     """Return what the training was doing when it broke; None where nothing was logged."""
     parts = []
-    rate, total = (
-        data.trainer_arguments.get("learning_rate"),
-        data.started.get("rehearsal_items"),
-    )
-    if at.learning_rate is not None and isinstance(rate, float | int) and rate:
+    rate, total = peak_learning_rate(data), data.started.get("rehearsal_items")
+    if at.learning_rate is not None and rate:
         share = f"{100 * at.learning_rate / rate:.0f}"
         parts.append(p.say("say", "state_lr", v=f"{at.learning_rate:.2g}", share=share))
     if at.kl_weight is not None:

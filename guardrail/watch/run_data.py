@@ -93,6 +93,11 @@ class RunData:
         return arguments if isinstance(arguments, dict) else {}
 
     @property
+    def run_by_recipe(self) -> bool:
+        """Whether `guardrail run` made this run, so that its recipe alone can start the next one."""
+        return (self.run / "recipe.resolved.json").is_file()
+
+    @property
     def watching(self) -> bool:
         """Whether this run only looked: nothing injected, no action carried out."""
         return self.mode == "watch"

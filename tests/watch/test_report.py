@@ -185,7 +185,7 @@ def test_a_run_that_broke_in_its_warm_up_is_judged_by_the_actual_rate(tmp_path: 
     assert facts["conditions"]["learning_rate"] == 0.0002
     changes = {c["key"]: c for s in facts["next_steps"] for c in s["changes"]}
     assert changes["train.arguments.learning_rate"]["new"] == 0.0001
-    assert "实际学习率 0.0002（配方峰值的 20%）" in answers_of(page)["出了什么问题"]
+    assert "实际学习率 0.0002（峰值的 20%）" in answers_of(page)["出了什么问题"]
     assert "只把峰值减半不过是推迟" in shown_text(page)
 
 
@@ -239,6 +239,9 @@ def test_a_run_from_a_script_of_one_s_own_gets_no_command_it_was_not_started_wit
     page, facts = story.build()
     assert not (story.run / "recipe.next.yaml").exists()
     assert facts["reproduce"]["command"] is None
+    # The recipe's learning rate was never the script's: the logged one counts.
+    assert "learning_rate: 0.001 → 0.0005" in answers_of(page)["下次改什么"]
+    assert "train.arguments" not in answers_of(page)["下次改什么"]
     assert "用原来的启动命令再跑" in answers_of(page)["用哪个检查点"]
 
 
