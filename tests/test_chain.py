@@ -92,8 +92,13 @@ def test_grpo_from_a_base_sft_tells_inherited_from_new_harm(tmp_path, kind):
     assert passed[4]["base"] == pytest.approx(passed[0]["now"])
     assert [look["level"] for look in later] == ["ok"]
     assert not any(r["kind"] == "action" for r in live_records(read_ledger(run)))
-    report = (run / "report.html").read_text(encoding="utf-8")
-    assert "起点不是原始基座" in report
+    both = json.loads((run / "report.json").read_text(encoding="utf-8"))["inherited"][0]
+    assert both == {
+        "group": "overall",
+        "gold_base": pytest.approx(passed[0]["base"]),
+        "start": pytest.approx(passed[0]["now"]),
+        "now": pytest.approx(passed[4]["now"]),
+    }
 
 
 def overall(look):
