@@ -25,6 +25,7 @@ from guardrail.sets.items import Item
 __all__ = [
     "Completion",
     "InProcessEngine",
+    "completion",
     "encode_prompts",
     "generate",
     "kept_training_state",
@@ -155,11 +156,12 @@ def generate(
                 input_ids=ids.to(device), attention_mask=mask.to(device), generation_config=config
             )
         for row, i in enumerate(chosen):
-            completions[i] = _completion(tokenizer, output[row, width:].tolist())
+            completions[i] = completion(tokenizer, output[row, width:].tolist())
     return [completions[i] for i in range(len(prompts))]
 
 
-def _completion(tokenizer: Any, new_ids: list[int]) -> Completion:
+def completion(tokenizer: Any, new_ids: list[int]) -> Completion:
+    """Return the completion of newly generated token ids; what follows the end of the sequence is cut off."""
     if tokenizer.eos_token_id in new_ids:
         ids = new_ids[: new_ids.index(tokenizer.eos_token_id) + 1]
         return Completion(tokenizer.decode(ids[:-1]), tuple(ids), "stop")

@@ -89,6 +89,10 @@ def _is_grpo(trainer: Any) -> bool:
     return isinstance(trainer, GRPOTrainer)
 
 
+def _own_vllm(trainer: Any) -> Any:
+    return trainer.vllm_generation if trainer.use_vllm else None
+
+
 @dataclass(frozen=True, slots=True)
 class Seam:
     """How the guard joins one kind of trainer; the defaults are those of TRL's SFTTrainer."""
@@ -97,6 +101,8 @@ class Seam:
     """Given trainer and injection: lets the trainer's loss carry the injection's term."""
     rollouts: "Callable[[Guardrail, Any, Anchors, GuardState, Ranks], KlOnly] | None" = None
     """GRPO's alone: puts KL-only prompts into the trainer's rollouts."""
+    vllm: Callable[[Any], Any] | None = None
+    """GRPO's alone: the vLLM that writes the trainer's rollouts, `None` where the model itself does."""
     callback: type[GuardCallback] = GuardCallback
     packages: tuple[str, ...] = ()
     """What drives the run besides TRL; the run's header tells their versions too."""
@@ -218,7 +224,8 @@ class Guardrail:
         """
         check_versions(TRL)
         if seam is None:
-            seam = Seam(attach_golds, _mix_into_rollouts) if _is_grpo(trainer) else Seam()
+            grpo = Seam(attach_golds, _mix_into_rollouts, _own_vllm)
+            seam = grpo if _is_grpo(trainer) else Seam()
         recipe = self.recipe
         _check_kind(recipe, trainer, grpo=seam.rollouts is not None)
         accelerator = trainer.accelerator
@@ -246,6 +253,8 @@ class Guardrail:
             )
         start_weights = weights_sha256(Path(str(recipe.start_model)))
         header = self._header(trainer, seam, anchors.manifest, start_weights)
+        vllm = None if seam.vllm is None else seam.vllm(trainer)
+        header["engine"] = "in-process" if vllm is None else "the trainer's vLLM"
         injection: KlOnly | None = None
         if recipe.mode == "guard":  # what is refused is refused before the run's ledger begins
             injection = self._inject(trainer, seam, anchors, state, ranks)
@@ -279,6 +288,7 @@ class Guardrail:
             start_is_gold_base=start_weights == anchors.manifest.gold_base["weights"],
             start_is_kl_reference=start_weights == anchors.manifest.kl_reference["weights"],
             resume_from=checkpoint,
+            vllm=vllm,
         )
         trainer.add_callback(callback)
         if ranks.writes:

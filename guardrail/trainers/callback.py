@@ -16,6 +16,7 @@ from transformers import TrainerCallback
 from trl.models.utils import unwrap_model_for_generation
 
 from guardrail.engines.in_process import InProcessEngine, kept_training_state
+from guardrail.engines.rollout import with_vllm
 from guardrail.errors import InputError
 from guardrail.ladder import Action, decide
 from guardrail.trainers.grpo_mixing import MixedPrompts
@@ -50,11 +51,13 @@ class GuardCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
         start_is_gold_base: bool,
         start_is_kl_reference: bool,
         resume_from: Path | None = None,
+        vllm: Any = None,
     ) -> None:
         """Keep what the events need.
 
         `injection` is None in watch mode. `resume_from` is the checkpoint the guard's state came
-        from: hand it to `trainer.train(resume_from_checkpoint=...)`.
+        from: hand it to `trainer.train(resume_from_checkpoint=...)`. `vllm` is what writes the rollouts
+        of a GRPO trainer and then answers the looks too.
         """
         self.guard = guard
         self.trainer = trainer
@@ -67,6 +70,7 @@ class GuardCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
         """Whether a SIGTERM ended the training, as a cluster sends before it takes a machine away."""
         self._tokenizer = tokenizer
         self._encoded: dict[str, list[int]] = {}
+        self._vllm = vllm
         self._sigterm = False
         self._sigterm_before: Any = None
         self._save_limit: int | None = None
@@ -79,7 +83,7 @@ class GuardCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
         """The policy as one whole model; where ranks hold parts of it they are gathered meanwhile."""
         recipe, trainer = self.guard.recipe, self.trainer
         with unwrap_model_for_generation(trainer.model_wrapped, trainer.accelerator) as model:
-            yield InProcessEngine(
+            engine = InProcessEngine(
                 model,
                 self._tokenizer,
                 recipe.looks.decoding,
@@ -87,6 +91,7 @@ class GuardCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
                 recipe.looks.batch_size,
                 self._encoded,
             )
+            yield engine if self._vllm is None else with_vllm(engine, self._vllm)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Test the KL term against its reference, then take look 0, once a run."""

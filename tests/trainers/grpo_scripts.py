@@ -20,8 +20,17 @@ def polite(completions, **columns) -> list[float]:
     return [completion[0]["content"].count("您") / 10 for completion in completions]
 
 
+def keep_weights_loadable() -> None:
+    """vLLM's CPU build packs a layer's weights once, so that the trainer could not put new ones there."""
+    from vllm.model_executor.layers.linear import LinearBase
+
+    LinearBase._cpu_skip_gemm_dispatch = True
+
+
 def main(recipe_file: str, out: str, options: str) -> None:
     wanted = json.loads(options)
+    if wanted.get("vllm"):
+        keep_weights_loadable()
     recipe = read_recipe(recipe_file)
     model, tokenizer = load_model(recipe.gold_base)
     rows = [
@@ -65,6 +74,8 @@ def main(recipe_file: str, out: str, options: str) -> None:
         "learning_rate": trainer.optimizer.param_groups[0]["lr"],
         **callback.injection.exposure(),
     }
+    if wanted.get("vllm"):
+        told["rollouts"] = [trainer.vllm_generation.temperature, trainer.vllm_generation.top_k]
     Path(out, "told.json").write_text(json.dumps(told), encoding="utf-8")
 
 
