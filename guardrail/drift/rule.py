@@ -279,13 +279,18 @@ def _boundaries(
         members = [k for k, c in enumerate(countable) if _family(c) == family]
         if not members:
             continue
-        maxima = bootstrap_maxima(weights, sums[members], sizes[members])
         budget = config.overall if family == "overall" else config.by_ability
+        # Streams without any spread leave nothing to draw: no boundary is lower than one stream at one
+        # look would need.
+        least = {
+            kind: -float(special.ndtri(min(0.5, alpha * share)))
+            for kind, alpha in (("warn", budget.warn), ("halt", budget.halt))
+        }
+        maxima = bootstrap_maxima(weights, sums[members], sizes[members], least=min(least.values()))
         for kind, alpha in (("warn", budget.warn), ("halt", budget.halt)):
             name = f"{kind} {family}"
             boundary, spent[name] = spend(maxima, alpha, share, spent.get(name, Spent()))
-            # Streams without any spread leave nothing to draw: one stream at one look needs as much.
-            bounds[name] = max(boundary, -float(special.ndtri(alpha * share)))
+            bounds[name] = max(boundary, least[kind])
     return bounds, spent
 
 

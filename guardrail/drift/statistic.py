@@ -12,6 +12,7 @@ __all__ = [
     "IntArray",
     "StreamStatistic",
     "betting_z",
+    "guarded",
     "item_harm",
     "non_inferiority_z",
     "stream_statistic",
@@ -134,9 +135,16 @@ def non_inferiority_z(statistic: StreamStatistic, margin: float) -> float:
     z = math.copysign(min(size, _Z_CAP), t)
     if z <= 0:
         return z
-    g = min(statistic.skewness - math.sqrt(6.0 / n), 0.0)
-    root = math.sqrt(n)
-    return max(0.0, z + g / (6 * root) + g * min(z, 8.0) ** 2 / (3 * root))
+    return max(0.0, float(guarded(np.float64(z), statistic.skewness, n)))
+
+
+def guarded(
+    z: FloatArray | np.float64, skewness: FloatArray | float, units: int
+) -> FloatArray | np.float64:
+    """Return positive z scores less the skewness guard of `non_inferiority_z`, element by element."""
+    g, root = np.minimum(skewness - math.sqrt(6.0 / units), 0.0), math.sqrt(units)
+    shrunk: FloatArray | np.float64 = z + g / (6 * root) + g * np.minimum(z, 8.0) ** 2 / (3 * root)
+    return shrunk
 
 
 def betting_z(

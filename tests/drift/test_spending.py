@@ -15,7 +15,7 @@ from guardrail.drift.spending import (
     multipliers,
     spend,
 )
-from guardrail.drift.statistic import stream_statistic, unit_sums
+from guardrail.drift.statistic import guarded, non_inferiority_z, stream_statistic, unit_sums
 
 
 def boundaries(maxima, alpha: float, looks: int) -> list[float]:
@@ -96,6 +96,12 @@ def tail(drawn: np.ndarray, z: float) -> float:
     return float((drawn > z).mean())
 
 
+def guarded_z(harm, z, units=None) -> np.ndarray:
+    """z less half of what the statistic's guard takes where no tail of improvements is known of."""
+    moments = stream_statistic(harm, units)
+    return np.asarray((z + guarded(z, max(moments.skewness, 0.0), moments.units)) / 2)
+
+
 @pytest.mark.parametrize("clustered", [False, True])
 def test_symmetric_harm_gives_the_normal_tail_also_with_clusters(clustered):
     rng = np.random.default_rng(4)
@@ -103,8 +109,10 @@ def test_symmetric_harm_gives_the_normal_tail_also_with_clusters(clustered):
     harm = rng.normal(0, 1, 60)[clusters] + rng.normal(0, 0.3, 300)
     for sign in (1, -1):
         drawn = drawn_z(sign * harm, clusters if clustered else None)
-        for z in (1.6, 2.0, 2.5):
-            assert tail(drawn, z) == pytest.approx(stats.norm.sf(z), rel=0.25)
+        for z in (1.8, 2.0, 2.5):
+            assert tail(drawn, guarded_z(sign * harm, z, clusters if clustered else None)) == (
+                pytest.approx(stats.norm.sf(z), rel=0.25)
+            )
 
 
 def test_rare_harm_has_a_thin_tail_and_rare_improvement_that_of_a_plain_bootstrap():
@@ -113,7 +121,22 @@ def test_rare_harm_has_a_thin_tail_and_rare_improvement_that_of_a_plain_bootstra
     assert tail(drawn_z(rare), 2.5) < 0.3 * stats.norm.sf(2.5)
     deviation = -(rare - rare.mean())
     plain = deviation @ weights / math.sqrt(50 / 49 * (deviation @ deviation))
-    np.testing.assert_allclose(drawn_z(-rare), np.where(plain > 1.5, plain, 0), atol=1e-4)
+    seen = plain > 1.5
+    np.testing.assert_allclose(drawn_z(-rare)[seen], guarded_z(-rare, plain[seen]), atol=1e-4)
+
+
+def test_of_what_the_guard_takes_from_a_symmetric_stream_half_is_taken_from_its_draws():
+    """Else such a stream, as most are, pays twice: at n = 50 a z of 4.3 loses 0.3, the boundary nothing."""
+    harm = np.random.default_rng(5).normal(0, 1, 25)
+    harm = np.concatenate([harm, -harm])
+    moments = stream_statistic(harm)
+    assert moments.skewness == pytest.approx(0, abs=1e-9)
+    moved = replace(moments, mean=moments.se * 4.3)
+    lost = 4.3 - non_inferiority_z(moved, 0.0)
+    assert lost > 0.25
+    shrunk, plain = drawn_z(harm, draws=200_000), stats.norm.isf(1e-3)
+    assert tail(shrunk, plain) < 0.9e-3
+    assert tail(shrunk, float(guarded_z(harm, plain))) == pytest.approx(1e-3, rel=0.2)
 
 
 def test_the_largest_of_several_streams_is_the_largest_of_each_alone():
@@ -126,7 +149,7 @@ def test_the_largest_of_several_streams_is_the_largest_of_each_alone():
     sizes[2, 25:] = 0
     together = bootstrap_maxima(weights, sums, sizes)
     alone = [bootstrap_maxima(weights, sums[[k]], sizes[[k]]) for k in range(3)]
-    np.testing.assert_allclose(together, np.max(alone, axis=0), rtol=1e-4)
+    np.testing.assert_allclose(together, np.max(alone, axis=0), atol=2e-4)  # rounded
 
 
 def test_z_of_a_draw_is_the_statistic_of_its_units():

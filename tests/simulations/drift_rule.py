@@ -93,7 +93,7 @@ def layout(name: str) -> Layout:
             "flavour": flavour(4.0),
             "similarity": similarity(),
         }
-        return Layout([f"ability-{i % 6}" for i in range(300)], metrics)
+        return Layout([f"ability-{i // 50}" for i in range(300)], metrics)
     items = read_items(shipped_root() / "eval_sets/zh-redline-300/items.jsonl")
     measured = [measure(item, "好的。", "好的。") for item in items]
 
