@@ -77,8 +77,8 @@ def toy_trainer(model: Any, tokenizer: Any, rows: list[dict[str, Any]], **change
 class TakingTurns(transformers.TrainerCallback):
     """Switches the term on and off block by block and counts the CPU seconds of each."""
 
-    def __init__(self, trainer: Any, injection: Injection, state: GuardState) -> None:
-        self.trainer, self.injection, self.state = trainer, injection, state
+    def __init__(self, trainer: Any, injection: Injection) -> None:
+        self.trainer, self.injection = trainer, injection
         self.plain = trainer.compute_loss
         attach_kl(trainer, injection)
         self.guarded = trainer.compute_loss
@@ -95,7 +95,7 @@ class TakingTurns(transformers.TrainerCallback):
             self.injection.begin_step()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.state.task_samples += self.injection.take_count()
+        self.injection.add_counts(self.injection.take_counts())
         if state.global_step % BLOCK == 0:
             self.seconds[-1] += clock.process_time()
 
@@ -119,7 +119,7 @@ def time(
         samples, state, fraction=fraction, weight=0.3, loss="kl", seed=0,
         pad_id=tokenizer.pad_token_id,
     )  # fmt: skip
-    turns = TakingTurns(trainer, injection, state)
+    turns = TakingTurns(trainer, injection)
     trainer.add_callback(turns)
     trainer.train()
     seconds = np.array(turns.seconds[4:]).reshape(-1, 4)
