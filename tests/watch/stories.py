@@ -9,6 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -241,8 +242,22 @@ def told(tell: Callable[[Story], None], folder: Path, mode: str = "guard") -> St
     shutil.copytree(source, run)
     for name in ("ledger.jsonl", "recipe.resolved.json"):
         text = (run / name).read_text(encoding="utf-8")
-        (run / name).write_text(text.replace(str(source), str(run)), encoding="utf-8")
+        text = _ending_now(text.replace(str(source), str(run)))
+        (run / name).write_text(text, encoding="utf-8")
     return Story(run, mode=mode)
+
+
+def _ending_now(ledger: str) -> str:
+    """The records' times moved so that the last is now: a story told long ago has not fallen silent."""
+    times = re.findall(r'"time": "([^"]+)"', ledger)
+    if not times:
+        return ledger
+    late = datetime.now(timezone.utc) - datetime.fromisoformat(times[-1])
+    for time in dict.fromkeys(times):
+        ledger = ledger.replace(
+            f'"{time}"', f'"{(datetime.fromisoformat(time) + late).isoformat()}"'
+        )
+    return ledger
 
 
 def shown_text(page: str) -> str:

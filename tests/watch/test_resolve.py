@@ -47,7 +47,6 @@ def test_a_resume_takes_no_decision_away(tmp_path: Path) -> None:
 
 def test_a_run_that_is_still_written_cannot_be_decided(tmp_path: Path) -> None:
     story = told(running, tmp_path)
-    story.log(21)  # just now: told once for all tests, the story may have fallen silent
     before = read_ledger(story.run)
     done = resolve(story.run, "--accept", "--by", "王敏", "--note", "好")
     assert done.exit_code == 2
