@@ -133,7 +133,7 @@ class Looks(_Section):
     samples: int = Field(default=1, ge=1)
     """Current answers an item at each look, averaged."""
     reserve: int = Field(default=4, ge=0)
-    """Looks kept for early and repeated ones; part of the plan the error budget is spent over."""
+    """Looks kept for early ones; part of the plan the error budget is spent over."""
     batch_size: int = Field(default=32, ge=1)
     """Prompts generated together."""
     benchmark_questions: int = Field(default=200, ge=0)

@@ -230,21 +230,23 @@ def simulate(
         InputError: margins of a metric the trajectory does not have.
     """
     config = _with_margins(trajectory.config, margins or {})
-    state = RuleState()
+    before = state = RuleState()
     history: list[Judged] = []
     told = []
     for number, (step, values) in enumerate(
         zip(trajectory.steps, trajectory.looks, strict=True), start=1
     ):
-        verdict, state = judge(
+        repeat = bool(history) and history[-1].step == step
+        verdict, after = judge(
             values,
             trajectory.groups,
             config,
-            state,
+            before if repeat else state,
             clusters=trajectory.clusters,
             final=step == trajectory.last_step,
         )
-        repeat = bool(history) and history[-1].step == step
+        if not repeat:  # a repeat is judged with the budget of the look it repeats
+            before, state = state, after
         history.append(judged_look(step, verdict, repeat=repeat))
         action = None
         if not verdicts_only:

@@ -1,5 +1,6 @@
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -116,3 +117,16 @@ def test_the_table_says_where_it_would_have_halted(tmp_path):
     output = call(script(tmp_path))
     assert "would have halted here" in output
     assert "would have run on" in call(script(tmp_path), "--margin", "passed=0.95,0.99")
+
+
+def test_a_repeat_of_the_final_look_is_judged_like_the_look_it_repeats(tmp_path):
+    trajectory = read_trajectory(script(tmp_path, fall_at=T))
+    repeated = replace(
+        trajectory,
+        steps=[*trajectory.steps, T],
+        looks=[*trajectory.looks, trajectory.looks[-1]],
+        last_step=T,
+    )
+    looks = simulate(repeated)
+    assert [look["level"] for look in looks[-3:]] == ["ok", "critical", "critical"]
+    assert [look["action"]["kind"] for look in looks[-2:]] == ["repeat_look", "halt"]

@@ -52,6 +52,8 @@ class Guard:
     choices: Sequence[Choice]
     state: GuardState
     ranks: Ranks = field(default_factory=Ranks)
+    before_look: RuleState = field(default_factory=RuleState)
+    """The drift rule's state before the last look, for a repeat, which follows in the same breath."""
     beta: float | None = None
     """GRPO's own beta at boost 1, where the ladder moves it too."""
 
@@ -157,18 +159,22 @@ class Guard:
         repeat = trigger == "repeat"
         measured, file, seconds = self._measure(engine, self.recipe.looks.samples, step)
         self._spend("looks", seconds)
-        verdict, self.state.rule = judge_look(
+        verdict, after = judge_look(
             self.judged_items,
             self.state.baseline,
             measured,
             self.recipe.drift_config(self.state.planned_looks),
-            self.state.rule,
+            self.before_look if repeat else self.state.rule,
             expected=[item.ability for item in self.red_line],
             final=final,
         )
+        if not repeat:
+            # A repeat is judged with the budget of the look it repeats: it can only take an alarm back, so
+            # that it costs nothing, and after the final look there would be nothing left for it.
+            self.before_look, self.state.rule = self.state.rule, after
         number = self.state.looks
         self.state.looks += 1
-        self.state.extra_looks += trigger in ("repeat", "tripwire")
+        self.state.extra_looks += trigger == "tripwire"
         self.state.wire_at_look = max(0.0, self.state.wire)
         self.ledger.append(
             "look",
@@ -219,7 +225,7 @@ class Guard:
 
         For golds sampled from base, the mean of log p_base - log p_policy a token estimates the
         forward KL; it can be slightly negative. It never acts: the most it does is bring a look forward,
-        out of the reserve and never the reserve's last, which is kept for a repeat.
+        out of the reserve.
         """
         started = time.perf_counter()
         items = self.judged_items
@@ -243,7 +249,7 @@ class Guard:
         early = (
             threshold > 0
             and largest > max(threshold, 2 * self.state.wire_at_look)
-            and self.state.extra_looks < self.recipe.looks.reserve - 1
+            and self.state.extra_looks < self.recipe.looks.reserve
         )
         self.state.wire = largest
         seconds = time.perf_counter() - started

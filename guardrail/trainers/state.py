@@ -74,7 +74,7 @@ class GuardState(Seen):
     wire_at_look: float = 0.0
     """What it was at the last look."""
     extra_looks: int = 0
-    """Early and repeated looks taken from the reserve."""
+    """Early looks taken from the reserve."""
     last_ok_checkpoint: str | None = None
     owed: Literal["", "step", "save"] = ""
     """What a SIGTERM left out after the last step: what is due by its number, or also the look of a save."""

@@ -73,10 +73,10 @@ def test_after_a_look_it_takes_twice_as_much(guarded):
     assert guard.tripwire(engine, 15)
 
 
-def test_the_last_of_the_reserve_is_kept_for_a_repeat(guarded):
+def test_early_looks_end_with_the_reserve(guarded):
     guard, engine = guarded
     engine.red_line = -3.0
-    guard.state.extra_looks = guard.recipe.looks.reserve - 2
+    guard.state.extra_looks = guard.recipe.looks.reserve - 1
     assert guard.tripwire(engine, 5)
     guard.state.extra_looks += 1
     assert not guard.tripwire(engine, 10)
