@@ -12,7 +12,7 @@ from guardrail.kl.schedule import due_samples, rehearsal_order
 from guardrail.kl.term import RehearsalSample, token_losses
 from guardrail.trainers.state import GuardState, Seen
 
-__all__ = ["Injection", "KlOnly", "Reference"]
+__all__ = ["Injection", "KlOnly", "Reference", "before_and_after"]
 
 Reference = Callable[[Any, Sequence[RehearsalSample]], list[Tensor]]
 """(policy, samples) → the reference's logits at every gold token of each sample, without gradient."""
@@ -44,6 +44,18 @@ class KlOnly(Protocol):
         self, model: torch.nn.Module, perturb: Callable[[], None], undo: Callable[[], None]
     ) -> tuple[float, float]:
         """Return the mean KL a token of the model as it is and after a perturbation of its weights."""
+
+
+def before_and_after(
+    measure: Callable[[], float], perturb: Callable[[], None], undo: Callable[[], None]
+) -> tuple[float, float]:
+    """Return what is measured on the weights as they are and on perturbed ones, which are put back."""
+    untouched = measure()
+    perturb()
+    try:
+        return untouched, measure()
+    finally:
+        undo()
 
 
 class Injection:
@@ -183,12 +195,7 @@ class Injection:
         def mean() -> float:
             return float(torch.cat(self._losses(model, probe, "kl")).mean())
 
-        untouched = mean()
-        perturb()
-        try:
-            return untouched, mean()
-        finally:
-            undo()
+        return before_and_after(mean, perturb, undo)
 
     def _losses(
         self, model: torch.nn.Module, samples: list[RehearsalSample], loss: str

@@ -20,6 +20,7 @@ from guardrail.trainers.grpo_mixing import (
     in_the_users_form,
     prompt_tokens,
 )
+from guardrail.trainers.injection import before_and_after
 from guardrail.trainers.state import GuardState
 from guardrail.trainers.trl_grpo_rewards import TaskRewards
 from guardrail.trainers.trl_grpo_seams import Seams, find_seams
@@ -209,12 +210,7 @@ class GrpoKlOnly:
             return float(k3(reference, logprobs(model)).mean())
 
         with torch.no_grad():
-            untouched = mean()
-            perturb()
-            try:
-                return untouched, mean()
-            finally:
-                undo()
+            return before_and_after(mean, perturb, undo)
 
 
 def attach_kl_only(

@@ -58,6 +58,14 @@ def made_rows() -> list[dict[str, object]]:
     return made
 
 
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    """A random base on disk, for GRPO; each module has its own."""
+    from tests.trainers.grpo_fixtures import save_base
+
+    return save_base(tmp_path_factory.mktemp("grpo") / "base")
+
+
 @pytest.fixture
 def rows() -> list[dict[str, object]]:
     return made_rows()

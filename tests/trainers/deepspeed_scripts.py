@@ -29,8 +29,8 @@ from guardrail.shipped import shipped_root  # noqa: E402
 from guardrail.trainers.injection import Injection  # noqa: E402
 from guardrail.trainers.state import GuardState  # noqa: E402
 from guardrail.trainers.trl_sft import attach_kl  # noqa: E402
-from tests.trainers.conftest import foreign_samples, made_rows, tiny_model  # noqa: E402
-from tests.trainers.ranks_scripts import train_guarded  # noqa: E402
+from tests.trainers.conftest import foreign_samples  # noqa: E402
+from tests.trainers.ranks_scripts import one_window, train_guarded  # noqa: E402
 
 
 def settings(stage: str) -> dict[str, Any]:
@@ -54,25 +54,7 @@ def gradient(stage: str, out: str, how: str) -> None:
     """Save the gradient of one accumulated window and the value of its KL term, as rank 0 has them."""
     tokenizer = AutoTokenizer.from_pretrained(shipped_root() / "recipes/toy/base")
     samples = foreign_samples(tokenizer)  # before the trainer, whose seed orders the rows
-    trainer = trl.SFTTrainer(
-        model=tiny_model(tokenizer, seed=1, dtype=torch.float32),
-        args=trl.SFTConfig(
-            output_dir=out,
-            max_steps=1,
-            per_device_train_batch_size=2,
-            gradient_accumulation_steps=2,
-            max_grad_norm=0.0,
-            report_to="none",
-            disable_tqdm=True,
-            save_strategy="no",
-            bf16=False,
-            seed=3,
-            max_length=64,
-            **settings(stage),
-        ),
-        train_dataset=datasets.Dataset.from_list(made_rows()),
-        processing_class=tokenizer,
-    )
+    trainer = one_window(tokenizer, out, torch.float32, **settings(stage))
     rank, size = trainer.accelerator.process_index, trainer.accelerator.num_processes
     found: dict[str, Any] = {"term": 0.0}
     if how == "guarded":

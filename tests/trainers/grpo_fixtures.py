@@ -5,6 +5,7 @@ from pathlib import Path
 
 import datasets
 import numpy as np
+import pytest
 import torch
 import transformers
 import trl
@@ -16,6 +17,13 @@ from guardrail.trainers.trl_grpo import KL_ONLY_TOKENS, GrpoKlOnly, attach_kl_on
 from guardrail.trainers.trl_grpo_seams import SEAMS
 from tests.trainers.conftest import WORDS, tiny_model
 
+MARKS = [
+    pytest.mark.trl1,
+    pytest.mark.filterwarnings(
+        "ignore::UserWarning", "ignore::FutureWarning", "ignore::DeprecationWarning"
+    ),
+]
+"""Of every test module of the GRPO seam."""
 GENERAL = [[{"role": "user", "content": said}] for said in ("您好", "今天周五", "可以分期")]
 GENERAL_TEXTS = {chat[0]["content"] for chat in GENERAL}
 DEFAULTS = {

@@ -11,6 +11,7 @@ from typing import Any
 
 import datasets
 import numpy as np
+import torch
 import trl
 from peft import LoraConfig
 from torch import distributed
@@ -29,12 +30,10 @@ from guardrail.trainers.trl_sft import attach_kl
 from tests.trainers.conftest import foreign_samples, made_rows, tiny_model
 
 
-def gradient(out: str, how: str) -> None:
-    """Save the gradient of one accumulated window, as rank 0 has it after the ranks averaged."""
-    tokenizer = AutoTokenizer.from_pretrained(shipped_root() / "recipes/toy/base")
-    samples = foreign_samples(tokenizer)  # before the trainer, whose seed orders the rows
-    trainer = trl.SFTTrainer(
-        model=tiny_model(tokenizer, seed=1),
+def one_window(tokenizer, out: str, dtype=torch.float64, **settings) -> trl.SFTTrainer:
+    """A trainer of one step of two micro-batches on the made rows."""
+    return trl.SFTTrainer(
+        model=tiny_model(tokenizer, seed=1, dtype=dtype),
         args=trl.SFTConfig(
             output_dir=out,
             max_steps=1,
@@ -44,14 +43,21 @@ def gradient(out: str, how: str) -> None:
             report_to="none",
             disable_tqdm=True,
             save_strategy="no",
-            use_cpu=True,
             bf16=False,
             seed=3,
             max_length=64,
+            **settings,
         ),
         train_dataset=datasets.Dataset.from_list(made_rows()),
         processing_class=tokenizer,
     )
+
+
+def gradient(out: str, how: str) -> None:
+    """Save the gradient of one accumulated window, as rank 0 has it after the ranks averaged."""
+    tokenizer = AutoTokenizer.from_pretrained(shipped_root() / "recipes/toy/base")
+    samples = foreign_samples(tokenizer)  # before the trainer, whose seed orders the rows
+    trainer = one_window(tokenizer, out, use_cpu=True)
     rank, size = trainer.accelerator.process_index, trainer.accelerator.num_processes
     if how == "guarded":
         state = GuardState(task_samples=18)  # 2 of 20 samples are due: one a rank

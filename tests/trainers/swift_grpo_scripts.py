@@ -96,20 +96,19 @@ def moved_trainer(data: str, out: str, accumulation: int, tuner: str):
     return trainer
 
 
+def due_injection(kind, trainer):
+    """An injection with samples due at once, the samples, and its state."""
+    samples = foreign_samples(trainer.processing_class)
+    state = GuardState(task_samples=27, boost=1.5)
+    pad_id = trainer.processing_class.pad_token_id
+    injection = kind(samples, state, fraction=0.1, weight=0.4, loss="kl", seed=0, pad_id=pad_id)
+    return injection, samples, state
+
+
 def golds_window(data: str, out: str, accumulation: int, tuner: str) -> dict[str, object]:
     """Golds beside ms-swift's GRPO loss against their definition."""
     trainer = moved_trainer(data, out, accumulation, tuner)
-    samples = foreign_samples(trainer.processing_class)
-    state = GuardState(task_samples=27, boost=1.5)
-    injection = Injection(
-        samples,
-        state,
-        fraction=0.1,
-        weight=0.4,
-        loss="kl",
-        seed=0,
-        pad_id=trainer.processing_class.pad_token_id,
-    )
+    injection, samples, state = due_injection(Injection, trainer)
     attach_golds(trainer, injection, count_completions)
     injection.begin_step()
     guarded = window(trainer)
@@ -129,17 +128,7 @@ def grpo_window(data: str, out: str, accumulation: int, tuner: str) -> dict[str,
     """KL-only prompts in ms-swift's GRPO against their definition; the task's beta is near nothing."""
     trainer = moved_trainer(data, out, accumulation, tuner)
     chats = {f"r-{n}": [{"role": "user", "content": text}] for n, text in enumerate("天地玄")}
-    samples = foreign_samples(trainer.processing_class)
-    state = GuardState(task_samples=27, boost=1.5)
-    injection = Held(
-        samples,
-        state,
-        fraction=0.1,
-        weight=0.4,
-        loss="kl",
-        seed=0,
-        pad_id=trainer.processing_class.pad_token_id,
-    )
+    injection, _, state = due_injection(Held, trainer)
     attach_kl_only(trainer, injection, chats=chats, thinking=False)
     guarded = window(trainer)
     model = trainer.accelerator.unwrap_model(trainer.model)

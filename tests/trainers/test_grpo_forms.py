@@ -9,27 +9,17 @@ from guardrail.trainers.injection import Injection
 from guardrail.trainers.state import GuardState, Seen, read_state, write_state
 from tests.trainers.conftest import naive_kl_term
 from tests.trainers.grpo_fixtures import (
+    MARKS,
     Recorder,
     Scorer,
     attach,
     gradient_of,
     make_trainer,
     perturb,
-    save_base,
     task_rows,
 )
 
-pytestmark = [
-    pytest.mark.trl1,
-    pytest.mark.filterwarnings(
-        "ignore::UserWarning", "ignore::FutureWarning", "ignore::DeprecationWarning"
-    ),
-]
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory):
-    return save_base(tmp_path_factory.mktemp("forms") / "base")
+pytestmark = MARKS
 
 
 def golds(samples, tokenizer, state, **changes) -> Injection:

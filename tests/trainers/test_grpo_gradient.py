@@ -1,7 +1,5 @@
 """The gradient of KL-only rows in the real GRPOTrainer, held against independent computations in float64."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -14,6 +12,7 @@ from guardrail.trainers.trl_grpo import KL_ONLY_TOKENS
 from tests.run_fixtures import script
 from tests.trainers.grpo_fixtures import (
     HERE,
+    MARKS,
     Recorder,
     Scorer,
     attach,
@@ -22,20 +21,9 @@ from tests.trainers.grpo_fixtures import (
     make_trainer,
     naive_k3,
     perturb,
-    save_base,
 )
 
-pytestmark = [
-    pytest.mark.trl1,
-    pytest.mark.filterwarnings(
-        "ignore::UserWarning", "ignore::FutureWarning", "ignore::DeprecationWarning"
-    ),
-]
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory) -> Path:
-    return save_base(tmp_path_factory.mktemp("grpo") / "base")
+pytestmark = MARKS
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,5 @@
 """Which prompts the real GRPOTrainer draws once KL-only prompts are mixed in, and what is counted."""
 
-from pathlib import Path
-
 import datasets
 import numpy as np
 import pytest
@@ -10,23 +8,13 @@ import torch
 from guardrail.trainers.state import GuardState
 from tests.trainers.grpo_fixtures import (
     GENERAL_TEXTS,
+    MARKS,
     Scorer,
     attach,
     make_trainer,
-    save_base,
 )
 
-pytestmark = [
-    pytest.mark.trl1,
-    pytest.mark.filterwarnings(
-        "ignore::UserWarning", "ignore::FutureWarning", "ignore::DeprecationWarning"
-    ),
-]
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory) -> Path:
-    return save_base(tmp_path_factory.mktemp("grpo") / "base")
+pytestmark = MARKS
 
 
 def text_reward(prompts, **rest):

@@ -1,7 +1,6 @@
 """A GRPO run resumed from a checkpoint, in one process: weights of the run that was never interrupted."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -9,15 +8,9 @@ import torch
 from guardrail.trainers.grpo_forms import BothForms, attach_golds
 from guardrail.trainers.injection import Injection
 from guardrail.trainers.state import GuardState, read_state, write_state
-from tests.trainers.grpo_fixtures import Scorer, attach, make_trainer, save_base
+from tests.trainers.grpo_fixtures import MARKS, Scorer, attach, make_trainer
 
-pytestmark = [
-    pytest.mark.run,
-    pytest.mark.trl1,
-    pytest.mark.filterwarnings(
-        "ignore::UserWarning", "ignore::FutureWarning", "ignore::DeprecationWarning"
-    ),
-]
+pytestmark = [pytest.mark.run, *MARKS]
 SHAPE = {
     "rows": 12,
     "per_device_train_batch_size": 4,
@@ -27,11 +20,6 @@ SHAPE = {
     "save_strategy": "steps",
     "save_steps": 1,
 }
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory) -> Path:
-    return save_base(tmp_path_factory.mktemp("resume") / "base")
 
 
 def run(base, folder, form, samples, tokenizer, checkpoint=None, **changes):

@@ -1,7 +1,6 @@
 """On KL-only rows of the real GRPOTrainer only the KL acts: no gradient, no reward, no advantage, no metric."""
 
 import asyncio
-from pathlib import Path
 
 import datasets
 import numpy as np
@@ -15,27 +14,17 @@ from guardrail.trainers.state import GuardState
 from tests.trainers.grpo_fixtures import (
     GENERAL_TEXTS,
     HERE,
+    MARKS,
     Scorer,
     attach,
     generation_batch,
     gradient_of,
     make_trainer,
     perturb,
-    save_base,
     task_rows,
 )
 
-pytestmark = [
-    pytest.mark.trl1,
-    pytest.mark.filterwarnings(
-        "ignore::UserWarning", "ignore::FutureWarning", "ignore::DeprecationWarning"
-    ),
-]
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory) -> Path:
-    return save_base(tmp_path_factory.mktemp("grpo") / "base")
+pytestmark = MARKS
 
 
 def kl_only_rows(trainer) -> list[dict[str, object]]:

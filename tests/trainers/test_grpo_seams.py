@@ -1,7 +1,5 @@
 """What the GRPO seam asks of a trainer before a run: a self-test, and refusals by name."""
 
-from pathlib import Path
-
 import pytest
 import torch
 import trl
@@ -13,24 +11,14 @@ from guardrail.trainers.trl_grpo_seams import SEAMS, find_seams
 from guardrail.trainers.versions import ANY_VERSION
 from tests.trainers.grpo_fixtures import (
     HERE,
+    MARKS,
     Scorer,
     attach,
     make_trainer,
     perturb,
-    save_base,
 )
 
-pytestmark = [
-    pytest.mark.trl1,
-    pytest.mark.filterwarnings(
-        "ignore::UserWarning", "ignore::FutureWarning", "ignore::DeprecationWarning"
-    ),
-]
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory) -> Path:
-    return save_base(tmp_path_factory.mktemp("grpo") / "base")
+pytestmark = MARKS
 
 
 @pytest.mark.parametrize("lora", [False, True])
