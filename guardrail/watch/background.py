@@ -33,22 +33,28 @@ class Background(Generic[Thing]):
         handle: Callable[[Thing], None],
         said: Callable[[Exception], str] = lambda error: f"{type(error).__name__}: {error}"[:300],
         at_most: int = 2000,
+        at_once: bool = False,
     ) -> None:
         """Start the thread.
 
         `handle` may fail and may hang. `said` turns its error into text that may be shown. More than
-        `at_most` waiting things are dropped and counted.
+        `at_most` waiting things are dropped and counted. With `at_once` there is no thread: `put` handles the
+        thing itself, which is for a service that cannot hang and may be used from one thread only.
         """
         self.name = name
-        self._handle, self._said = handle, said
+        self._handle, self._said, self._at_once = handle, said, at_once
         self._waiting: queue.Queue[tuple[contextvars.Context, Thing]] = queue.Queue(at_most)
         self._failed = self._dropped = 0
         self._error = ""
         self._told = 0
-        threading.Thread(target=self._work, name=f"guardrail-{name}", daemon=True).start()
+        if not at_once:
+            threading.Thread(target=self._work, name=f"guardrail-{name}", daemon=True).start()
 
     def put(self, thing: Thing) -> None:
         """Hand a thing over; return at once."""
+        if self._at_once:
+            self._do(contextvars.copy_context(), thing)
+            return
         try:
             # Some trackers keep their run in a context variable, which a thread does not inherit.
             self._waiting.put_nowait((contextvars.copy_context(), thing))
@@ -84,10 +90,12 @@ class Background(Generic[Thing]):
     def _work(self) -> None:
         while True:
             context, thing = self._waiting.get()
-            try:
-                context.run(self._handle, thing)
-            except Exception as error:  # whatever a tracker raises, training goes on
-                self._error = self._said(error)
-                self._failed += 1
-            finally:
-                self._waiting.task_done()
+            self._do(context, thing)
+            self._waiting.task_done()
+
+    def _do(self, context: contextvars.Context, thing: Thing) -> None:
+        try:
+            context.run(self._handle, thing)
+        except Exception as error:  # whatever a tracker raises, training goes on
+            self._error = self._said(error)
+            self._failed += 1

@@ -53,11 +53,13 @@ class Tracker:
     """How a tracker other than W&B is reached.
 
     `find` returns what transformers' callback has opened, None before the training and after it; called on
-    the training thread. `send` repeats a record to it, on another.
+    the training thread. `send` repeats a record to it, on another thread unless it writes a `local_file`:
+    such a writer is not made for two threads, and takes records even after it was closed, in a file of its own.
     """
 
     find: Callable[[Any], Any]
     send: Callable[[Any, Told, Path], None]
+    local_file: bool = False
 
 
 def _send_to_tensorboard(writer: Any, told: Told, folder: Path) -> None:
@@ -95,7 +97,9 @@ def _send_to_swanlab(run: Any, told: Told, folder: Path) -> None:
 
 
 OTHER_TRACKERS = {
-    "tensorboard": Tracker(lambda callback: callback.tb_writer, _send_to_tensorboard),
+    "tensorboard": Tracker(
+        lambda callback: callback.tb_writer, _send_to_tensorboard, local_file=True
+    ),
     "trackio": Tracker(_find_trackio, _send_to_trackio),
     "swanlab": Tracker(_find_swanlab, _send_to_swanlab),
 }

@@ -9,6 +9,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,17 @@ from guardrail.watch.wandb_run import OpenedRun, Told, WandbSink, finish_run, op
 __all__ = ["Tracking"]
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass
+class _Other:
+    """A tracker other than W&B, and the records it did not get yet because the trainer has not opened it."""
+
+    callback: Any
+    tracker: Tracker
+    thread: Background[Any]
+    found: Any = None
+    held: list[Told] = field(default_factory=list)
 
 
 class Tracking:
@@ -46,7 +58,7 @@ class Tracking:
         self._looks: list[Record] = []
         self._ledger: Ledger | None = None
         self._threads: list[Background[Any]] = []
-        self._others: dict[str, tuple[Any, Background[Any], list[Told]]] = {}
+        self._others: list[_Other] = []
         self._wandb: Background[Told] | None = None
         self._alerts: Background[Alert] | None = None
         self._opened: OpenedRun | None = None
@@ -60,7 +72,7 @@ class Tracking:
         self._ledger = ledger
         if self._services:
             self._alerts = self._start(
-                "alerts", partial(send_alert, self._services), _said_of_alerts
+                "alerts", partial(send_alert, self._services), said=_said_of_alerts
             )
         callbacks = reported_to(trainer)
         trouble = None
@@ -76,8 +88,8 @@ class Tracking:
                 trouble = f"left out of this run: {type(error).__name__}: {error}"[:500]
         for name, tracker in OTHER_TRACKERS.items():
             if name in callbacks:
-                thread = self._start(name, partial(_send, tracker))
-                self._others[name] = (callbacks[name], thread, [])
+                thread = self._start(name, partial(_send, tracker), at_once=tracker.local_file)
+                self._others.append(_Other(callbacks[name], tracker, thread))
         early, self._early = self._early, []
         # A resumed run was told of what lies before: it is known, not repeated.
         for record in read_ledger(self._folder)[: -len(early) or None]:
@@ -98,12 +110,7 @@ class Tracking:
         if self._ledger is None:
             self._early.append(record)
             return
-        try:
-            self._repeat(record)
-        except (
-            Exception
-        ):  # a fault of ours, or of a tracker we look into: no reason to end a training
-            logger.exception("a record of step %d was not repeated to the trackers", record["step"])
+        self._repeat(record)
         ends = record["kind"] in ("ended", "crashed")
         if ends or (self._closed and record["kind"] == "domain_loss"):
             self._wait(record["step"])
@@ -120,8 +127,8 @@ class Tracking:
             seconds = 1.0 if "wandb" in self._given_up else limit
             finish_run(self._opened.run, self._exit_code, seconds)
 
-    def _start(self, name: str, handle: Callable[[Any], None], *said: Any) -> Background[Any]:
-        thread: Background[Any] = Background(name, handle, *said)
+    def _start(self, name: str, handle: Callable[[Any], None], **settings: Any) -> Background[Any]:
+        thread: Background[Any] = Background(name, handle, **settings)
         self._threads.append(thread)
         return thread
 
@@ -146,13 +153,16 @@ class Tracking:
                 self._alerts.put(alert)
         if self._wandb is not None:
             self._wandb.put(told)
-        for name, (callback, thread, held) in self._others.items():
-            held.append(told)
-            target = OTHER_TRACKERS[name].find(callback)
+        for other in self._others:
+            other.held.append(told)
+            target = other.tracker.find(other.callback)
+            if target is None and other.tracker.local_file:
+                target = other.found
             if target is not None:
-                for one in held:
-                    thread.put((target, one, self._folder))
-                held.clear()
+                other.found = target
+                for one in other.held:
+                    other.thread.put((target, one, self._folder))
+                other.held.clear()
 
     def _wait(self, step: int) -> None:
         deadline = time.monotonic() + self._recipe.tracking.end_timeout_s

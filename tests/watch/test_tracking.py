@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 
 import pytest
+from torch.utils.tensorboard import SummaryWriter
 
 from guardrail.errors import InputError
 from guardrail.ledger import Ledger, read_ledger
@@ -36,6 +37,26 @@ def test_a_tracker_that_is_not_what_it_was_costs_its_numbers_and_not_the_run(tmp
     ledger.append("domain_loss", 1, held_out=2.0)
     assert [r["kind"] for r in read_ledger(tmp_path)] == ["started", "domain_loss"]
     assert "tb_writer" in caplog.text
+
+
+def test_tensorboard_takes_what_comes_as_the_training_closes_it_and_after(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from transformers.integrations import TensorBoardCallback
+
+    callback = TensorBoardCallback(SummaryWriter(str(tmp_path / "tensorboard")))
+    tracking, ledger = opened(tmp_path)
+    ledger.append("started", 0, name="t")
+    tracking.begin(trainer(callback), ledger)
+    for step in range(1, 40):
+        ledger.append("domain_loss", step, held_out=float(step))
+    callback.on_train_end(None, None, None)
+    ledger.append("domain_loss", 40, held_out=40.0)
+    seen = {}
+    for file in (tmp_path / "tensorboard").glob("events.out.tfevents.*"):
+        for event in EventAccumulator(str(file)).Reload().Scalars("guardrail/domain_loss"):
+            seen[event.step] = event.value
+    assert seen == {step: float(step) for step in range(1, 41)}
+    assert {r["kind"] for r in read_ledger(tmp_path)} == {"started", "domain_loss"}
 
 
 def test_a_resumed_run_knows_what_was_told_and_does_not_tell_it_again(tmp_path, monkeypatch):
