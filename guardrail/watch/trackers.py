@@ -53,13 +53,14 @@ class Tracker:
     """How a tracker other than W&B is reached.
 
     `find` returns what transformers' callback has opened, None before the training and after it; called on
-    the training thread. `send` repeats a record to it, on another thread unless it writes a `local_file`:
+    the training thread. `open` is called before it opens anything. `send` repeats a record to it, on another thread unless it writes a `local_file`:
     such a writer is not made for two threads, and takes records even after it was closed, in a file of its own.
     """
 
     find: Callable[[Any], Any]
     send: Callable[[Any, Told, Path], None]
     local_file: bool = False
+    open: Callable[[Path], None] = lambda folder: None
 
 
 def _send_to_tensorboard(writer: Any, told: Told, folder: Path) -> None:
@@ -77,6 +78,20 @@ def _find_trackio(callback: Any) -> Any:
 def _send_to_trackio(run: Any, told: Told, folder: Path) -> None:
     if found := scalars(told.record):
         run.log({**found, AGAINST_STEP: max(0, told.record["step"])})
+
+
+def _open_swanlab(folder: Path) -> None:
+    """Open a run where none is.
+
+    transformers 5.19 would, but asks by `get_run() is None`, which is an error from SwanLab 0.8 on and would
+    end the training.
+    """
+    import swanlab
+
+    try:
+        swanlab.get_run()
+    except RuntimeError:
+        swanlab.init(name=folder.name)
 
 
 def _find_swanlab(callback: Any) -> Any:
@@ -101,5 +116,5 @@ OTHER_TRACKERS = {
         lambda callback: callback.tb_writer, _send_to_tensorboard, local_file=True
     ),
     "trackio": Tracker(_find_trackio, _send_to_trackio),
-    "swanlab": Tracker(_find_swanlab, _send_to_swanlab),
+    "swanlab": Tracker(_find_swanlab, _send_to_swanlab, open=_open_swanlab),
 }

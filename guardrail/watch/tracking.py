@@ -74,22 +74,18 @@ class Tracking:
             self._alerts = self._start(
                 "alerts", partial(send_alert, self._services), said=_said_of_alerts
             )
-        callbacks = reported_to(trainer)
-        trouble = None
-        if "wandb" in callbacks:
+        troubles: dict[str, str] = {}
+        for name, callback in reported_to(trainer).items():
             try:
-                self._opened = open_run(self._recipe.tracking, self._folder)
-                trouble = self._opened.trouble
-                self._wandb = self._start("wandb", WandbSink(self._opened.run, self._folder))
+                if name == "wandb":
+                    self._begin_wandb(troubles)
+                else:
+                    self._begin_other(name, callback)
             except (
                 Exception
             ) as error:  # the trainer's own callback would fail likewise, and stop the training
-                trainer.remove_callback(callbacks["wandb"])
-                trouble = f"left out of this run: {type(error).__name__}: {error}"[:500]
-        for name, tracker in OTHER_TRACKERS.items():
-            if name in callbacks:
-                thread = self._start(name, partial(_send, tracker), at_once=tracker.local_file)
-                self._others.append(_Other(callbacks[name], tracker, thread))
+                trainer.remove_callback(callback)
+                troubles[name] = f"left out of this run: {type(error).__name__}: {error}"[:500]
         early, self._early = self._early, []
         # A resumed run was told of what lies before: it is known, not repeated.
         for record in read_ledger(self._folder)[: -len(early) or None]:
@@ -98,8 +94,8 @@ class Tracking:
                 self._rule.feed(record)
         for record in early:
             self._repeat(record)
-        if trouble is not None:
-            self._tell("wandb", early[-1]["step"] if early else 0, 0, trouble)
+        for name, trouble in troubles.items():
+            self._tell(name, early[-1]["step"] if early else 0, 0, trouble)
 
     def on_record(self, record: Record) -> None:
         """Repeat a record; at a run's end wait for the services, within the recipe's limit."""
@@ -126,6 +122,18 @@ class Tracking:
             limit = self._recipe.tracking.end_timeout_s
             seconds = 1.0 if "wandb" in self._given_up else limit
             finish_run(self._opened.run, self._exit_code, seconds)
+
+    def _begin_wandb(self, troubles: dict[str, str]) -> None:
+        self._opened = open_run(self._recipe.tracking, self._folder)
+        if self._opened.trouble is not None:
+            troubles["wandb"] = self._opened.trouble
+        self._wandb = self._start("wandb", WandbSink(self._opened.run, self._folder))
+
+    def _begin_other(self, name: str, callback: Any) -> None:
+        tracker = OTHER_TRACKERS[name]
+        tracker.open(self._folder)
+        thread = self._start(name, partial(_send, tracker), at_once=tracker.local_file)
+        self._others.append(_Other(callback, tracker, thread))
 
     def _start(self, name: str, handle: Callable[[Any], None], **settings: Any) -> Background[Any]:
         thread: Background[Any] = Background(name, handle, **settings)

@@ -49,8 +49,8 @@ def trained(make_trainer, folder, tracker):
 
 
 def test_trackio_holds_every_number_at_its_step(make_trainer, tmp_path, monkeypatch):
+    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))  # read when it is imported
     pytest.importorskip("trackio")
-    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
     wanted = trained(make_trainer, tmp_path, "trackio")
     seen = {}
     for file in (tmp_path / "trackio").rglob("*.db"):
