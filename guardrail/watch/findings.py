@@ -52,6 +52,7 @@ class Conditions(_Facts):
     learning_rate: float | None
     """As the optimizer had it, warm-up and cuts included."""
     kl_weight: float | None
+    """In force up to that look, before what the guard did there."""
     rehearsal_kl: float | None
     """Nats a token, policy against reference on rehearsal items."""
     unique_prompts: int | None
@@ -132,7 +133,7 @@ def conditions(data: RunData) -> Conditions | None:
     return Conditions(
         step=step,
         learning_rate=newest("learning_rate"),
-        kl_weight=newest("kl_weight"),
+        kl_weight=next((w for at, w in reversed(data.kl_weights) if at < max(step, 1)), None),
         rehearsal_kl=newest("rehearsal_kl"),
         unique_prompts=None if prompts is None else int(prompts),
     )

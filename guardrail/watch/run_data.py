@@ -141,6 +141,13 @@ class RunData:
         moves = [(float(a.step), weight * a.after.boost) for a in self.actions if a.carried_out]
         return [(0.0, float(weight)), *moves]
 
+    def critical_margin(self, metric: str) -> float | None:
+        """The harm of a metric that halts the run, in its own unit; None where the recipe does not tell."""
+        margins = self.recipe_section("drift").get("margins")
+        rule = margins.get(metric) if isinstance(margins, dict) else None
+        critical = rule.get("critical") if isinstance(rule, dict) else None
+        return float(critical) if isinstance(critical, int | float) else None
+
 
 def on_disk(run: Path, path: str) -> tuple[str, bool]:
     """Return a checkpoint's absolute path and whether it is still there."""

@@ -103,6 +103,7 @@ class Story:
                 "halt_overall": 0.0075,
                 "halt_by_ability": 0.0025,
                 "min_items": 30,
+                "margins": {"passed": {"margin": 0.03, "critical": 0.08}},
             },
         }
         (self.run / "recipe.resolved.json").write_text(json.dumps(recipe), encoding="utf-8")
@@ -292,6 +293,7 @@ def finished_drifted(story: Story) -> None:
     story.look(0, trigger="start")
     story.checkpoint(20, story.look(20, trigger="save"))
     story.checkpoint(40, story.look(40, {"translation": 0.3, "instruction": 0.2}, trigger="end"))
+    story.log(40)  # the trainer logs a step after what the guard did at it
     story.end(40)
 
 

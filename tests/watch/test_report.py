@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from guardrail.errors import InputError
+from guardrail.ledger import read_ledger
 from guardrail.recipe import read_recipe
 from guardrail.sets.items import Item, write_items
 from guardrail.watch.facts import Report
@@ -187,6 +188,22 @@ def test_a_run_that_broke_in_its_warm_up_is_judged_by_the_actual_rate(tmp_path: 
     assert changes["train.arguments.learning_rate"]["new"] == 0.0001
     assert "实际学习率 0.0002（峰值的 20%）" in answers_of(page)["出了什么问题"]
     assert "只把峰值减半不过是推迟" in shown_text(page)
+
+
+def test_the_weight_named_is_the_one_it_broke_under_and_not_what_the_guard_raised_it_to(
+    tmp_path: Path,
+) -> None:
+    story = told(finished_drifted, tmp_path)
+    raised = next(r for r in read_ledger(story.run) if r["kind"] == "action")
+    assert (raised["step"], raised["after"]["boost"]) == (40, 1.5)
+    page, facts = story.build(language="en")
+    assert (facts["conditions"]["step"], facts["conditions"]["kl_weight"]) == (40, 2.0)
+    assert "the KL weight was 2" in shown_text(page)
+
+
+def test_the_tables_show_margin_and_critical_margin(tmp_path: Path) -> None:
+    page = shown_text(told(halted, tmp_path).build()[0])
+    assert "−3.0 个点 危急 −8.0 个点" in page
 
 
 def test_more_rehearsal_items_are_advised_only_where_those_there_are_were_used(

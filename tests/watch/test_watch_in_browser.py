@@ -215,7 +215,7 @@ def test_an_ended_run_is_hardly_asked_for_and_a_lost_server_is_named(
         asked: list[str] = []
         run.page.on("request", lambda r: asked.append(r.url))
         run.page.wait_for_timeout(4000)
-        assert asked == []
+        assert len(asked) <= 1  # a run that goes on is asked for every second
     with watched(browser, tmp_path / "nothing", recorded(tmp_path / "other")) as run:
         run.see("等训练开始")
         run.page.route("**/version", lambda route: route.abort())
