@@ -71,6 +71,7 @@ def verdicts(run):
 
 
 @pytest.mark.run
+@pytest.mark.trl1
 def test_a_killed_and_resumed_grpo_run_equals_an_unkilled_one(tmp_path):
     # A rate at which the guard acts and never halts, so that levers, beta among them, must survive too.
     recipe = grpo_recipe(

@@ -12,7 +12,7 @@ from guardrail.run import read_training_rows
 from guardrail.trainers.attach import Guardrail
 from tests.run_fixtures import small_recipe
 
-pytestmark = [pytest.mark.run, pytest.mark.filterwarnings("ignore")]
+pytestmark = [pytest.mark.run, pytest.mark.trl1, pytest.mark.filterwarnings("ignore")]
 
 COMMON = {
     "max_steps": 5,

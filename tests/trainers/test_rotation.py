@@ -65,7 +65,7 @@ def test_other_folders_are_nobodys_business(tmp_path):
 
 
 @pytest.mark.run
-@pytest.mark.parametrize("limit", [1, 2])
+@pytest.mark.parametrize("limit", [pytest.param(1, marks=pytest.mark.trl1), 2])
 def test_the_users_best_model_and_the_last_ok_checkpoint_both_stay(tmp_path, limit):
     # The loss on held-out rows falls while abilities go: as the greater one counts as better here, the
     # user's best is an early checkpoint, the guard's last ok a later one, and neither the newest.
