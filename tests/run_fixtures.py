@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent.parent
 
 
 def small_recipe(folder: Path, *, items_an_ability: int = 10, **changes: Any) -> Path:
-    """Write a short version of the toy recipe: few items, few steps; `changes` merge one level deep."""
+    """Write a short version of the toy recipe: few items, few steps; `changes` merge one level deep, None takes away."""
     content = yaml.safe_load(shipped_recipes()["toy-sft"].read_text(encoding="utf-8"))
     content["name"] = "short"
     for key, source in (
@@ -37,6 +37,8 @@ def small_recipe(folder: Path, *, items_an_ability: int = 10, **changes: Any) ->
     for key, value in changes.items():
         if isinstance(value, dict) and isinstance(content.get(key), dict):
             content[key] |= value
+        elif value is None:
+            content.pop(key)
         else:
             content[key] = value
     file = folder / "short.yaml"

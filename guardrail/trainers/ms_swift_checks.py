@@ -140,7 +140,7 @@ def check_run(trainer: Any, kind: str, guardrail: Guardrail) -> None:
             f"`--beta {arguments.beta}` cannot be guarded: without a KL there is no reference model to "
             "pull to; set 0.001, say"
         )
-    _check_start_model(trainer.model, recipe)
+    _check_start_model(trainer.model, recipe, resumed=bool(arguments.resume_from_checkpoint))
     if pulls and trainer.ref_adapter_name is not None:
         raise InputError(
             "`--ref_adapters` cannot be guarded: its weights cannot be compared with the recipe's "
@@ -166,8 +166,10 @@ def _check_same_model(key: str, wanted: str, option: str, model: Any) -> None:
         )
 
 
-def _check_start_model(model: Any, recipe: Recipe) -> None:
+def _check_start_model(model: Any, recipe: Recipe, *, resumed: bool) -> None:
     _check_same_model("start_model", str(recipe.start_model), "--model", model)
+    if resumed:
+        return  # the adapter is the checkpoint's, whose run was checked when it began
     config = getattr(model, "peft_config", {}).get("default")
     starts_at_zero = getattr(config, "init_lora_weights", None) in (True, "gaussian")
     if starts_at_zero and any(bool(p.any()) for n, p in model.named_parameters() if "lora_B" in n):

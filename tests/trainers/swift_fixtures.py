@@ -1,6 +1,7 @@
 """Guarded `swift` commands on the toy base, in processes of their own."""
 
 import json
+import socket
 import sys
 from pathlib import Path
 
@@ -32,8 +33,21 @@ orms["shorter"] = Shorter
 """
 
 
-def swift(command: str, folder: Path, recipe: object, **options: object):
+def swift(command: str, folder: Path, recipe: object, *, ranks: int = 1, **options: object):
     """Run `swift COMMAND` on the toy base as a user would, with the guard's two options."""
+    variables = {RECIPE_VARIABLE: recipe} | (launch_variables(ranks) if ranks > 1 else {})
+    return process(swift_line(command, folder, **options), cwd=folder, **variables)
+
+
+def launch_variables(ranks: int) -> dict[str, object]:
+    """What tells `swift` to start torchrun, at a port nobody listens at."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return {"NPROC_PER_NODE": ranks, "MASTER_PORT": free.getsockname()[1]}
+
+
+def swift_line(command: str, folder: Path, **options: object) -> list[str]:
+    """The command line of `swift COMMAND`, with the files it names."""
     plugins = [folder / "reward.py"] if "grpo" in command else []
     (folder / "reward.py").write_text(REWARD, encoding="utf-8")
     program = Path(sys.executable).with_name("swift")
@@ -41,7 +55,7 @@ def swift(command: str, folder: Path, recipe: object, **options: object):
     given = {"model": BASE, "dataset": rows(folder), "output_dir": folder / "out"}
     for name, value in (given | options).items():
         line += [f"--{name}", value]
-    return process(line, cwd=folder, **{RECIPE_VARIABLE: recipe})
+    return [*map(str, line)]
 
 
 def rows(folder: Path) -> Path:
