@@ -46,7 +46,7 @@ def merged(adapter, folder):
 @pytest.mark.parametrize(
     "kind",
     [
-        pytest.param("unmerged", marks=pytest.mark.run),
+        pytest.param("unmerged", marks=[pytest.mark.run, pytest.mark.trl1]),
         pytest.param("merged", marks=pytest.mark.full),
     ],
 )
