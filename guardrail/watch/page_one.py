@@ -16,12 +16,15 @@ from guardrail.watch.verdict import Verdict
 __all__ = [
     "checkpoint_says",
     "fallen",
+    "halted_because",
     "level_sentence",
+    "lowest_on_the_way",
     "measured",
     "moved_before",
     "outcome",
     "since",
     "state_at",
+    "sure_after",
     "why",
 ]
 
@@ -43,6 +46,8 @@ def outcome(p: Phrases, data: RunData, verdict: Verdict, silent_s: float | None)
         code = "look"
     elif code == "running" and data.step == 0:
         code = "not_begun"
+    elif code == "halted" and data.planned_steps and data.step >= data.planned_steps:
+        code = "halted_at_end"
     if code not in p.t["outcome"]:
         code = "crashed"
     if silent_s is None:
@@ -120,7 +125,7 @@ def state_at(p: Phrases, data: RunData, at: Conditions) -> Markup | None:
     rate, total = peak_learning_rate(data), data.started.get("rehearsal_items")
     if at.learning_rate is not None and rate:
         share = f"{100 * at.learning_rate / rate:.0f}"
-        parts.append(p.say("say", "state_lr", v=f"{at.learning_rate:.2g}", share=share))
+        parts.append(p.say("say", "state_lr", v=f"{at.learning_rate:.3g}", share=share))
     if at.kl_weight is not None:
         parts.append(p.say("say", "state_weight", v=number(round(at.kl_weight, 6))))
     if at.rehearsal_kl is not None:
@@ -166,6 +171,36 @@ def fallen(p: Phrases, data: RunData, at_most: int = 3) -> Markup | None:
         for s in below[:at_most]
     ]
     return p.say("say", "others_fell", named=p.joined(named)) if named else None
+
+
+def halted_because(p: Phrases, data: RunData) -> Markup | None:
+    """Return which rule of the ladder halted the run; None where none of them did."""
+    look = telling_look(data)
+    if data.outcome != "halted" or look is None:
+        return None
+    if look.level == "critical":
+        return p.t["say"]["halt_critical"]
+    cuts = sum(a.kind == "cut_lr" and a.carried_out for a in data.actions)
+    return p.say("say", "halt_persistent", cuts=cuts) if cuts else None
+
+
+def lowest_on_the_way(p: Phrases, data: RunData) -> Markup | None:
+    """Return when all items were lowest, where that is a margin or more below the last look."""
+    overall = [(k.step, s) for k in data.looks if (s := k.stream("passed", "overall")) is not None]
+    known = [(s.now, step, s.margin or 0.0) for step, s in overall if s.now is not None]
+    if not known:
+        return None
+    low, step, margin = min(known)
+    last = known[-1][0]
+    return p.say("say", "lowest", step=step, value=p.percent(low)) if last - low > margin else None
+
+
+def sure_after(p: Phrases, data: RunData, onset: Onset) -> Markup:
+    """Return what a guard that has acted does to the promise, where harm was first shown before or after it."""
+    acts = [a.step for a in data.actions if a.carried_out]
+    if acts and onset.first_step <= acts[0]:  # a look comes before what is done about it
+        return p.say("say", "sure_first", step=onset.first_step)
+    return p.t["say"]["sure_after"]
 
 
 def _then(verdict: Verdict) -> str:

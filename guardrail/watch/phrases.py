@@ -70,7 +70,9 @@ class Phrases:
         """Return a share as a percentage."""
         if share is None:
             return self.t["page"]["dash"]
-        return self.say("unit", "percent", v=f"{100 * share:.{digits}f}")
+        return self.say(
+            "unit", "percent", v=f"{100 * share + 1e-9:.{digits}f}"
+        )  # 72.5 is 73, not the even 72
 
     def value(self, metric: str, v: float | None) -> Markup:
         """Return a metric's value with its unit."""

@@ -6,6 +6,7 @@ from itertools import pairwise
 from markupsafe import Markup
 from scipy.stats import binomtest
 
+from guardrail.watch.findings import suspects
 from guardrail.watch.panel import Line, Panel, Point, render_panel, step_axis
 from guardrail.watch.phrases import Phrases
 from guardrail.watch.records import UNKNOWN
@@ -45,7 +46,8 @@ def _level_strip(data: RunData, phrases: Phrases, span: float) -> Markup:
     """The looks as blocks over the training each judges: height, colour and symbol say the level."""
     at: dict[int, tuple[int, str]] = {}
     for look in data.looks:
-        at[look.step] = (look.seq, look.standing)
+        shown = "not_shown" if look.level == "ok" and suspects(look) else look.standing
+        at[look.step] = (look.seq, shown)
     for failure in data.failures:
         if at.get(failure.step, (-1, ""))[0] < failure.seq:
             at[failure.step] = (failure.seq, UNKNOWN)
@@ -63,7 +65,8 @@ def _level_strip(data: RunData, phrases: Phrases, span: float) -> Markup:
         symbol = phrases.t["symbol"].get(level, "?") if width >= 4 else ""
         name = phrases.say("timeline", "step", step=step)
         said = phrases.name("level", level)
-        shown = level if level in phrases.t["level_sentence"] else UNKNOWN
+        shown = "ok" if level == "not_shown" else level
+        shown = shown if shown in phrases.t["level_sentence"] else UNKNOWN
         blocks.append(block.format(shown, 100 * left / span, width, name, said, symbol))
     return Markup(
         '<div class="row strip"><div class="striplabel">{}</div><div class="canvas">{}</div><div></div></div>'

@@ -66,7 +66,8 @@ def test_page_one_of_a_halted_run_answers_the_five_questions(tmp_path: Path) -> 
     ]
     assert "总体通过率从 100.0% 降到" in answers["出了什么问题"]
     assert "第 20 步的评测还没有证实越线，第 40 步首次证实" in answers["从什么时候起"]
-    assert "同一份权重复测一遍，结果相同" in answers["从什么时候起"]
+    assert "最后在同一份权重上复测了一遍，仍然越线" in answers["从什么时候起"]
+    assert "停训的原因：“危急”经复测仍是“危急”" in answers["出了什么问题"]
     assert "误报出这一级的概率不超过 1%" in answers["有多大把握"]
     assert "复测的结论仍是“危急”" in answers["有多大把握"]
     assert str(story.run / "checkpoints/checkpoint-20") in answers["用哪个检查点"]
@@ -201,9 +202,42 @@ def test_the_weight_named_is_the_one_it_broke_under_and_not_what_the_guard_raise
     assert "the KL weight was 2" in shown_text(page)
 
 
-def test_the_tables_show_margin_and_critical_margin(tmp_path: Path) -> None:
-    page = shown_text(told(halted, tmp_path).build()[0])
-    assert "−3.0 个点 危急 −8.0 个点" in page
+def test_tables_and_glossary_show_margin_and_critical_margin_of_the_run(tmp_path: Path) -> None:
+    story = told(halted, tmp_path)
+    assert "−3.0 个点 危急 −8.0 个点" in shown_text(story.build()[0])
+    for name in ("recipe.resolved.json", "ledger.jsonl"):
+        file = story.run / name
+        text = file.read_text(encoding="utf-8")
+        file.write_text(text.replace('"critical": 0.08', '"critical": 0.5'), encoding="utf-8")
+    page = shown_text(story.build()[0])
+    assert "−3.0 个点 危急 −50.0 个点" in page
+    assert "必须停训的平均退化（50 个点）" in page
+
+
+def serious_to_the_last_step(story: Story) -> None:
+    """Harm at once, two cuts, better but never good, and a halt when there is nothing left to train."""
+    bad, better = (
+        {"translation": 0.3, "instruction": 0.2},
+        {"translation": 0.3, "instruction": 0.12},
+    )
+    story.look(0, trigger="start")
+    for step in range(20, 101, 10):
+        story.look(step, bad if step == 20 else better, trigger="save")
+        story.log(step)
+    story.look(100, better, trigger="repeat")
+    story.end(100, "halted")
+
+
+def test_a_halt_at_the_last_step_says_so_and_why_and_where_it_was_worst(tmp_path: Path) -> None:
+    story = told(serious_to_the_last_step, tmp_path)
+    cuts = [r for r in read_ledger(story.run) if r.get("action") == "cut_lr"]
+    page, facts = story.build()
+    assert (facts["outcome"], facts["planned_steps"]) == ("halted", 100)
+    assert "训练跑到最后一步（第 100 步）时被护栏判为停训" in shown_text(header_of(page))
+    answers = answers_of(page)
+    assert f"学习率降过 {len(cuts)} 次之后仍是“严重”" in answers["出了什么问题"]
+    assert "途中最低：第 20 步" in answers["出了什么问题"]
+    assert "首次证实（第 20 步）时护栏还没有动过手" in answers["有多大把握"]
 
 
 def test_more_rehearsal_items_are_advised_only_where_those_there_are_were_used(
