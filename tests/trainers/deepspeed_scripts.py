@@ -5,6 +5,8 @@ python -m torch.distributed.run --nproc_per_node 2 -m tests.trainers.deepspeed_s
 """
 
 import json
+import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ import numpy as np  # noqa: E402
 import torch  # noqa: E402
 import trl  # noqa: E402
 from deepspeed.utils import safe_get_full_grad  # noqa: E402
-from transformers import AutoTokenizer  # noqa: E402
+from transformers import AutoTokenizer, TrainerCallback  # noqa: E402
 
 from guardrail.engines.in_process import load_model  # noqa: E402
 from guardrail.recipe import read_recipe  # noqa: E402
@@ -39,6 +41,8 @@ def settings(stage: str) -> dict[str, Any]:
             "zero_optimization": {
                 "stage": int(stage),
                 "stage3_gather_16bit_weights_on_model_save": True,
+                # By default each rank keeps small parameters whole, and the toy has hardly any other.
+                "stage3_param_persistence_threshold": 0,
             },
             "train_micro_batch_size_per_gpu": "auto",
             "gradient_accumulation_steps": "auto",
@@ -105,8 +109,26 @@ def gradient(stage: str, out: str, how: str) -> None:
         )
 
 
+class Rates(TrainerCallback):
+    """Keeps the rate of every step that the innermost optimizer takes; kills its rank after one."""
+
+    def __init__(self, trainer: Any, killed_after: int | None) -> None:
+        self.trainer, self.killed_after = trainer, killed_after
+        self.rates: dict[int, float] = {}
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        def keep(optimizer: Any, *rest: Any) -> None:
+            self.rates[state.global_step + 1] = optimizer.param_groups[0]["lr"]
+
+        self.trainer.model_wrapped.basic_optimizer.register_step_pre_hook(keep)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step == self.killed_after:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
 def train(stage: str, recipe_file: str, out: str, options: str) -> None:
-    """Train guarded with a recipe's arguments; `options` as in `ranks_scripts`."""
+    """Train guarded with a recipe's arguments; `options` as in `ranks_scripts`, and a step to be killed after."""
     wanted = json.loads(options)
     recipe = read_recipe(recipe_file)
     arguments = recipe.train.arguments | wanted.get("arguments", {}) | settings(stage)
@@ -120,7 +142,11 @@ def train(stage: str, recipe_file: str, out: str, options: str) -> None:
         train_dataset=datasets.Dataset.from_list(read_training_rows(recipe.train.data)),
         processing_class=tokenizer,
     )
+    rates = Rates(trainer, wanted.get("killed_after"))
+    trainer.add_callback(rates)
     train_guarded(trainer, recipe, Path(out), wanted)
+    file = Path(out, f"rates-{trainer.accelerator.process_index}.json")
+    file.write_text(json.dumps(rates.rates), encoding="utf-8")
 
 
 if __name__ == "__main__":
