@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from transformers import TrainerCallback
+
 from guardrail.build import build_trainer, prompt_rows
 from guardrail.errors import InputError
-from guardrail.ledger import FILE_NAME, Record
+from guardrail.ledger import FILE_NAME, Ledger, Record
 from guardrail.recipe import Recipe
 from guardrail.rewards import load_reward
 from guardrail.sets.benchmarks import read_benchmarks
@@ -151,7 +153,7 @@ def run_recipe(
     trainer = build_trainer(recipe, rows, output)
     tensorboard = reported_to(trainer).get("tensorboard")
     if tensorboard is not None and tensorboard.logging_dir is None:
-        # What is logged before the training, the domain loss, would else go to ./runs.
+        # Left to itself it writes among the checkpoints.
         tensorboard.logging_dir = str(run / "tensorboard")
     run.mkdir(parents=True, exist_ok=True)
     (run / "recipe.resolved.json").write_text(
@@ -165,13 +167,27 @@ def run_recipe(
     return Finished(run, callback.halted, callback.terminated, before, after)
 
 
+class _DomainLossAtStart(TrainerCallback):  # type: ignore[misc, unused-ignore]
+    """Measures the held-out loss when the trainer has made its model ready; DeepSpeed evaluates none before."""
+
+    def __init__(self, trainer: Any, ledger: Ledger) -> None:
+        self._trainer, self._ledger = trainer, ledger
+        self.loss: float | None = None
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Measure once, also where the trainer begins anew with smaller batches."""
+        if self.loss is None:
+            self.loss = float(self._trainer.evaluate()["eval_loss"])
+            self._ledger.append("domain_loss", 0, held_out=self.loss)
+
+
 def _train(trainer: Any, callback: GuardCallback) -> tuple[float | None, float | None]:
     """Train, and return the domain losses before and after where rows are held out."""
     ledger = callback.guard.ledger
-    before = after = None
+    after = None
+    start = _DomainLossAtStart(trainer, ledger)
     if trainer.eval_dataset is not None and callback.resume_from is None:
-        before = float(trainer.evaluate()["eval_loss"])
-        ledger.append("domain_loss", 0, held_out=before)
+        trainer.add_callback(start)
     try:
         checkpoint = callback.resume_from
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -186,13 +202,11 @@ def _train(trainer: Any, callback: GuardCallback) -> tuple[float | None, float |
     if trainer.eval_dataset is not None and not callback.terminated:
         after = float(trainer.evaluate()["eval_loss"])
         ledger.append("domain_loss", trainer.state.global_step, held_out=after)
-    return before, after
+    return start.loss, after
 
 
 def _step_listener(on_step: StepListener) -> Any:
-    from transformers import TrainerCallback
-
-    class Listener(TrainerCallback):  # type: ignore[misc]
+    class Listener(TrainerCallback):  # type: ignore[misc, unused-ignore]
         """Tells a progress display about every optimizer step."""
 
         def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:

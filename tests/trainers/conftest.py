@@ -6,6 +6,7 @@ import pytest
 import torch
 import transformers
 import trl
+from peft import LoraConfig
 
 from guardrail.anchors.store import TopK
 from guardrail.kl.loss import reference_topk
@@ -15,6 +16,8 @@ from guardrail.shipped import shipped_root
 transformers.utils.logging.disable_progress_bar()
 datasets.disable_progress_bars()
 
+ADAPTER = LoraConfig(r=4, target_modules=["q_proj", "v_proj"], init_lora_weights=False)
+"""Of random weights, so that a model on it is another than the one below."""
 WORDS = ["还款", "逾期", "您好", "今天", "周五", "分期", "本金", "可以"]
 
 

@@ -2,6 +2,7 @@
 
 python -m torch.distributed.run --nproc_per_node 2 -m tests.trainers.deepspeed_scripts gradient STAGE OUT HOW
 python -m torch.distributed.run --nproc_per_node 2 -m tests.trainers.deepspeed_scripts train STAGE RECIPE OUT JSON
+python -m torch.distributed.run --nproc_per_node 2 -m tests.trainers.deepspeed_scripts whole STAGE RECIPE OUT
 """
 
 import json
@@ -26,18 +27,21 @@ from transformers import AutoTokenizer, TrainerCallback  # noqa: E402
 
 from guardrail.engines.in_process import load_model  # noqa: E402
 from guardrail.recipe import read_recipe  # noqa: E402
-from guardrail.run import read_training_rows  # noqa: E402
+from guardrail.run import read_training_rows, run_recipe  # noqa: E402
 from guardrail.shipped import shipped_root  # noqa: E402
 from guardrail.trainers.injection import Injection  # noqa: E402
+from guardrail.trainers.references import adapter_off  # noqa: E402
 from guardrail.trainers.state import GuardState  # noqa: E402
 from guardrail.trainers.trl_sft import attach_kl  # noqa: E402
-from tests.trainers.conftest import foreign_samples  # noqa: E402
+from tests.trainers.conftest import ADAPTER, foreign_samples  # noqa: E402
 from tests.trainers.ranks_scripts import one_window, train_guarded  # noqa: E402
 
 
-def settings(stage: str) -> dict[str, Any]:
+def settings(stage: str, more: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Trainer arguments for a stage, `more` beside it in DeepSpeed's own config."""
     return {
-        "deepspeed": {
+        "deepspeed": (more or {})
+        | {
             "zero_optimization": {
                 "stage": int(stage),
                 "stage3_gather_16bit_weights_on_model_save": True,
@@ -55,17 +59,29 @@ def settings(stage: str) -> dict[str, Any]:
 
 
 def gradient(stage: str, out: str, how: str) -> None:
-    """Save the gradient of one accumulated window and the value of its KL term, as rank 0 has them."""
+    """Save the gradient of one accumulated window and the value of its KL term, as rank 0 has them.
+
+    HOW: `plain` or `guarded`, with `lora-` before it on a LoRA adapter; `lora-off-guarded` is pulled to the
+    model below the adapter.
+    """
     tokenizer = AutoTokenizer.from_pretrained(shipped_root() / "recipes/toy/base")
     samples = foreign_samples(tokenizer)  # before the trainer, whose seed orders the rows
-    trainer = one_window(tokenizer, out, torch.float32, **settings(stage))
+    lora = ADAPTER if how.startswith("lora-") else None
+    # TRL checkpoints gradients in a way that the guard refuses on an adapter under ZeRO-3.
+    trainer = one_window(
+        tokenizer, out, torch.float32, lora, **settings(stage), gradient_checkpointing=lora is None
+    )
+    if lora is not None and trainer.args.process_index == 0:
+        torch.save(trainer.model.state_dict(), Path(out) / f"{how}.pt")
     rank, size = trainer.accelerator.process_index, trainer.accelerator.num_processes
     found: dict[str, Any] = {"term": 0.0}
-    if how == "guarded":
+    if how.endswith("guarded"):
+        off = adapter_off(trainer.accelerator, tokenizer.pad_token_id)
+        reference = off if how == "lora-off-guarded" else None
         state = GuardState(task_samples=18)  # 2 of 20 samples are due: one a rank
         injection = Injection(
             samples, state, fraction=0.1, weight=0.7, loss="kl", seed=0,
-            pad_id=tokenizer.pad_token_id, rank=rank, world_size=size,
+            pad_id=tokenizer.pad_token_id, rank=rank, world_size=size, reference=reference,
         )  # fmt: skip
         take_term = injection.take_term
 
@@ -86,7 +102,8 @@ def gradient(stage: str, out: str, how: str) -> None:
         step = engine.step
 
         def keep(*args: Any, **rest: Any) -> Any:
-            parts = [safe_get_full_grad(p) for p in trainer.model.parameters()]
+            trained = [p for p in trainer.model.parameters() if p.requires_grad]
+            parts = [safe_get_full_grad(p) for p in trained]
             found["gradient"] = np.concatenate([p.double().numpy().ravel() for p in parts])
             found["engine"] = type(engine).__name__
             found["stage"] = engine.zero_optimization_stage()
@@ -128,10 +145,14 @@ class Rates(TrainerCallback):
 
 
 def train(stage: str, recipe_file: str, out: str, options: str) -> None:
-    """Train guarded with a recipe's arguments; `options` as in `ranks_scripts`, and a step to be killed after."""
+    """Train guarded with a recipe's arguments.
+
+    `options` as in `ranks_scripts`, and `killed_after` a step, and `deepspeed`, more of DeepSpeed's config.
+    """
     wanted = json.loads(options)
     recipe = read_recipe(recipe_file)
-    arguments = recipe.train.arguments | wanted.get("arguments", {}) | settings(stage)
+    arguments = recipe.train.arguments | wanted.get("arguments", {})
+    arguments |= settings(stage, wanted.get("deepspeed"))
     config = trl.SFTConfig(
         **(arguments | {"output_dir": out, "seed": recipe.seed, "report_to": "none"})
     )
@@ -141,6 +162,7 @@ def train(stage: str, recipe_file: str, out: str, options: str) -> None:
         args=config,
         train_dataset=datasets.Dataset.from_list(read_training_rows(recipe.train.data)),
         processing_class=tokenizer,
+        peft_config=ADAPTER if wanted.get("lora") else None,
     )
     rates = Rates(trainer, wanted.get("killed_after"))
     trainer.add_callback(rates)
@@ -149,5 +171,17 @@ def train(stage: str, recipe_file: str, out: str, options: str) -> None:
     file.write_text(json.dumps(rates.rates), encoding="utf-8")
 
 
+def whole(stage: str, recipe_file: str, out: str) -> None:
+    """Carry out a recipe as `guardrail run` does."""
+    recipe = read_recipe(recipe_file)
+    arguments = recipe.train.arguments | settings(stage)
+    train = recipe.train.model_copy(update={"arguments": arguments})
+    finished = run_recipe(recipe.model_copy(update={"train": train}), Path(out))
+    told = {"before": finished.domain_loss_before, "after": finished.domain_loss}
+    Path(out, f"rank-{PartialState().process_index}.json").write_text(
+        json.dumps(told), encoding="utf-8"
+    )
+
+
 if __name__ == "__main__":
-    {"gradient": gradient, "train": train}[sys.argv[1]](*sys.argv[2:])
+    {"gradient": gradient, "train": train, "whole": whole}[sys.argv[1]](*sys.argv[2:])

@@ -30,7 +30,9 @@ from guardrail.trainers.trl_sft import attach_kl
 from tests.trainers.conftest import foreign_samples, made_rows, tiny_model
 
 
-def one_window(tokenizer, out: str, dtype=torch.float64, **settings) -> trl.SFTTrainer:
+def one_window(
+    tokenizer, out: str, dtype=torch.float64, lora: LoraConfig | None = None, **settings
+) -> trl.SFTTrainer:
     """A trainer of one step of two micro-batches on the made rows."""
     return trl.SFTTrainer(
         model=tiny_model(tokenizer, seed=1, dtype=dtype),
@@ -50,6 +52,7 @@ def one_window(tokenizer, out: str, dtype=torch.float64, **settings) -> trl.SFTT
         ),
         train_dataset=datasets.Dataset.from_list(made_rows()),
         processing_class=tokenizer,
+        peft_config=lora,
     )
 
 

@@ -1,6 +1,6 @@
-"""DeepSpeed ZeRO-2 and ZeRO-3 on two gloo ranks: the term, looks, a rate that is cut, and a resume.
+"""DeepSpeed ZeRO-2 and ZeRO-3 on two gloo ranks: term, looks, a rate that is cut, a kill, what is refused.
 
-Needs `pip install deepspeed` (with DS_BUILD_OPS=0 where there is no GPU), so it is marked `full`.
+`make test-deepspeed` installs DeepSpeed and runs them.
 """
 
 import importlib.util
@@ -14,12 +14,16 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from peft import get_peft_model
 
 from guardrail.anchors.fingerprint import weights_sha256
+from guardrail.build import build_trainer
 from guardrail.kl.schedule import rehearsal_order
+from guardrail.recipe import read_recipe
+from guardrail.run import read_training_rows
 from guardrail.shipped import shipped_recipes
 from tests.run_fixtures import arguments, guardrail, process, records, small_recipe
-from tests.trainers.conftest import foreign_samples, tiny_model
+from tests.trainers.conftest import ADAPTER, foreign_samples, tiny_model
 from tests.trainers.test_several_ranks import facts
 from tests.trainers.test_trl_sft import gradients, naive_kl_term
 
@@ -33,8 +37,9 @@ pytestmark = [
 STAGES = [2, 3]
 
 
-def started(*args: object) -> subprocess.CompletedProcess[str]:
-    line = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", 2]
+def started(*args: object, ranks: int = 2) -> subprocess.CompletedProcess[str]:
+    line = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    line += ["--nproc_per_node", str(ranks)]
     return process(
         [*line, "-m", "tests.trainers.deepspeed_scripts", *args],
         DS_ACCELERATOR="cpu",
@@ -49,20 +54,55 @@ def launch(*args: object) -> None:
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_term_and_gradient_are_those_of_one_process_in_float64(tmp_path, tokenizer, stage):
-    for how in ("plain", "guarded"):
-        launch("gradient", stage, tmp_path, how)
-    plain, guarded = (np.load(tmp_path / f"{how}.npz") for how in ("plain", "guarded"))
-    for run in (plain, guarded):
-        assert str(run["distributed"]).endswith("DEEPSPEED")
-        assert str(run["engine"]) == "DeepSpeedEngine"
-        assert (int(run["stage"]), int(run["size"])) == (stage, 2)
+    plain, guarded = (windows(tmp_path, stage, how) for how in ("plain", "guarded"))
     # The weights of the run are those of float32, the computation here is float64.
     model = tiny_model(tokenizer, seed=1, dtype=torch.float32).double()
+    agree(plain, guarded, model, naive_kl_term(model, first_two(tokenizer), 0.7))
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_so_they_are_on_an_adapter_also_against_the_model_below_it(tmp_path, tokenizer, stage):
+    plain, stored, off = (
+        windows(tmp_path, stage, how) for how in ("lora-plain", "lora-guarded", "lora-off-guarded")
+    )
+    model = get_peft_model(tiny_model(tokenizer, seed=1, dtype=torch.float32), ADAPTER)
+    model.load_state_dict(torch.load(tmp_path / "lora-plain.pt"))
+    model = model.double()
+    samples = first_two(tokenizer)
+    agree(plain, stored, model, naive_kl_term(model, samples, 0.7))
+    total, tokens = torch.zeros((), dtype=torch.float64), 0
+    for sample in samples.values():
+        row = torch.tensor([[*sample.prompt, *sample.gold]])
+        here = slice(len(sample.prompt) - 1, -1)
+        q = torch.log_softmax(model(input_ids=row).logits[0, here], -1)
+        with torch.no_grad(), model.disable_adapter():
+            p = torch.log_softmax(model(input_ids=row).logits[0, here], -1)
+        total = total + (p.exp() * (p - q)).sum()
+        tokens += len(sample.gold)
+    agree(plain, off, model, 0.7 * total / tokens)
+
+
+def windows(folder: Path, stage: int, how: str) -> dict[str, Any]:
+    """What `deepspeed_scripts gradient` found."""
+    launch("gradient", stage, folder, how)
+    found = dict(np.load(folder / f"{how}.npz"))
+    assert str(found["distributed"]).endswith("DEEPSPEED")
+    assert str(found["engine"]) == "DeepSpeedEngine"
+    assert (int(found["stage"]), int(found["size"])) == (stage, 2)
+    return found
+
+
+def first_two(tokenizer: Any) -> dict[str, Any]:
+    """The samples due in the window, one a rank."""
     samples = foreign_samples(tokenizer)
-    due = rehearsal_order(sorted(samples), 0, 2, seed=0)
-    term = naive_kl_term(model, {name: samples[name] for name in due}, 0.7)
-    assert float(term.detach()) > 0.1
+    return {name: samples[name] for name in rehearsal_order(sorted(samples), 0, 2, seed=0)}
+
+
+def agree(plain: dict[str, Any], guarded: dict[str, Any], model: Any, term: torch.Tensor) -> None:
+    """The term's value and what it adds to the gradient are those of the model here."""
+    assert float(term.detach()) > 1e-3
     assert float(guarded["term"]) == pytest.approx(float(term.detach()), rel=1e-5)
+    model.zero_grad()
     term.backward()
     expected = gradients(model)
     difference = guarded["gradient"] - plain["gradient"] - expected
@@ -128,6 +168,37 @@ def test_a_guarded_run_looks_cuts_the_rate_and_goes_on_where_it_was(recipe, tmp_
     assert rates(killed) == [pytest.approx(after)] * 2
     assert weights_sha256(killed / "checkpoint-18") == weights
     assert told(killed) == told(run)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.filterwarnings("ignore")
+def test_the_loss_on_held_out_rows_is_measured_before_and_after(recipe, tmp_path, stage):
+    train = read_recipe(recipe).train
+    one_step = {"max_steps": 1, "per_device_eval_batch_size": 1}
+    held_out = 20 / len(read_training_rows(train.data))
+    changes = {"held_out": held_out, "arguments": train.arguments | one_step}
+    file = changed(recipe, tmp_path, {"train": changes})
+    run = tmp_path / "run"
+    launch("whole", stage, file, run)
+    losses = {r["step"]: r["held_out"] for r in records(run, "domain_loss")}
+    assert list(losses) == [0, 1]
+    # One process with the same batches: the Trainer weighs the rows of all ranks' batch by their tokens.
+    whole = {"held_out": held_out, "arguments": train.arguments | {"per_device_eval_batch_size": 2}}
+    checked = read_recipe(changed(recipe, tmp_path, {"train": whole}))
+    alone = build_trainer(checked, read_training_rows(checked.train.data), tmp_path / "alone")
+    assert losses[0] == pytest.approx(alone.evaluate()["eval_loss"], rel=1e-5)
+    assert 1.0 < losses[1] != losses[0]
+    assert facts(run) == [{"before": losses[0], "after": losses[1]}] * 2
+
+
+def changed(recipe: Path, folder: Path, changes: dict[str, Any]) -> Path:
+    """The recipe with other values, merged one level deep."""
+    content = yaml.safe_load(recipe.read_text(encoding="utf-8"))
+    for key, value in changes.items():
+        content[key] = content[key] | value if isinstance(value, dict) else value
+    file = folder / "changed.yaml"
+    file.write_text(yaml.safe_dump(content, allow_unicode=True), encoding="utf-8")
+    return file
 
 
 def told(run: Path) -> list[dict[str, Any]]:

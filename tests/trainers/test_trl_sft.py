@@ -9,7 +9,7 @@ from guardrail.trainers.injection import Injection
 from guardrail.trainers.references import adapter_off
 from guardrail.trainers.state import GuardState
 from guardrail.trainers.trl_sft import attach_kl
-from tests.trainers.conftest import naive_kl_term, tiny_model
+from tests.trainers.conftest import ADAPTER, naive_kl_term, tiny_model
 
 pytestmark = [
     pytest.mark.trl1,
@@ -142,8 +142,7 @@ def test_full_references_give_the_kl_of_either_direction(
 
 
 def test_the_model_without_its_adapter_is_a_reference(make_trainer, samples, tokenizer):
-    lora = LoraConfig(r=4, target_modules=["q_proj", "v_proj"], init_lora_weights=False)
-    trainer = make_trainer(peft_config=lora)
+    trainer = make_trainer(peft_config=ADAPTER)
     reference = adapter_off(trainer.accelerator, tokenizer.pad_token_id)
     one = injection(samples, tokenizer, GuardState(task_samples=27), reference=reference)
     one.begin_step()
