@@ -34,6 +34,7 @@ from guardrail.ledger import FILE_NAME, Ledger, Record
 from guardrail.recipe import Recipe, read_recipe, with_model_folders
 from guardrail.sets.items import Item, items_sha256, read_items
 from guardrail.trainers.callback import GuardCallback
+from guardrail.trainers.deepspeed import check_deepspeed, under_zero3
 from guardrail.trainers.grpo_forms import BothForms, attach_golds
 from guardrail.trainers.guard import Guard
 from guardrail.trainers.injection import Injection, KlOnly, Reference
@@ -220,7 +221,8 @@ class Guardrail:
             seam: How to join a trainer of another kind than TRL's.
 
         Raises:
-            InputError: unsupported versions, anchors that do not fit, or a trainer of another kind.
+            InputError: unsupported versions, anchors that do not fit, a trainer of another kind, or a
+                setting of DeepSpeed's that cannot be guarded.
         """
         check_versions(TRL)
         if seam is None:
@@ -228,12 +230,16 @@ class Guardrail:
             seam = grpo if _is_grpo(trainer) else Seam()
         recipe = self.recipe
         _check_kind(recipe, trainer, grpo=seam.rollouts is not None)
+        check_deepspeed(recipe, trainer)
         accelerator = trainer.accelerator
         ranks = Ranks(accelerator.process_index, accelerator.num_processes)
-        if ranks.size > 1 and not (Path(str(recipe.anchors)) / "manifest.json").is_file():
+        unfit = f"{ranks.size} processes cannot make them together" if ranks.size > 1 else ""
+        if under_zero3(trainer):
+            unfit = "they cannot be made under ZeRO-3, which loads every model in pieces"
+        if unfit and not (Path(str(recipe.anchors)) / "manifest.json").is_file():
             raise InputError(
-                f"anchors `{recipe.anchors}` are absent, and {ranks.size} processes cannot make them "
-                "together; run `guardrail anchor RECIPE` before the launch"
+                f"anchors `{recipe.anchors}` are absent, and {unfit}; run `guardrail anchor RECIPE` before "
+                "the launch"
             )
         folder = Path(run or trainer.args.output_dir)
         tracking = Tracking(recipe, folder, on_record)

@@ -191,6 +191,33 @@ def test_the_loss_on_held_out_rows_is_measured_before_and_after(recipe, tmp_path
     assert facts(run) == [{"before": losses[0], "after": losses[1]}] * 2
 
 
+@pytest.mark.parametrize(
+    ("stage", "changes", "options", "message"),
+    [
+        (3, {"rehearsal": {"reference": "frozen"}}, {},
+         "`rehearsal.reference: frozen` does not go with ZeRO-3"),
+        (3, {}, {"lora": True}, "gradient checkpointing with `use_reentrant`"),
+        (2, {}, {"deepspeed": {"scheduler": {"type": "WarmupLR", "params": {}}}},
+         "the DeepSpeed config has a `scheduler` (WarmupLR)"),
+    ],
+    ids=["frozen reference", "checkpointing on LoRA", "scheduler"],
+)  # fmt: skip
+def test_what_cannot_be_guarded_is_refused(recipe, tmp_path, stage, changes, options, message):
+    file = changed(recipe, tmp_path, changes)
+    done = started("train", stage, file, tmp_path / "run", json.dumps(options))
+    assert done.returncode != 0
+    assert f"InputError: {message}" in done.stderr
+    assert not (tmp_path / "run/ledger.jsonl").exists()
+
+
+def test_anchors_are_not_made_under_zero3_even_by_one_process(recipe, tmp_path):
+    file = changed(recipe, tmp_path, {"anchors": str(tmp_path / "absent")})
+    done = started("train", 3, file, tmp_path / "run", "{}", ranks=1)
+    assert done.returncode != 0
+    assert "are absent, and they cannot be made under ZeRO-3" in done.stderr
+    assert not (tmp_path / "absent").exists()
+
+
 def changed(recipe: Path, folder: Path, changes: dict[str, Any]) -> Path:
     """The recipe with other values, merged one level deep."""
     content = yaml.safe_load(recipe.read_text(encoding="utf-8"))

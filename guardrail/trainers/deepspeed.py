@@ -1,0 +1,50 @@
+"""What a guarded run cannot do under DeepSpeed, said before it begins."""
+
+from typing import Any
+
+from guardrail.errors import InputError
+from guardrail.recipe import Recipe
+
+__all__ = ["check_deepspeed", "under_zero3"]
+
+
+def under_zero3(trainer: Any) -> bool:
+    """Return whether DeepSpeed cuts the trainer's parameters in pieces, one a rank."""
+    plugin = trainer.accelerator.state.deepspeed_plugin
+    return plugin is not None and bool(plugin.zero_stage == 3)
+
+
+def check_deepspeed(recipe: Recipe, trainer: Any) -> None:
+    """Refuse what would break later, or break unseen, in a run that the guard may act on.
+
+    Raises:
+        InputError: a frozen reference or reentrant gradient checkpointing under ZeRO-3, or a scheduler of
+            DeepSpeed's own.
+    """
+    plugin = trainer.accelerator.state.deepspeed_plugin
+    if plugin is None or recipe.mode == "watch":
+        return
+    if recipe.rehearsal.reference == "frozen" and under_zero3(trainer):
+        raise InputError(
+            "`rehearsal.reference: frozen` does not go with ZeRO-3, under which a second model is loaded in "
+            "pieces that no engine puts together; use `stored`, the default"
+        )
+    checkpointing = trainer.args.gradient_checkpointing_kwargs or {}
+    if (
+        under_zero3(trainer)
+        and trainer.args.gradient_checkpointing
+        and checkpointing.get("use_reentrant")
+    ):
+        # Each checkpointed part has a backward of its own, so a parameter of two forwards is told twice.
+        raise InputError(
+            "gradient checkpointing with `use_reentrant` (TRL sets it for LoRA under ZeRO-3) does not go with "
+            "ZeRO-3, which takes each gradient once a step, and KL-only samples have a forward of their own; "
+            "set `gradient_checkpointing: false` in the trainer's arguments, or use ZeRO-2"
+        )
+    scheduler = plugin.deepspeed_config.get("scheduler")
+    if scheduler is not None:
+        raise InputError(
+            f"the DeepSpeed config has a `scheduler` ({scheduler.get('type')}), whose rate the guard cannot "
+            "cut: it is computed anew from that section at every step and after a resume; remove the section, "
+            "and set `lr_scheduler_type` in the trainer's arguments"
+        )
