@@ -2,16 +2,19 @@
 # docs/support.md.
 #
 # Two environments, because ms-swift needs TRL 0.29: .venv (TRL 0.29, ms-swift 4.6, the tools) and
-# .venv-trl1 (TRL 1.16).
+# .venv-trl1 (TRL 1.16). A third, .venv-deepspeed, is for test-full alone: where DeepSpeed is
+# installed accelerate loads it in every process, whether it trains with it or not.
 
 PYTHON ?= python3
 BIN := .venv/bin
 BIN1 := .venv-trl1/bin
+BIN_DEEPSPEED := .venv-deepspeed/bin
 INSTALLED := .venv/.installed
 INSTALLED_TEST := .venv/.installed-test
 INSTALLED_TRL1 := .venv-trl1/.installed
+INSTALLED_DEEPSPEED := .venv-deepspeed/.installed
 
-.PHONY: demo install lint test test-full test-quick test-run test-trl test-trl1 test-swift format clean
+.PHONY: demo install lint test test-deepspeed test-full test-quick test-run test-trl test-trl1 test-swift format clean
 
 demo: $(INSTALLED)
 	$(BIN)/guardrail demo
@@ -32,6 +35,13 @@ $(INSTALLED_TRL1): pyproject.toml constraints-trl1.txt
 	test -d .venv-trl1 || $(PYTHON) -m venv .venv-trl1
 	$(BIN1)/python -m pip install --quiet --upgrade pip
 	$(BIN1)/python -m pip install --quiet --constraint constraints-trl1.txt --editable '.[trl1,test]'
+	touch $@
+
+# DS_BUILD_OPS=0: its operators for GPUs are built when a run first wants one.
+$(INSTALLED_DEEPSPEED): pyproject.toml constraints.txt
+	test -d .venv-deepspeed || $(PYTHON) -m venv .venv-deepspeed
+	$(BIN_DEEPSPEED)/python -m pip install --quiet --upgrade pip
+	DS_BUILD_OPS=0 $(BIN_DEEPSPEED)/python -m pip install --quiet --constraint constraints.txt --editable '.[trl,deepspeed,test]'
 	touch $@
 
 lint: $(INSTALLED_TEST)
@@ -65,12 +75,15 @@ test-trl1: $(INSTALLED_TRL1)
 	$(BIN1)/pytest --require 'trl==1.16.*' -m "trl1 and not full" --ignore tests/watch
 
 # What the support matrix says was run, and CI leaves out.
-test-full: $(INSTALLED_TEST)
-	$(BIN)/pytest --require 'ms-swift==4.6.*' -m full
+test-full: $(INSTALLED_TEST) test-deepspeed
+	$(BIN)/pytest --require 'ms-swift==4.6.*' -m full --ignore tests/trainers/test_deepspeed.py
+
+test-deepspeed: $(INSTALLED_DEEPSPEED)
+	$(BIN_DEEPSPEED)/pytest --require 'deepspeed==0.19.*' -m full tests/trainers/test_deepspeed.py
 
 format: $(INSTALLED_TEST)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf .venv .venv-trl1 runs anchors dist
+	rm -rf .venv .venv-trl1 .venv-deepspeed runs anchors dist
