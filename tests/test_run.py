@@ -154,6 +154,13 @@ def test_an_error_while_looking_halts_with_a_checkpoint_or_goes_on_as_configured
             "    if 'step-0' not in path.name: raise OSError('no space left on device')\n"
             "    original(path, *rest)\n"
             "g.write_answers = refuse\n"
+            "import guardrail.run as r\n"
+            "train = r._train\n"
+            "def kept(trainer, callback):\n"
+            "    result = train(trainer, callback)\n"
+            "    print('gradient checkpointing:', trainer.model.is_gradient_checkpointing)\n"
+            "    return result\n"
+            "r._train = kept\n"
             f"sys.argv = ['guardrail', 'run', {str(recipe)!r}, '--out', {str(run)!r}]\n"
             "from guardrail.cli import app; app()\n"
         )
@@ -162,6 +169,7 @@ def test_an_error_while_looking_halts_with_a_checkpoint_or_goes_on_as_configured
         errors = records(run, "error")
         assert errors[0]["step"] == 4
         assert errors[0]["then"] == policy
+        assert "gradient checkpointing: True" in done.stdout
         assert "no space left" in errors[0]["error"]
         assert records(run, "ended")[0]["steps"] == steps
         assert (run / f"checkpoints/checkpoint-{steps}").is_dir()

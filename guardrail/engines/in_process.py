@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 
 from guardrail.anchors.decoding import Decoding
 from guardrail.anchors.fingerprint import adapter_base, is_adapter
@@ -142,6 +143,9 @@ def generate(
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     completions: dict[int, Completion] = {}
     device = next(model.parameters()).device
+    # Under ZeRO-3 `generate` keeps step with the other ranks unless told not to, and would wait for ever for one
+    # that has fewer batches or failed; the model is whole here, so nobody is needed.
+    alone = {"synced_gpus": False} if is_deepspeed_zero3_enabled() else {}
     torch.manual_seed(seed)
     for start in range(0, len(order), batch_size):
         chosen = order[start : start + batch_size]
@@ -153,7 +157,10 @@ def generate(
             mask[row, width - len(prompts[i]) :] = 1
         with _without_own_decoding(model):
             output = model.generate(
-                input_ids=ids.to(device), attention_mask=mask.to(device), generation_config=config
+                input_ids=ids.to(device),
+                attention_mask=mask.to(device),
+                generation_config=config,
+                **alone,
             )
         for row, i in enumerate(chosen):
             completions[i] = completion(tokenizer, output[row, width:].tolist())

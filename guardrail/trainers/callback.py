@@ -82,6 +82,7 @@ class GuardCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
     def _engine(self) -> Iterator[InProcessEngine]:
         """The policy as one whole model; where ranks hold parts of it they are gathered meanwhile."""
         recipe, trainer = self.guard.recipe, self.trainer
+        failed: Exception | None = None
         with unwrap_model_for_generation(trainer.model_wrapped, trainer.accelerator) as model:
             engine = InProcessEngine(
                 model,
@@ -91,7 +92,13 @@ class GuardCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
                 recipe.looks.batch_size,
                 self._encoded,
             )
-            yield engine if self._vllm is None else with_vllm(engine, self._vllm)
+            try:
+                yield engine if self._vllm is None else with_vllm(engine, self._vllm)
+            except Exception as error:
+                # TRL gives ZeRO-3's hooks and gradient checkpointing back only after a body that ends well.
+                failed = error
+        if failed is not None:
+            raise failed
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Test the KL term against its reference, then take look 0, once a run."""

@@ -218,6 +218,19 @@ def test_anchors_are_not_made_under_zero3_even_by_one_process(recipe, tmp_path):
     assert not (tmp_path / "absent").exists()
 
 
+def test_a_run_goes_on_after_a_look_that_failed_under_zero3(recipe, tmp_path):
+    train = read_recipe(recipe).train
+    steps = {"max_steps": 4, "save_steps": 2}
+    changes = {"on_error": "continue", "train": {"arguments": train.arguments | steps}}
+    file, run = changed(recipe, tmp_path, changes), tmp_path / "run"
+    launch("train", 3, file, run, json.dumps({"failing_rank": 1, "failing_step": 2}))
+    assert [(r["step"], r["then"]) for r in records(run, "error")] == [
+        (2, "continue"),
+        (4, "continue"),
+    ]
+    assert [one["step"] for one in facts(run)] == [4, 4]
+
+
 def changed(recipe: Path, folder: Path, changes: dict[str, Any]) -> Path:
     """The recipe with other values, merged one level deep."""
     content = yaml.safe_load(recipe.read_text(encoding="utf-8"))
