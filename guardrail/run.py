@@ -2,6 +2,8 @@
 
 import contextlib
 import json
+import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +13,13 @@ from transformers import TrainerCallback
 
 from guardrail.build import build_trainer, prompt_rows
 from guardrail.errors import InputError
-from guardrail.ledger import FILE_NAME, Ledger, Record
+from guardrail.ledger import FILE_NAME, Record
 from guardrail.recipe import Recipe
 from guardrail.rewards import load_reward
 from guardrail.sets.benchmarks import read_benchmarks
 from guardrail.sets.items import Item
 from guardrail.sets.overlap import find_overlaps, training_texts
-from guardrail.trainers.attach import Guardrail
+from guardrail.trainers.attach import Guardrail, require_anchors
 from guardrail.trainers.callback import GuardCallback
 from guardrail.watch.alert_services import alert_services
 from guardrail.watch.trackers import reported_to, require_trackers
@@ -148,6 +150,7 @@ def run_recipe(
         raise InputError(f"run folder `{run}` holds no run to resume; leave --resume away")
     guardrail, rows = preflight(recipe)
     recipe = guardrail.recipe
+    require_anchors(recipe, processes=int(os.environ.get("WORLD_SIZE", "1")))
     guardrail.anchors(on_progress=on_anchors)
     output = run / "checkpoints"
     trainer = build_trainer(recipe, rows, output)
@@ -170,22 +173,24 @@ def run_recipe(
 class _DomainLossAtStart(TrainerCallback):  # type: ignore[misc, unused-ignore]
     """Measures the held-out loss when the trainer has made its model ready; DeepSpeed evaluates none before."""
 
-    def __init__(self, trainer: Any, ledger: Ledger) -> None:
-        self._trainer, self._ledger = trainer, ledger
+    def __init__(self, trainer: Any, guard: GuardCallback) -> None:
+        self._trainer, self._guard = trainer, guard
         self.loss: float | None = None
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Measure once, also where the trainer begins anew with smaller batches."""
         if self.loss is None:
+            began = time.perf_counter()
             self.loss = float(self._trainer.evaluate()["eval_loss"])
-            self._ledger.append("domain_loss", 0, held_out=self.loss)
+            self._guard.guard.ledger.append("domain_loss", 0, held_out=self.loss)
+            self._guard.not_training(time.perf_counter() - began)
 
 
 def _train(trainer: Any, callback: GuardCallback) -> tuple[float | None, float | None]:
     """Train, and return the domain losses before and after where rows are held out."""
     ledger = callback.guard.ledger
     after = None
-    start = _DomainLossAtStart(trainer, ledger)
+    start = _DomainLossAtStart(trainer, callback)
     if trainer.eval_dataset is not None and callback.resume_from is None:
         trainer.add_callback(start)
     try:

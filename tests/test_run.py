@@ -144,7 +144,11 @@ def test_an_error_while_looking_halts_with_a_checkpoint_or_goes_on_as_configured
     for policy, code, steps in (("halt", 1, 4), ("continue", 0, 12)):
         folder = tmp_path / policy
         folder.mkdir()
-        recipe = small_recipe(folder, on_error=policy)
+        checkpointing = {
+            "gradient_checkpointing": True,
+            "gradient_checkpointing_kwargs": {"use_reentrant": True},
+        }
+        recipe = small_recipe(folder, on_error=policy, train=arguments(**checkpointing))
         run = folder / "run"
         code_for_blocking = (
             "import pathlib, sys\n"
@@ -158,7 +162,8 @@ def test_an_error_while_looking_halts_with_a_checkpoint_or_goes_on_as_configured
             "train = r._train\n"
             "def kept(trainer, callback):\n"
             "    result = train(trainer, callback)\n"
-            "    print('gradient checkpointing:', trainer.model.is_gradient_checkpointing)\n"
+            "    layer = trainer.model.model.layers[0]\n"
+            "    print(layer.gradient_checkpointing, layer._gradient_checkpointing_func.keywords)\n"
             "    return result\n"
             "r._train = kept\n"
             f"sys.argv = ['guardrail', 'run', {str(recipe)!r}, '--out', {str(run)!r}]\n"
@@ -169,7 +174,7 @@ def test_an_error_while_looking_halts_with_a_checkpoint_or_goes_on_as_configured
         errors = records(run, "error")
         assert errors[0]["step"] == 4
         assert errors[0]["then"] == policy
-        assert "gradient checkpointing: True" in done.stdout
+        assert "True {'use_reentrant': True}" in done.stdout
         assert "no space left" in errors[0]["error"]
         assert records(run, "ended")[0]["steps"] == steps
         assert (run / f"checkpoints/checkpoint-{steps}").is_dir()
@@ -234,3 +239,11 @@ def renamed(folder) -> str:
     path = folder / "renamed.jsonl"
     write_items(path, [item.model_copy(update={"id": f"x-{item.id}"}) for item in items])
     return str(path)
+
+
+def test_several_processes_do_not_make_anchors_together(tmp_path):
+    recipe = small_recipe(tmp_path)
+    done = guardrail("run", recipe, "--out", tmp_path / "run", cwd=tmp_path, WORLD_SIZE=2)
+    assert done.returncode == 2, done.stdout
+    assert "2 processes cannot make them together" in " ".join(done.stderr.split())
+    assert not (tmp_path / "anchors").exists()

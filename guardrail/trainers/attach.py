@@ -48,7 +48,7 @@ from guardrail.watch.tracking import Tracking
 
 AnInjection = TypeVar("AnInjection", bound=Injection)
 
-__all__ = ["Guardrail", "Seam", "anchors_standing", "wanted_manifest"]
+__all__ = ["Guardrail", "Seam", "anchors_standing", "require_anchors", "wanted_manifest"]
 
 
 def wanted_manifest(recipe: Recipe, red_line: list[Item], rehearsal: list[Item]) -> Manifest:
@@ -82,6 +82,22 @@ def anchors_standing(guardrail: "Guardrail") -> str:
         return f"absent, will be made in {folder}"
     guardrail.check_anchors(guardrail.stored_anchors())
     return f"present in {folder}"
+
+
+def require_anchors(recipe: Recipe, *, processes: int, zero3: bool = False) -> None:
+    """Refuse a run that would have to make its anchors where that cannot be done.
+
+    Raises:
+        InputError: the anchors are absent, and there are several processes or ZeRO-3.
+    """
+    unfit = f"{processes} processes cannot make them together" if processes > 1 else ""
+    if zero3:
+        unfit = "they cannot be made under ZeRO-3, which loads every model in pieces"
+    if unfit and not (Path(str(recipe.anchors)) / "manifest.json").is_file():
+        raise InputError(
+            f"anchors `{recipe.anchors}` are absent, and {unfit}; run `guardrail anchor RECIPE` before "
+            "the launch"
+        )
 
 
 def _is_grpo(trainer: Any) -> bool:
@@ -233,14 +249,7 @@ class Guardrail:
         check_deepspeed(recipe, trainer)
         accelerator = trainer.accelerator
         ranks = Ranks(accelerator.process_index, accelerator.num_processes)
-        unfit = f"{ranks.size} processes cannot make them together" if ranks.size > 1 else ""
-        if under_zero3(trainer):
-            unfit = "they cannot be made under ZeRO-3, which loads every model in pieces"
-        if unfit and not (Path(str(recipe.anchors)) / "manifest.json").is_file():
-            raise InputError(
-                f"anchors `{recipe.anchors}` are absent, and {unfit}; run `guardrail anchor RECIPE` before "
-                "the launch"
-            )
+        require_anchors(recipe, processes=ranks.size, zero3=under_zero3(trainer))
         folder = Path(run or trainer.args.output_dir)
         tracking = Tracking(recipe, folder, on_record)
         anchors = self.anchors()

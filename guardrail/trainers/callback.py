@@ -97,6 +97,10 @@ class GuardCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
             except Exception as error:
                 # TRL gives ZeRO-3's hooks and gradient checkpointing back only after a body that ends well.
                 failed = error
+        if trainer.args.gradient_checkpointing:
+            # TRL turns it on again without the user's settings.
+            settings = trainer.args.gradient_checkpointing_kwargs
+            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs=settings)
         if failed is not None:
             raise failed
 
@@ -383,6 +387,10 @@ class GuardCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
         """Return the newest checkpoint whose look was ok, below the run folder if it lies there."""
         name = self.guard.state.last_ok_checkpoint
         return None if name is None else self._named(Path(self.trainer.args.output_dir) / name)
+
+    def not_training(self, seconds: float) -> None:
+        """Leave seconds that went into something else out of those trained."""
+        self._train_started += seconds
 
     def _train_seconds(self) -> float:
         """Seconds trained, those before a resume included."""

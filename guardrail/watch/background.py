@@ -39,7 +39,7 @@ class Background(Generic[Thing]):
 
         `handle` may fail and may hang. `said` turns its error into text that may be shown. More than
         `at_most` waiting things are dropped and counted. With `at_once` there is no thread: `put` handles the
-        thing itself, which is for a service that cannot hang and may be used from one thread only.
+        thing itself, which is for files on a disk, written from one thread only.
         """
         self.name = name
         self._handle, self._said, self._at_once = handle, said, at_once
@@ -51,7 +51,7 @@ class Background(Generic[Thing]):
             threading.Thread(target=self._work, name=f"guardrail-{name}", daemon=True).start()
 
     def put(self, thing: Thing) -> None:
-        """Hand a thing over; return at once."""
+        """Hand a thing over and return at once; with `at_once` when it has been handled."""
         if self._at_once:
             self._do(contextvars.copy_context(), thing)
             return

@@ -175,19 +175,22 @@ def fallen(p: Phrases, data: RunData, at_most: int = 3) -> Markup | None:
 
 def halted_because(p: Phrases, data: RunData) -> Markup | None:
     """Return which rule of the ladder halted the run; None where none of them did."""
-    look = telling_look(data)
-    if data.outcome != "halted" or look is None:
+    halt = next((a for a in data.actions if a.kind == "halt" and a.carried_out), None)
+    looks = [k for k in data.looks if halt is not None and k.seq < halt.seq]
+    if len(looks) < 2 or looks[-1].trigger != "repeat":
         return None
-    if look.level == "critical":
-        return p.t["say"]["halt_critical"]
-    cuts = sum(a.kind == "cut_lr" and a.carried_out for a in data.actions)
-    return p.say("say", "halt_persistent", cuts=cuts) if cuts else None
+    first, again = looks[-2:]
+    level = p.name("level", again.level)
+    if first.level == "critical":
+        return p.say("say", "halt_critical", level=level)
+    cuts = sum(a.kind == "cut_lr" for a in data.moves)
+    return p.say("say", "halt_persistent", cuts=cuts, level=level)
 
 
 def lowest_on_the_way(p: Phrases, data: RunData) -> Markup | None:
-    """Return when all items were lowest, where that is a margin or more below the last look."""
-    overall = [(k.step, s) for k in data.looks if (s := k.stream("passed", "overall")) is not None]
-    known = [(s.now, step, s.margin or 0.0) for step, s in overall if s.now is not None]
+    """Return which look after the start had the lowest overall pass rate, if more than a margin below the last."""
+    overall = [(k.step, k.stream("passed", "overall")) for k in data.looks if k.number > 0]
+    known = [(s.now, step, s.margin or 0.0) for step, s in overall if s and s.now is not None]
     if not known:
         return None
     low, step, margin = min(known)
@@ -196,9 +199,14 @@ def lowest_on_the_way(p: Phrases, data: RunData) -> Markup | None:
 
 
 def sure_after(p: Phrases, data: RunData, onset: Onset) -> Markup:
-    """Return what a guard that has acted does to the promise, where harm was first shown before or after it."""
-    acts = [a.step for a in data.actions if a.carried_out]
-    if acts and onset.first_step <= acts[0]:  # a look comes before what is done about it
+    """Return what a guard that has acted does to the promise, where the same was shown before it did."""
+    look = next((k for k in data.looks if k.step == onset.first_step), None)
+    first = look.stream(onset.metric, onset.group) if look else None
+    telling = telling_look(data)
+    now = telling.stream(onset.metric, onset.group) if telling else None
+    # A warning has a promise of its own; a look comes before what is done about it.
+    same = first and now and (first.level == "warn") == (now.level == "warn")
+    if same and look and data.moves and look.seq < data.moves[0].seq:
         return p.say("say", "sure_first", step=onset.first_step)
     return p.t["say"]["sure_after"]
 

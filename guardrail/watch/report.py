@@ -32,8 +32,6 @@ from guardrail.watch.worst_items import SHOWN_CHARACTERS
 __all__ = ["build_report", "page_and_facts", "page_environment", "render_report"]
 
 _TONES = {"roll_back": "bad", "abandon": "bad", "undecided": "caution"}
-_MOVES = ("raise_kl", "cut_lr")
-"""Actions that end the promise of the error budget: what comes after depends on the judged items."""
 _STUDIED = range(270, 331)
 """Item counts for which the simulation of the shipped set speaks."""
 
@@ -120,10 +118,7 @@ def _page(data: RunData, report: Report, live: Mapping[str, Any] | None) -> str:
             tone=_TONES.get(report.verdict.recommendation, "calm" if calm else "good"),
             silent_s=None if live else silent_s,
             telling=telling,
-            acted_before=telling is not None
-            and any(
-                a.carried_out and a.kind in _MOVES and a.seq < telling.seq for a in data.actions
-            ),
+            acted_before=telling is not None and any(a.seq < telling.seq for a in data.moves),
             worst_look=max(judged, key=lambda k: _rank(k.level), default=None),
             first_look_step=judged[0].step if judged else None,
             repeated=(

@@ -133,6 +133,11 @@ class RunData:
         return done[-1].after if done else Levers()
 
     @property
+    def moves(self) -> list[ActionFacts]:
+        """Actions that changed the training; the promise of the error budget holds up to the first."""
+        return [a for a in self.actions if a.carried_out and a.kind in ("raise_kl", "cut_lr")]
+
+    @property
     def kl_weights(self) -> list[tuple[float, float]]:
         """(step, KL weight from then on); empty where nothing was injected or the weight is unknown."""
         weight = self.recipe_section("rehearsal").get("weight")

@@ -1,14 +1,14 @@
 """Ledger records to the trackers and to whoever is alerted, without ever holding up the training.
 
 The ledger is the truth. Every record it takes is handed to background threads, one a service, that repeat
-it; a service that fails, hangs or cannot be reached is counted, told once in the log, and told in the ledger by
+it (TensorBoard's files are written at once); a service that fails, hangs or cannot be reached is counted, told once in the log, and told in the ledger by
 a record of kind `tracking`: `service`, `lost` records so far, `error`.
 """
 
 import contextlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -144,13 +144,17 @@ class Tracking:
         if record["kind"] in ("started", "look", "rewound"):
             self._looks.append(record)
 
-    def _repeat(self, record: Record) -> None:
+    @contextlib.contextmanager
+    def _logged(self, record: Record) -> Iterator[None]:
+        """A fault of ours, or of a tracker we look into, is no reason to end a training."""
         try:
-            self._hand_over(record)
-        except (
-            Exception
-        ):  # a fault of ours, or of a tracker we look into: no reason to end a training
+            yield
+        except Exception:
             logger.exception("a record of step %d was not repeated to the trackers", record["step"])
+
+    def _repeat(self, record: Record) -> None:
+        with self._logged(record):
+            self._hand_over(record)
 
     def _hand_over(self, record: Record) -> None:
         self._know(record)
@@ -163,14 +167,15 @@ class Tracking:
             self._wandb.put(told)
         for other in self._others:
             other.held.append(told)
-            target = other.tracker.find(other.callback)
-            if target is None and other.tracker.local_file:
-                target = other.found
-            if target is not None:
-                other.found = target
-                for one in other.held:
-                    other.thread.put((target, one, self._folder))
-                other.held.clear()
+            with self._logged(record):
+                target = other.tracker.find(other.callback)
+                if target is None and other.tracker.local_file:
+                    target = other.found
+                if target is not None:
+                    other.found = target
+                    for one in other.held:
+                        other.thread.put((target, one, self._folder))
+                    other.held.clear()
 
     def _wait(self, step: int) -> None:
         deadline = time.monotonic() + self._recipe.tracking.end_timeout_s

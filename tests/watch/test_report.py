@@ -66,8 +66,8 @@ def test_page_one_of_a_halted_run_answers_the_five_questions(tmp_path: Path) -> 
     ]
     assert "总体通过率从 100.0% 降到" in answers["出了什么问题"]
     assert "第 20 步的评测还没有证实越线，第 40 步首次证实" in answers["从什么时候起"]
-    assert "最后在同一份权重上复测了一遍，仍然越线" in answers["从什么时候起"]
-    assert "停训的原因：“危急”经复测仍是“危急”" in answers["出了什么问题"]
+    assert "同一份权重复测过一遍，仍然越线" in answers["从什么时候起"]
+    assert "停训的原因：评测是“危急”，复测的结论是“危急”" in answers["出了什么问题"]
     assert "误报出这一级的概率不超过 1%" in answers["有多大把握"]
     assert "复测的结论仍是“危急”" in answers["有多大把握"]
     assert str(story.run / "checkpoints/checkpoint-20") in answers["用哪个检查点"]
@@ -238,6 +238,33 @@ def test_a_halt_at_the_last_step_says_so_and_why_and_where_it_was_worst(tmp_path
     assert f"学习率降过 {len(cuts)} 次之后仍是“严重”" in answers["出了什么问题"]
     assert "途中最低：第 20 步" in answers["出了什么问题"]
     assert "首次证实（第 20 步）时护栏还没有动过手" in answers["有多大把握"]
+
+
+def halted_by_a_failure_after_an_alarm(story: Story) -> None:
+    story.look(0, trigger="start")
+    story.look(20, {"translation": 0.3, "instruction": 0.2}, trigger="save")
+    story.ledger.append("error", 40, during="look", error="TimeoutError: server gone", then="halt")
+    story.end(40, "halted")
+
+
+def warned_then_halted(story: Story) -> None:
+    story.look(0, trigger="start")
+    assert story.look(20, {"instruction": 0.2}, trigger="save") == "warn"
+    story.look(40, COLLAPSE, trigger="save")
+    story.look(40, COLLAPSE, trigger="repeat")
+    story.end(40, "halted")
+
+
+def test_a_reason_for_a_halt_and_a_promise_are_given_only_where_they_hold(tmp_path: Path) -> None:
+    (tmp_path / "failure").mkdir()
+    page, _ = told(halted_by_a_failure_after_an_alarm, tmp_path / "failure").build()
+    assert "停训的原因" not in shown_text(page)
+    (tmp_path / "warned").mkdir()
+    page, _ = told(warned_then_halted, tmp_path / "warned").build()
+    sure = answers_of(page)["有多大把握"]
+    assert "这是“危急”级结论" in sure
+    assert "护栏已经动过手，这个概率此后只能当作大致的说法" in sure
+    assert "保证是完整的" not in sure
 
 
 def test_more_rehearsal_items_are_advised_only_where_those_there_are_were_used(

@@ -1,5 +1,6 @@
 """Which trackers a run has, what a resumed run repeats, and that no tracker's fault reaches the training."""
 
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -57,6 +58,30 @@ def test_tensorboard_takes_what_comes_as_the_training_closes_it_and_after(tmp_pa
             seen[event.step] = event.value
     assert seen == {step: float(step) for step in range(1, 41)}
     assert {r["kind"] for r in read_ledger(tmp_path)} == {"started", "domain_loss"}
+
+
+def test_a_tracker_that_cannot_begin_is_left_out_and_told(tmp_path, monkeypatch):
+    class SwanLabCallback:
+        """transformers' own name; opening a run of it is what fails."""
+
+    def refuse(**settings):
+        raise OSError("no login")
+
+    swanlab = SimpleNamespace(get_run=lambda: (_ for _ in ()).throw(RuntimeError()), init=refuse)
+    monkeypatch.setitem(sys.modules, "swanlab", swanlab)
+    callback, removed = SwanLabCallback(), []
+    tracking, ledger = opened(tmp_path)
+    ledger.append("started", 0, name="t")
+    handler = SimpleNamespace(callbacks=[callback])
+    tracking.begin(
+        SimpleNamespace(callback_handler=handler, remove_callback=removed.append), ledger
+    )
+    assert removed == [callback]
+    (told,) = (r for r in read_ledger(tmp_path) if r["kind"] == "tracking")
+    assert (told["service"], told["error"]) == (
+        "swanlab",
+        "left out of this run: OSError: no login",
+    )
 
 
 def test_a_resumed_run_knows_what_was_told_and_does_not_tell_it_again(tmp_path, monkeypatch):
