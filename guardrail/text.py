@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 
 from opencc import OpenCC
 
@@ -69,6 +69,7 @@ def strip_fence(text: str) -> tuple[str, bool]:
     return (match.group(2), True) if match else (text, False)
 
 
+@lru_cache(maxsize=8)  # several probes ask for the same answer's
 def plain_text(text: str) -> str:
     """Return what a reader sees of a Markdown text: its marks, list numbers and bullets off.
 
@@ -89,6 +90,7 @@ def _without_borders(line: str) -> str:
     return line.replace("|", " ") if line.count("|") > 1 else line
 
 
+@lru_cache(maxsize=8)
 def count_characters(text: str) -> int:
     """Return 字数 as a Chinese reader counts it.
 

@@ -5,6 +5,7 @@ Does not see a single English word outside its list, Traditional characters in q
 nor whether the Chinese is good. Answers to a request for another language have no fault here.
 """
 
+import functools
 import re
 import unicodedata
 
@@ -136,11 +137,13 @@ def _is_garbled(prose: str) -> bool:
     # Markdown repeats one mark, or two as in "**##"; noise mixes them.
     if any(len(set(run) - {"*"}) > 1 for run in _SYMBOL_RUN.findall(prose)):
         return True
-    return any(
-        unicodedata.category(c) in _UNREADABLE and c not in _FINE_CONTROLS and not _is_emoji(c)
-        for c in set(prose)
-        if not (c.isascii() and c.isprintable())
-    )
+    return any(map(_is_unreadable, set(prose)))
+
+
+@functools.cache
+def _is_unreadable(character: str) -> bool:
+    fine = character in _FINE_CONTROLS or _is_emoji(character)
+    return not fine and unicodedata.category(character) in _UNREADABLE
 
 
 def _is_noise(text: str) -> bool:
