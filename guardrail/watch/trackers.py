@@ -53,8 +53,9 @@ class Tracker:
     """How a tracker other than W&B is reached.
 
     `find` returns what transformers' callback has opened, None before the training and after it; called on
-    the training thread. `open` is called before it opens anything. `send` repeats a record to it, on another thread unless it writes a `local_file`:
-    such a writer is not made for two threads, and takes records even after it was closed, in a file of its own.
+    the training thread. `open` is called before it opens anything. `send` repeats a record to it, on another
+    thread unless it writes a `local_file`: such a writer is not made for two threads, and takes records even
+    after it was closed, in a file of its own.
     """
 
     find: Callable[[Any], Any]

@@ -1,8 +1,8 @@
 """Ledger records to the trackers and to whoever is alerted, without ever holding up the training.
 
 The ledger is the truth. Every record it takes is handed to background threads, one a service, that repeat
-it (TensorBoard's files are written at once); a service that fails, hangs or cannot be reached is counted, told once in the log, and told in the ledger by
-a record of kind `tracking`: `service`, `lost` records so far, `error`.
+it (TensorBoard's files are written at once); a service that fails, hangs or cannot be reached is counted, told
+once in the log, and told in the ledger by a record of kind `tracking`: `service`, `lost` records so far, `error`.
 """
 
 import contextlib
@@ -78,7 +78,8 @@ class Tracking:
         for name, callback in reported_to(trainer).items():
             try:
                 if name == "wandb":
-                    self._begin_wandb(troubles)
+                    trouble = self._begin_wandb()
+                    troubles |= {name: trouble} if trouble else {}
                 else:
                     self._begin_other(name, callback)
             except (
@@ -123,11 +124,11 @@ class Tracking:
             seconds = 1.0 if "wandb" in self._given_up else limit
             finish_run(self._opened.run, self._exit_code, seconds)
 
-    def _begin_wandb(self, troubles: dict[str, str]) -> None:
+    def _begin_wandb(self) -> str | None:
+        """Open W&B's run; return what went wrong although records will be kept."""
         self._opened = open_run(self._recipe.tracking, self._folder)
-        if self._opened.trouble is not None:
-            troubles["wandb"] = self._opened.trouble
         self._wandb = self._start("wandb", WandbSink(self._opened.run, self._folder))
+        return self._opened.trouble
 
     def _begin_other(self, name: str, callback: Any) -> None:
         tracker = OTHER_TRACKERS[name]

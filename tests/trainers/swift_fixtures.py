@@ -4,6 +4,7 @@ import json
 import socket
 import sys
 from pathlib import Path
+from typing import Any
 
 from guardrail.shipped import shipped_root
 from guardrail.trainers.ms_swift import RECIPE_VARIABLE
@@ -19,6 +20,8 @@ ON_CPU = (
     "--bf16 false --fp16 false --use_cpu true --report_to none --max_length 192 --logging_steps 2 "
     "--per_device_train_batch_size 4 --seed 3 --callbacks guardrail"
 )
+GRPO = "rlhf --rlhf_type grpo --use_vllm false --split_dataset_ratio 0"
+ROLLOUTS = {"reward_funcs": "shorter", "num_generations": 4, "max_completion_length": 16}
 RECKLESS = "--lr_scheduler_type constant_with_warmup --max_steps 24 --save_steps 4"
 REWARD = """
 from swift.rewards import ORM, orms
@@ -82,6 +85,16 @@ def reckless_recipe(folder: Path) -> Path:
         "rehearsal": {"fraction": 0.1, "allow_large_fraction": True, "weight": 0.02},
     }
     return small_recipe(folder, items_an_ability=10, **content)
+
+
+def short_recipe(folder: Path, **changes: Any) -> Path:
+    """A run of few steps in which samples are injected from the start; `changes` as in `small_recipe`."""
+    quick = {
+        "items_an_ability": 4,
+        "rehearsal": {"fraction": 0.1, "allow_large_fraction": True} | changes.pop("rehearsal", {}),
+        "looks": {"every_steps": 2},
+    }
+    return small_recipe(folder, **quick | changes)
 
 
 def run_folder(folder: Path) -> Path:

@@ -11,40 +11,24 @@ from safetensors.torch import load_file
 from guardrail.anchors.fingerprint import weights_sha256
 from guardrail.ledger import read_ledger
 from guardrail.trainers.ms_swift import RECIPE_VARIABLE
-from tests.run_fixtures import records, small_recipe
+from tests.run_fixtures import records
 from tests.trainers.swift_fixtures import (
+    GRPO,
     RECKLESS,
+    ROLLOUTS,
     reckless_recipe,
     run_folder,
+    short_recipe,
     swift,
     swift_line,
 )
 
 pytestmark = [pytest.mark.run, pytest.mark.swift]
 
-GRPO = "rlhf --rlhf_type grpo --use_vllm false --split_dataset_ratio 0"
-ROLLOUTS = {
-    "reward_funcs": "shorter",
-    "num_generations": 4,
-    "max_completion_length": 16,
-    "gradient_accumulation_steps": 2,
-    "learning_rate": 1e-3,
-    "logging_steps": 1,
-}
+STEPS = {"gradient_accumulation_steps": 2, "learning_rate": 1e-3, "logging_steps": 1}
 LORA = f"{GRPO} --tuner_type lora --max_steps 4 --save_steps 2"
-LORA_OPTIONS = ROLLOUTS | {"repetition_penalty": 20}
-
-
-def grpo_recipe(folder, **changes):
-    return small_recipe(
-        folder,
-        items_an_ability=4,
-        trainer="ms-swift",
-        train=None,
-        rehearsal={"fraction": 0.1, "allow_large_fraction": True} | changes.pop("rehearsal", {}),
-        looks={"every_steps": 2},
-        **changes,
-    )
+LORA_OPTIONS = ROLLOUTS | STEPS | {"repetition_penalty": 20}
+OF_SWIFT = {"trainer": "ms-swift", "train": None}
 
 
 def test_a_reckless_grpo_is_slowed_then_halted_with_a_checkpoint(tmp_path):
@@ -81,7 +65,7 @@ def test_a_reckless_grpo_is_slowed_then_halted_with_a_checkpoint(tmp_path):
 def lora(tmp_path_factory):
     """A run with LoRA that nobody interrupts: its recipe and its folder."""
     folder = tmp_path_factory.mktemp("lora")
-    recipe = grpo_recipe(folder)
+    recipe = short_recipe(folder, **OF_SWIFT)
     done = swift(LORA, folder, recipe, **LORA_OPTIONS)
     assert done.returncode == 0, done.stderr[-3000:]
     return recipe, run_folder(folder)
@@ -153,9 +137,9 @@ def test_a_killed_and_resumed_grpo_run_equals_an_unkilled_one(lora, tmp_path):
 def test_golds_beside_the_loss_guard_a_run_without_a_reference_model(lora, tmp_path):
     """`anchored`: with general prompts among the rollouts the trainer's `--beta 0` would be refused."""
     anchors = str(lora[0].parent / "anchors")
-    recipe = grpo_recipe(tmp_path, anchors=anchors, rehearsal={"grpo": "anchored"})
+    recipe = short_recipe(tmp_path, **OF_SWIFT, anchors=anchors, rehearsal={"grpo": "anchored"})
     command = f"{GRPO} --tuner_type full --max_steps 4 --save_steps 4"
-    done = swift(command, tmp_path, recipe, beta=0, **ROLLOUTS)
+    done = swift(command, tmp_path, recipe, beta=0, **ROLLOUTS, **STEPS)
     assert done.returncode == 0, done.stderr[-3000:]
     run = run_folder(tmp_path)
     assert [r["step"] for r in records(run, "look")] == [0, 2, 4]

@@ -3,27 +3,21 @@
 import pytest
 
 from guardrail.ledger import read_ledger
-from tests.run_fixtures import guardrail, records, small_recipe
-from tests.trainers.swift_fixtures import run_folder, swift
+from tests.run_fixtures import guardrail, records
+from tests.trainers.swift_fixtures import GRPO, ROLLOUTS, run_folder, short_recipe, swift
 
 pytestmark = [pytest.mark.full, pytest.mark.swift]
 
-GRPO = "rlhf --rlhf_type grpo --use_vllm false"
-ROLLOUTS = {"reward_funcs": "shorter", "num_generations": 4, "max_completion_length": 16}
 
-
-@pytest.mark.parametrize(("command", "options"), [("sft", {}), (GRPO, ROLLOUTS)])
+@pytest.mark.parametrize(
+    ("command", "options"), [("sft --split_dataset_ratio 0", {}), (GRPO, ROLLOUTS)]
+)
 def test_two_ranks_share_looks_and_count_together(tmp_path, command, options):
-    recipe = small_recipe(
-        tmp_path,
-        items_an_ability=4,
-        rehearsal={"fraction": 0.1, "allow_large_fraction": True},
-        looks={"every_steps": 2},
-    )
+    recipe = short_recipe(tmp_path)
     made = guardrail("anchor", recipe, cwd=tmp_path)
     assert made.returncode == 0, made.stderr
     done = swift(
-        f"{command} --tuner_type full --max_steps 4 --save_steps 4 --split_dataset_ratio 0",
+        f"{command} --tuner_type full --max_steps 4 --save_steps 4",
         tmp_path,
         recipe,
         ranks=2,
