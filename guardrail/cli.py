@@ -60,11 +60,19 @@ def run(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from the newest complete checkpoint.")
     ] = False,
+    resume_from: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CHECKPOINT",
+            help="Go on from this checkpoint of the run; later ones are moved to undone-N beside it.",
+        ),
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Replaces the recipe's seed.")] = None,
 ) -> None:
     """Train with the guard on.
 
-    Example: `guardrail run recipes/toy-sft.yaml --out runs/first`
+    Examples: `guardrail run recipes/toy-sft.yaml --out runs/first`,
+    `guardrail run recipes/toy-sft.yaml --out runs/first --resume-from checkpoint-40`
     """
     with never_held_up(), clear_errors():
         from guardrail.recipe import read_recipe
@@ -81,7 +89,7 @@ def run(
                 finished = run_recipe(
                     checked,
                     folder,
-                    resume=resume,
+                    resume=resume_from or resume,
                     on_record=display.on_record,
                     on_step=display.on_step,
                     on_anchors=display.on_anchors,

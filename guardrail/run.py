@@ -21,6 +21,7 @@ from guardrail.sets.items import Item
 from guardrail.sets.overlap import find_overlaps, training_texts
 from guardrail.trainers.attach import Guardrail, require_anchors
 from guardrail.trainers.callback import GuardCallback
+from guardrail.trainers.resume import resumed_checkpoint
 from guardrail.watch.alert_services import alert_services
 from guardrail.watch.trackers import reported_to, require_trackers
 
@@ -118,7 +119,7 @@ def run_recipe(
     recipe: Recipe,
     run: Path,
     *,
-    resume: bool = False,
+    resume: bool | str = False,
     on_record: Callable[[Record], None] | None = None,
     on_step: StepListener | None = None,
     on_anchors: Callable[[str, int, int], None] | None = None,
@@ -128,13 +129,15 @@ def run_recipe(
     Args:
         recipe: Checked, paths absolute.
         run: Run folder; must not hold a ledger unless `resume`.
-        resume: Go on from the newest complete checkpoint, or from the start if there is none.
+        resume: Go on from the newest complete checkpoint, or from the start if there is none; with a name,
+            from that checkpoint.
         on_record: Called with every ledger record.
         on_step: Called at every optimizer step.
         on_anchors: Called while anchors are made.
 
     Raises:
-        InputError: the preflight refuses, or the run folder is taken or, when resuming, empty.
+        InputError: the preflight refuses, the run folder is taken or, when resuming, empty, or the
+            checkpoint named is none to go on from.
     """
     taken = (run / FILE_NAME).is_file()
     if taken and not resume:
@@ -148,6 +151,7 @@ def run_recipe(
         )
     if resume and not taken:
         raise InputError(f"run folder `{run}` holds no run to resume; leave --resume away")
+    resumed_checkpoint(run / "checkpoints", resume)  # refused before anything is loaded
     guardrail, rows = preflight(recipe)
     recipe = guardrail.recipe
     require_anchors(recipe, processes=int(os.environ.get("WORLD_SIZE", "1")))

@@ -15,7 +15,7 @@ import pytest
 
 from guardrail.anchors.fingerprint import weights_sha256
 from guardrail.ledger import live_records, read_ledger
-from guardrail.trainers.state import last_complete_checkpoint
+from guardrail.trainers.resume import last_complete_checkpoint
 from tests.run_fixtures import arguments, command, guardrail, records, small_recipe
 
 pytestmark = pytest.mark.run
@@ -93,6 +93,14 @@ def kill_during_save(process, run: Path, step: int, name: str) -> None:
     process.kill()
 
 
+def same_end(run: Path, whole: Path) -> None:
+    last = "checkpoints/checkpoint-8"
+    assert weights_sha256(run / last) == weights_sha256(whole / last)
+    assert state_of(run / last) == state_of(whole / last)
+    kept = [sorted(p.name for p in (r / "checkpoints").glob("checkpoint-*")) for r in (run, whole)]
+    assert kept[0] == kept[1]
+
+
 def resume_and_compare(recipe: Path, killed: Path, whole: Path) -> None:
     expected = last_complete_checkpoint(killed / "checkpoints")
     resumed = guardrail("run", recipe, "--out", killed, "--resume", cwd=killed.parent)
@@ -104,13 +112,7 @@ def resume_and_compare(recipe: Path, killed: Path, whole: Path) -> None:
     if events[-3]["kind"] == "domain_loss":  # killed after its end: measured again, to the same
         assert events.pop(-3) == events[-1]
     assert events == told(whole)
-    last = "checkpoints/checkpoint-8"
-    assert weights_sha256(killed / last) == weights_sha256(whole / last)
-    assert state_of(killed / last) == state_of(whole / last)
-    kept = [
-        sorted(p.name for p in (r / "checkpoints").glob("checkpoint-*")) for r in (killed, whole)
-    ]
-    assert kept[0] == kept[1]
+    same_end(killed, whole)
 
 
 @pytest.mark.parametrize(
@@ -234,3 +236,39 @@ def test_a_sigterm_ends_with_a_checkpoint_and_the_run_goes_on_as_if_nothing_had_
         for run in (whole, ended)
     ]
     assert recorded[1] == ["unknown", *recorded[0]]
+
+
+def test_a_run_taken_back_to_an_earlier_checkpoint_and_killed_stays_on_its_branch(tmp_path, whole):
+    """The ends of the branch that was left must not be taken for the newest of the new one."""
+    recipe, finished = whole
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    back = ("run", recipe, "--out", run, "--resume-from", "checkpoint-2")
+    assert (run / "checkpoints/checkpoint-8").is_dir()
+
+    def past_step_3() -> bool:
+        live = records(run, "log")
+        return bool(live) and live[-1]["step"] == 3
+
+    with subprocess.Popen(command(*back), cwd=tmp_path, stderr=subprocess.DEVNULL) as process:
+        wait(past_step_3, process, 0.01)
+        process.kill()
+    aside = run / "checkpoints/undone-1/checkpoint-8"
+    assert weights_sha256(aside) == weights_sha256(finished / "checkpoints/checkpoint-8")
+    resumed = guardrail("run", recipe, "--out", run, "--resume", cwd=tmp_path)
+    assert resumed.returncode == 0, resumed.stderr
+    rewound = [r for r in read_ledger(run) if r["kind"] == "rewound"]
+    assert [r["checkpoint"] for r in rewound] == ["checkpoint-2"] * 2
+    assert [r["set_aside"] for r in rewound] == [[str(aside)], []]
+    assert told(run) == told(finished)
+    same_end(run, finished)
+
+
+def test_only_a_complete_checkpoint_of_the_run_is_gone_on_from(tmp_path, whole):
+    recipe, finished = whole
+    for wanted in ("checkpoint-7", tmp_path / "checkpoint-2"):
+        done = guardrail("run", recipe, "--out", finished, "--resume-from", wanted, cwd=tmp_path)
+        assert done.returncode == 2
+        assert f"`{wanted}` is no checkpoint that this run can go on from" in done.stderr
+        assert "those that do: checkpoint-2, checkpoint-8" in done.stderr
+    assert "rewound" not in {r["kind"] for r in read_ledger(finished)}

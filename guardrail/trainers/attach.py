@@ -40,7 +40,8 @@ from guardrail.trainers.guard import Guard
 from guardrail.trainers.injection import Injection, KlOnly, Reference
 from guardrail.trainers.ranks import Ranks
 from guardrail.trainers.references import adapter_off, frozen_copy
-from guardrail.trainers.state import GuardState, Seen, last_complete_checkpoint, read_state
+from guardrail.trainers.resume import resumed_checkpoint, set_aside_later
+from guardrail.trainers.state import GuardState, Seen, read_state
 from guardrail.trainers.trl_grpo import GrpoKlOnly, attach_kl_only
 from guardrail.trainers.trl_sft import attach_kl
 from guardrail.trainers.versions import TRL, check_versions
@@ -222,7 +223,7 @@ class Guardrail:
         trainer: Any,
         *,
         run: str | Path | None = None,
-        resume: bool | Path = False,
+        resume: bool | str | Path = False,
         on_record: Callable[[Record], None] | None = None,
         seam: Seam | None = None,
     ) -> GuardCallback:
@@ -231,14 +232,14 @@ class Guardrail:
         Args:
             trainer: The trainer, with its model on the start weights.
             run: Folder of ledger, looks and report; by default the trainer's output folder.
-            resume: Go on from this checkpoint, or from the newest complete one below the trainer's output
-                folder.
+            resume: Go on from this checkpoint in the trainer's output folder, or with True from the newest
+                complete one there. Those beyond it are moved to `undone-N` beside it.
             on_record: Called with every ledger record, for progress displays.
             seam: How to join a trainer of another kind than TRL's.
 
         Raises:
-            InputError: unsupported versions, anchors that do not fit, a trainer of another kind, or a
-                setting of DeepSpeed's that cannot be guarded.
+            InputError: unsupported versions, anchors that do not fit, a trainer of another kind, a setting
+                of DeepSpeed's that cannot be guarded, or a checkpoint that no guarded run can go on from.
         """
         check_versions(TRL)
         if seam is None:
@@ -256,9 +257,7 @@ class Guardrail:
         tokenizer = trainer.processing_class
         folder.mkdir(parents=True, exist_ok=True)
         state = GuardState()
-        checkpoint = resume if isinstance(resume, Path) else None
-        if resume is True:
-            checkpoint = last_complete_checkpoint(Path(trainer.args.output_dir))
+        checkpoint = resumed_checkpoint(Path(trainer.args.output_dir), resume)
         if checkpoint is not None:
             state = read_state(checkpoint)
         if (folder / FILE_NAME).is_file() and not resume:
@@ -277,8 +276,7 @@ class Guardrail:
         trainer.accelerator.wait_for_everyone()
         ledger = Ledger(folder, tracking.on_record, writes=ranks.writes)
         if resume:
-            back_to = -1 if checkpoint is None else int(checkpoint.name.rsplit("-", 1)[1])
-            ledger.append("rewound", back_to, checkpoint=checkpoint.name if checkpoint else None)
+            _rewind(ledger, checkpoint, writes=ranks.writes)
         else:
             ledger.append("started", 0, **header)
         benchmarks = map(Path, recipe.sets.benchmarks)
@@ -423,6 +421,20 @@ class Guardrail:
             world_size=ranks.size,
             seen=seen,
         )
+
+
+def _rewind(ledger: Ledger, checkpoint: Path | None, *, writes: bool) -> None:
+    """Say in the ledger where the run goes on, the checkpoints of the branch it leaves out of the way."""
+    if checkpoint is None:
+        ledger.append("rewound", -1, checkpoint=None, set_aside=[])
+        return
+    aside = set_aside_later(checkpoint) if writes else []
+    ledger.append(
+        "rewound",
+        int(checkpoint.name.split("-")[1]),
+        checkpoint=checkpoint.name,
+        set_aside=[str(path) for path in aside],
+    )
 
 
 def _check_kind(recipe: Recipe, trainer: Any, *, grpo: bool) -> None:

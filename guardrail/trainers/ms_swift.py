@@ -31,7 +31,8 @@ from guardrail.trainers.ms_swift_grpo import (
     count_completions,
 )
 from guardrail.trainers.ranks import Ranks
-from guardrail.trainers.state import STATE_FILE, GuardState, last_complete_checkpoint
+from guardrail.trainers.resume import last_complete_checkpoint
+from guardrail.trainers.state import STATE_FILE, GuardState
 
 __all__ = ["RECIPE_VARIABLE", "SwiftGuardCallback", "attach_swift", "recipe_from_environment"]
 

@@ -18,7 +18,6 @@ __all__ = [
     "STATE_FILE",
     "GuardState",
     "Seen",
-    "last_complete_checkpoint",
     "read_state",
     "write_state",
 ]
@@ -125,12 +124,3 @@ def read_state(folder: Path) -> GuardState:
             for name, table in content["baseline"].items()
         }
     return GuardState(**content)
-
-
-def last_complete_checkpoint(folder: Path) -> Path | None:
-    """Return the newest checkpoint that holds a guard state, or None.
-
-    The state is written after everything else, so a kill during a save leaves a folder without it.
-    """
-    complete = [p for p in folder.glob("checkpoint-*") if (p / STATE_FILE).is_file()]
-    return max(complete, key=lambda p: int(p.name.rsplit("-", 1)[1]), default=None)

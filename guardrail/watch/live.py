@@ -67,6 +67,8 @@ class LiveDisplay:
         elif kind == "rewound":
             where = "the start" if step < 0 else f"step {step}"
             say(f"  resuming: rewound to {where}")
+            for path in record["set_aside"]:
+                say(f"  set aside with what is undone: {path}", soft_wrap=True)
         elif kind == "error":
             say(
                 Text(

@@ -98,6 +98,7 @@ class TakingTurns(transformers.TrainerCallback):
         self.injection.add_counts(self.injection.take_counts())
         if state.global_step % BLOCK == 0:
             self.seconds[-1] += clock.process_time()
+            typer.echo(f"block {len(self.seconds)}: {self.seconds[-1]:.2f} s", err=True)
 
 
 @app.command()

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from guardrail.ledger import read_ledger
+from guardrail.trainers.resume import last_complete_checkpoint
 from guardrail.trainers.rotation import rotate
-from guardrail.trainers.state import STATE_FILE, last_complete_checkpoint
+from guardrail.trainers.state import STATE_FILE
 from tests.run_fixtures import arguments, guardrail, small_recipe
 
 

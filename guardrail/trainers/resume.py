@@ -1,0 +1,66 @@
+"""From which checkpoint a run goes on, and what becomes of the ones beyond it."""
+
+import re
+from itertools import count
+from pathlib import Path
+
+from guardrail.errors import InputError
+from guardrail.trainers.state import STATE_FILE
+
+__all__ = ["last_complete_checkpoint", "resumed_checkpoint", "set_aside_later"]
+
+
+def _complete(folder: Path) -> dict[int, Path]:
+    """The checkpoints of a folder that hold a guard state, by step.
+
+    The state is written after everything else, so a kill during a save leaves a folder without it.
+    """
+    found = [p for p in folder.glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", p.name)]
+    complete = {int(p.name.split("-")[1]): p for p in found if (p / STATE_FILE).is_file()}
+    return dict(sorted(complete.items()))
+
+
+def last_complete_checkpoint(folder: Path) -> Path | None:
+    """Return the newest checkpoint that holds a guard state, or None."""
+    return next(reversed(_complete(folder).values()), None)
+
+
+def resumed_checkpoint(folder: Path, resume: bool | str | Path) -> Path | None:
+    """Return the checkpoint that a run goes on from, or None where it begins at the start.
+
+    Args:
+        folder: Where the run's checkpoints lie.
+        resume: False for a new run, True for the newest complete checkpoint, or one by name or path.
+
+    Raises:
+        InputError: the checkpoint named is not a complete one of this folder.
+    """
+    if isinstance(resume, bool):
+        return last_complete_checkpoint(folder) if resume else None
+    known = _complete(folder)
+    wanted = Path(resume)
+    wanted = folder / wanted if len(wanted.parts) == 1 else wanted
+    if wanted.resolve() in [p.resolve() for p in known.values()]:
+        return wanted
+    there = ", ".join(p.name for p in known.values()) or "none"
+    raise InputError(
+        f"`{resume}` is no checkpoint that this run can go on from: it must lie in `{folder}` and hold a "
+        f"{STATE_FILE}; those that do: {there}"
+    )
+
+
+def set_aside_later(checkpoint: Path) -> list[Path]:
+    """Move the complete checkpoints beyond this one into a folder `undone-N` beside it; return where they are.
+
+    They belong to a branch of the run that is left. Where they lay, the next resume would take the furthest
+    of them for the newest of the new branch. The furthest goes first: whenever this is cut off, what is left
+    is still one branch.
+    """
+    own = int(checkpoint.name.split("-")[1])
+    later = [p for step, p in _complete(checkpoint.parent).items() if step > own]
+    if not later:
+        return []
+    folders = (checkpoint.parent / f"undone-{number}" for number in count(1))
+    aside = next(folder for folder in folders if not folder.exists())
+    aside.mkdir()
+    return [path.rename(aside / path.name) for path in reversed(later)]
