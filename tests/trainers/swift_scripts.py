@@ -2,6 +2,7 @@
 transformers for everything else in the process. Run from test_ms_swift.py:
 
 python -m tests.trainers.swift_scripts RECIPE DATA OUT
+python -m torch.distributed.run --nproc_per_node 2 -m tests.trainers.swift_scripts RECIPE DATA OUT
 """
 
 import json
@@ -18,6 +19,7 @@ from swift.trainers import TrainerFactory
 from transformers import TrainerCallback
 
 from guardrail.errors import InputError
+from guardrail.kl.schedule import rehearsal_order
 from guardrail.recipe import read_recipe
 from guardrail.shipped import shipped_root
 from guardrail.trainers import ms_swift_checks
@@ -61,11 +63,17 @@ def build(data: str, out: str, *, model: object = None, **options: object):
 
 
 class Catch(TrainerCallback):
-    """Keeps the gradient of the window, as the optimizer is about to see it."""
+    """Keeps the gradient of the window, as the optimizer is about to see it, and the weights before."""
 
     def __init__(self, trainer) -> None:
         self.trainer = trainer
         self.gradient = np.zeros(0)
+        self.before: dict[str, torch.Tensor] = {}
+
+    def on_train_begin(self, args, state, control, **kwargs) -> None:
+        # By now every rank has the first one's adapter; each draws one of its own.
+        weights = self.trainer.model.state_dict()
+        self.before = {name: value.clone() for name, value in weights.items()}
 
     def on_pre_optimizer_step(self, args, state, control, **kwargs) -> None:
         self.gradient = gradient_of(self.trainer.model)
@@ -80,9 +88,8 @@ def window(trainer) -> np.ndarray:
     """Train one optimizer step; return its gradient and put the weights back."""
     catch = Catch(trainer)
     trainer.add_callback(catch)
-    before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
     trainer.train()
-    trainer.model.load_state_dict(before)
+    trainer.model.load_state_dict(catch.before)
     trainer.model.zero_grad()
     return catch.gradient
 
@@ -126,7 +133,9 @@ def sft_window(data: str, out: str, accumulation: int, form: str, tuner: str) ->
         trainer.train_dataset = packed(trainer)
     plain = window(trainer)
     samples = foreign_samples(tokenizer)
-    state = GuardState(task_samples=27)  # 3 of 30 samples are due: all three
+    ranks = trainer.accelerator.num_processes
+    due = 3 if ranks == 1 else 2  # all three, or one a rank
+    state = GuardState(task_samples=9 * due)
     injection = Injection(
         samples,
         state,
@@ -135,14 +144,21 @@ def sft_window(data: str, out: str, accumulation: int, form: str, tuner: str) ->
         loss="kl",
         seed=0,
         pad_id=tokenizer.pad_token_id,
+        rank=trainer.accelerator.process_index,
+        world_size=ranks,
     )
     attach_kl(trainer, injection)
     injection.begin_step()
     guarded = window(trainer)
     model = trainer.accelerator.unwrap_model(trainer.model)
-    naive_kl(model, samples, 0.7).backward()
+    drawn = rehearsal_order(sorted(samples), 0, due, seed=0)
+    naive_kl(model, {name: samples[name] for name in drawn}, 0.7).backward()
     found = compared(guarded - plain, gradient_of(model))
-    return found | {"samples": injection.take_counts()[0], "rows": rows}
+    return found | {
+        "samples": injection.take_counts()[0],
+        "rows": rows,
+        "wrapped": type(trainer.model_wrapped).__name__,
+    }
 
 
 def refusal(check) -> str:
@@ -155,6 +171,10 @@ def refusal(check) -> str:
 
 def sft(recipe: str, data: str, out: str) -> dict[str, object]:
     facts: dict[str, object] = {}
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        for tuner in ("full", "lora"):
+            facts[f"{tuner}, ranks"] = sft_window(data, out, 2, "padded", tuner)
+        return facts
     for accumulation in (1, 4):
         for form in ("padded", "padding-free", "packed"):
             facts[f"{form}, {accumulation}"] = sft_window(data, out, accumulation, form, "full")
@@ -196,6 +216,8 @@ def write_facts(measure) -> None:
     recipe, data, folder = sys.argv[1:]
     Path(folder).mkdir(parents=True, exist_ok=True)
     facts = measure(recipe, data, folder)
+    if os.environ.get("RANK", "0") != "0":
+        return
     (Path(folder) / "facts.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
 
 

@@ -3,7 +3,9 @@
 import os
 import signal
 import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
@@ -88,38 +90,40 @@ def test_a_grpo_run_with_lora_is_guarded_and_looks_keep_the_models_own_decoding(
     assert (run / "report.html").is_file()
 
 
-def killed_after_its_first_save(recipe, folder):
-    """Start the same run and kill -9 `swift` and its trainer once step 3 is logged."""
+def signalled(recipe, folder, step, number) -> tuple[int, Path]:
+    """Start the same run and signal it once `step` is logged; return its exit code and folder.
+
+    `swift rlhf` starts this module and waits for it. Told to end, `swift` itself is gone at once, while
+    its trainer still saves.
+    """
     with subprocess.Popen(
-        swift_line(LORA, folder, **LORA_OPTIONS),
+        [sys.executable, "-m", "swift.cli.rlhf", *swift_line(LORA, folder, **LORA_OPTIONS)[2:]],
         cwd=folder,
         env=os.environ | {RECIPE_VARIABLE: str(recipe)},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        start_new_session=True,  # `swift` waits for the process that trains; both are to die
     ) as process:
         deadline = time.monotonic() + 300
         while not any(
-            r["kind"] == "log" and r["step"] == 3
+            r["kind"] == "log" and r["step"] == step
             for ledger in folder.glob("out/*/ledger.jsonl")
             for r in read_ledger(ledger.parent)
         ):
-            assert process.poll() is None, "the run ended before it was killed"
+            assert process.poll() is None, "the run ended before it was signalled"
             assert time.monotonic() < deadline
             time.sleep(0.02)
-        os.killpg(process.pid, signal.SIGKILL)
-    return run_folder(folder)
+        process.send_signal(number)
+        code = process.wait(timeout=120)
+    return code, run_folder(folder)
 
 
-def test_a_killed_and_resumed_grpo_run_equals_an_unkilled_one(lora, tmp_path):
-    recipe, whole = lora
-    run = killed_after_its_first_save(recipe, tmp_path)
-    assert not records(run, "ended"), "killed too late"
-    again = LORA_OPTIONS | {"output_dir": run, "resume_from_checkpoint": run / "checkpoint-2"}
-    done = swift(f"{LORA} --add_version false", tmp_path, recipe, **again)
+def resumed_equals(whole, run, recipe, folder, checkpoint) -> None:
+    """The run goes on from the checkpoint to the weights and records of the one nobody interrupted."""
+    again = LORA_OPTIONS | {"output_dir": run, "resume_from_checkpoint": run / checkpoint}
+    done = swift(f"{LORA} --add_version false", folder, recipe, **again)
     assert done.returncode == 0, done.stderr[-3000:]
     rewound = [r for r in read_ledger(run) if r["kind"] == "rewound"]
-    assert [r["checkpoint"] for r in rewound] == ["checkpoint-2"]
+    assert [r["checkpoint"] for r in rewound] == [checkpoint]
     kept = {
         "look": ("step", "trigger", "level", "streams"),
         "log": ("step", "loss", "reward", "rehearsal_kl", "task_samples", "rehearsal_samples"),
@@ -131,7 +135,24 @@ def test_a_killed_and_resumed_grpo_run_equals_an_unkilled_one(lora, tmp_path):
         )
         assert one == other
     assert weights_sha256(run / "checkpoint-4") == weights_sha256(whole / "checkpoint-4")
-    assert weights_sha256(run / "checkpoint-4") != weights_sha256(run / "checkpoint-2")
+    assert weights_sha256(run / "checkpoint-4") != weights_sha256(run / checkpoint)
+
+
+def test_a_killed_and_resumed_grpo_run_equals_an_unkilled_one(lora, tmp_path):
+    recipe, whole = lora
+    _, run = signalled(recipe, tmp_path, 3, signal.SIGKILL)
+    assert not records(run, "ended"), "killed too late"
+    resumed_equals(whole, run, recipe, tmp_path, "checkpoint-2")
+
+
+def test_a_sigterm_ends_with_a_checkpoint_to_go_on_from(lora, tmp_path):
+    recipe, whole = lora
+    code, run = signalled(recipe, tmp_path, 2, signal.SIGTERM)
+    assert code == 143
+    (ended,) = records(run, "ended")
+    assert ended["outcome"] == "terminated"
+    assert ended["step"] == 3  # it was in progress; nobody looks or saves there otherwise
+    resumed_equals(whole, run, recipe, tmp_path, "checkpoint-3")
 
 
 def test_golds_beside_the_loss_guard_a_run_without_a_reference_model(lora, tmp_path):

@@ -4,9 +4,18 @@ import pytest
 
 from guardrail.ledger import read_ledger
 from tests.run_fixtures import guardrail, records
-from tests.trainers.swift_fixtures import GRPO, ROLLOUTS, run_folder, short_recipe, swift
+from tests.trainers.swift_fixtures import GRPO, ROLLOUTS, measured, run_folder, short_recipe, swift
 
 pytestmark = [pytest.mark.full, pytest.mark.swift]
+
+
+def test_the_kl_gradient_of_two_ranks_is_that_of_one_process(tmp_path):
+    found = measured("swift_scripts", tmp_path, ranks=2)
+    for tuner in ("full", "lora"):
+        facts = found[f"{tuner}, ranks"]
+        assert facts["wrapped"] == "DistributedDataParallel"
+        assert facts["size"] > 0.1
+        assert facts["error"] < 1e-5
 
 
 @pytest.mark.parametrize(
