@@ -1,13 +1,16 @@
 """What is measured inside ms-swift's GRPO trainer, in a process of its own; run from test_ms_swift.py:
 
 python -m tests.trainers.swift_grpo_scripts RECIPE DATA OUT
+python -m torch.distributed.run --nproc_per_node 2 -m tests.trainers.swift_grpo_scripts RECIPE DATA OUT
 """
 
+import os
 from functools import partial
 from pathlib import Path
 
 import torch
 from swift.rewards import ORM, orms
+from torch import distributed
 
 from guardrail.recipe import read_recipe
 from guardrail.trainers.attach import Guardrail
@@ -49,8 +52,15 @@ class Held(KlOnlyRollouts):
         self.samples = samples
 
 
+def over_ranks(value: torch.Tensor) -> torch.Tensor:
+    """Return the sum of what every rank has."""
+    if distributed.is_initialized():
+        distributed.all_reduce(value)
+    return value
+
+
 def naive_k3(policy, reference, samples, weight: float, temperature: float) -> torch.Tensor:
-    """weight * sum of exp(d) - d - 1 over the completions' tokens, divided by the tokens."""
+    """weight * sum of exp(d) - d - 1 over this rank's completions, divided by the tokens of all ranks."""
     total, tokens = 0.0, 0
     for sample in samples:
         ids = torch.tensor(sample.encoded["input_ids"])
@@ -65,7 +75,7 @@ def naive_k3(policy, reference, samples, weight: float, temperature: float) -> t
                 difference = then.detach() - now
                 total = total + difference.exp() - difference - 1
                 tokens += 1
-    return weight * total / tokens
+    return weight * total / int(over_ranks(torch.tensor(tokens)))
 
 
 def moved_trainer(data: str, out: str, accumulation: int, tuner: str):
@@ -100,8 +110,17 @@ def due_injection(kind, trainer):
     """An injection with samples due at once, the samples, and its state."""
     samples = foreign_samples(trainer.processing_class)
     state = GuardState(task_samples=27, boost=1.5)
-    pad_id = trainer.processing_class.pad_token_id
-    injection = kind(samples, state, fraction=0.1, weight=0.4, loss="kl", seed=0, pad_id=pad_id)
+    injection = kind(
+        samples,
+        state,
+        fraction=0.1,
+        weight=0.4,
+        loss="kl",
+        seed=0,
+        pad_id=trainer.processing_class.pad_token_id,
+        rank=trainer.accelerator.process_index,
+        world_size=trainer.accelerator.num_processes,
+    )
     return injection, samples, state
 
 
@@ -143,7 +162,9 @@ def grpo_window(data: str, out: str, accumulation: int, tuner: str) -> dict[str,
         known = iter(rows)
         term = naive_k3(model, lambda input_ids: next(known), injection.samples, 0.6, 0.9)
     term.backward()
-    return compared(guarded, gradient_of(model)) | {
+    expected = over_ranks(torch.from_numpy(gradient_of(model))).numpy()
+    return compared(guarded, expected) | {
+        "wrapped": type(trainer.model_wrapped).__name__,
         "samples": injection.take_counts()[0],
         "rehearsal": state.rehearsal_seen,
         "held": len(injection.samples),
@@ -157,6 +178,10 @@ def grpo_window(data: str, out: str, accumulation: int, tuner: str) -> dict[str,
 
 def grpo(recipe: str, data: str, out: str) -> dict[str, object]:
     facts: dict[str, object] = {}
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        for tuner in ("full", "lora"):
+            facts[f"{tuner}, ranks"] = grpo_window(data, out, 2, tuner)
+        return facts
     for accumulation in (1, 4):
         for tuner in ("full", "lora"):
             facts[f"{tuner}, {accumulation}"] = grpo_window(data, out, accumulation, tuner)

@@ -9,8 +9,9 @@ from tests.trainers.swift_fixtures import GRPO, ROLLOUTS, measured, run_folder, 
 pytestmark = [pytest.mark.full, pytest.mark.swift]
 
 
-def test_the_kl_gradient_of_two_ranks_is_that_of_one_process(tmp_path):
-    found = measured("swift_scripts", tmp_path, ranks=2)
+@pytest.mark.parametrize("module", ["swift_scripts", "swift_grpo_scripts"])
+def test_the_kl_gradient_of_two_ranks_is_that_of_one_process(tmp_path, module):
+    found = measured(module, tmp_path, ranks=2)
     for tuner in ("full", "lora"):
         facts = found[f"{tuner}, ranks"]
         assert facts["wrapped"] == "DistributedDataParallel"
