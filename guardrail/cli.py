@@ -171,7 +171,6 @@ def check(recipe: RecipeArgument, as_json: JsonFlag = False) -> None:
         checked = read_recipe(recipe)
         from guardrail.run import preflight
         from guardrail.sets.compose import passes_per_prompt
-        from guardrail.trainers.attach import anchors_standing
 
         guardrail, rows = preflight(checked)
         facts = {
@@ -184,7 +183,7 @@ def check(recipe: RecipeArgument, as_json: JsonFlag = False) -> None:
                 passes_per_prompt(len(rows), checked.rehearsal.fraction, len(guardrail.rehearsal)),
                 2,
             ),
-            "anchors": anchors_standing(guardrail),
+            "anchors": guardrail.anchors_standing(),
         }
         if not rows:  # ms-swift's command line has them
             del facts["training_rows"], facts["passes_per_prompt_and_epoch"]

@@ -19,9 +19,10 @@ from guardrail.rewards import load_reward
 from guardrail.sets.benchmarks import read_benchmarks
 from guardrail.sets.items import Item
 from guardrail.sets.overlap import find_overlaps, training_texts
-from guardrail.trainers.attach import Guardrail, require_anchors
+from guardrail.trainers.attach import Guardrail
 from guardrail.trainers.callback import GuardCallback
 from guardrail.trainers.resume import resumed_checkpoint
+from guardrail.trainers.wanted_anchors import require_anchors
 from guardrail.watch.alert_services import alert_services
 from guardrail.watch.trackers import reported_to, require_trackers
 

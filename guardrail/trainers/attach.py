@@ -1,110 +1,42 @@
 """Attach a guard to a trainer: `Guardrail.from_recipe(path).attach(trainer)`."""
 
-import json
-from collections import Counter
-from collections.abc import Callable, Sized
+from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
 
-from peft import PeftModel
 from typing_extensions import Self
 
-from guardrail import __version__
-from guardrail.anchors.fingerprint import (
-    adapter_base,
-    file_sha256,
-    model_fingerprint,
-    weights_sha256,
-)
+from guardrail.anchors.fingerprint import weights_sha256
 from guardrail.anchors.make import make_anchors
-from guardrail.anchors.store import (
-    Anchors,
-    Manifest,
-    manifest_difference,
-    read_anchors,
-    require_answers,
-)
+from guardrail.anchors.store import Anchors, manifest_difference, read_anchors, require_answers
 from guardrail.engines.choices import draw_choices
 from guardrail.engines.in_process import InProcessEngine, encode_prompts, load_model
 from guardrail.errors import InputError
 from guardrail.kl.term import rehearsal_samples
 from guardrail.ledger import FILE_NAME, Ledger, Record
 from guardrail.recipe import Recipe, read_recipe, with_model_folders
-from guardrail.sets.items import Item, items_sha256, read_items
+from guardrail.sets.items import Item, read_items
 from guardrail.trainers.callback import GuardCallback
 from guardrail.trainers.deepspeed import check_deepspeed, under_zero3
 from guardrail.trainers.grpo_forms import BothForms, attach_golds
 from guardrail.trainers.guard import Guard
+from guardrail.trainers.header import run_header
 from guardrail.trainers.injection import Injection, KlOnly, Reference
+from guardrail.trainers.kinds import check_kind, is_grpo
 from guardrail.trainers.ranks import Ranks
-from guardrail.trainers.references import adapter_off, frozen_copy
-from guardrail.trainers.resume import resumed_checkpoint, set_aside_later
+from guardrail.trainers.references import wanted_reference
+from guardrail.trainers.resume import resumed_checkpoint, rewind
 from guardrail.trainers.state import GuardState, Seen, read_state
 from guardrail.trainers.trl_grpo import GrpoKlOnly, attach_kl_only
 from guardrail.trainers.trl_sft import attach_kl
 from guardrail.trainers.versions import TRL, check_versions
+from guardrail.trainers.wanted_anchors import require_anchors, wanted_manifest
 from guardrail.watch.tracking import Tracking
 
 AnInjection = TypeVar("AnInjection", bound=Injection)
 
-__all__ = ["Guardrail", "Seam", "anchors_standing", "require_anchors", "wanted_manifest"]
-
-
-def wanted_manifest(recipe: Recipe, red_line: list[Item], rehearsal: list[Item]) -> Manifest:
-    """Return the manifest the recipe's anchors must carry."""
-    config = json.loads((Path(recipe.gold_base) / "config.json").read_text(encoding="utf-8"))
-    return Manifest(
-        gold_base=model_fingerprint(recipe.gold_base),
-        kl_reference=model_fingerprint(str(recipe.kl_reference)),
-        red_line=items_sha256(red_line),
-        rehearsal=items_sha256(rehearsal),
-        thinking=recipe.thinking,
-        decoding=recipe.looks.decoding,
-        replicates=recipe.replicates,
-        seed=0,
-        top_k=recipe.rehearsal.top_k,
-        batch_size=recipe.looks.batch_size,
-        engine="in-process",
-        dtype=str(config.get("dtype", config.get("torch_dtype", "float32"))),
-        versions={name: version(name) for name in ("torch", "transformers")},
-    )
-
-
-def anchors_standing(guardrail: "Guardrail") -> str:
-    """Return whether the recipe's anchors are `absent` or `present`.
-
-    Raises:
-        InputError: they are there but were made by something else.
-    """
-    folder = Path(str(guardrail.recipe.anchors))
-    if not (folder / "manifest.json").is_file():
-        return f"absent, will be made in {folder}"
-    guardrail.check_anchors(guardrail.stored_anchors())
-    return f"present in {folder}"
-
-
-def require_anchors(recipe: Recipe, *, processes: int, zero3: bool = False) -> None:
-    """Refuse a run that would have to make its anchors where that cannot be done.
-
-    Raises:
-        InputError: the anchors are absent, and there are several processes or ZeRO-3.
-    """
-    unfit = f"{processes} processes cannot make them together" if processes > 1 else ""
-    if zero3:
-        unfit = "they cannot be made under ZeRO-3, which loads every model in pieces"
-    if unfit and not (Path(str(recipe.anchors)) / "manifest.json").is_file():
-        raise InputError(
-            f"anchors `{recipe.anchors}` are absent, and {unfit}; run `guardrail anchor RECIPE` before "
-            "the launch"
-        )
-
-
-def _is_grpo(trainer: Any) -> bool:
-    from trl import GRPOTrainer  # loads slowly; whoever trains with SFT does without
-
-    return isinstance(trainer, GRPOTrainer)
+__all__ = ["Guardrail", "Seam"]
 
 
 def _own_vllm(trainer: Any) -> Any:
@@ -198,6 +130,18 @@ class Guardrail:
         require_answers(folder, anchors, [i.id for i in (*self.red_line, *self.rehearsal)])
         return anchors
 
+    def anchors_standing(self) -> str:
+        """Return whether the recipe's anchors are `absent` or `present`.
+
+        Raises:
+            InputError: they are there but were made by something else.
+        """
+        folder = Path(str(self.recipe.anchors))
+        if not (folder / "manifest.json").is_file():
+            return f"absent, will be made in {folder}"
+        self.check_anchors(self.stored_anchors())
+        return f"present in {folder}"
+
     def check_anchors(self, anchors: Anchors) -> None:
         """Raise an InputError that names every difference if the anchors are another base's."""
         wanted = wanted_manifest(self.recipe, self.red_line, self.rehearsal)
@@ -244,9 +188,9 @@ class Guardrail:
         check_versions(TRL)
         if seam is None:
             grpo = Seam(attach_golds, _mix_into_rollouts, _own_vllm)
-            seam = grpo if _is_grpo(trainer) else Seam()
+            seam = grpo if is_grpo(trainer) else Seam()
         recipe = self.recipe
-        _check_kind(recipe, trainer, grpo=seam.rollouts is not None)
+        check_kind(recipe, trainer, grpo=seam.rollouts is not None)
         check_deepspeed(recipe, trainer)
         accelerator = trainer.accelerator
         ranks = Ranks(accelerator.process_index, accelerator.num_processes)
@@ -266,7 +210,15 @@ class Guardrail:
                 "another `run` folder"
             )
         start_weights = weights_sha256(Path(str(recipe.start_model)))
-        header = self._header(trainer, seam, anchors.manifest, start_weights)
+        header = run_header(
+            recipe,
+            self.red_line,
+            self.rehearsal,
+            trainer,
+            anchors.manifest,
+            start_weights,
+            seam.packages,
+        )
         vllm = None if seam.vllm is None else seam.vllm(trainer)
         header["engine"] = "in-process" if vllm is None else "the trainer's vLLM"
         injection: KlOnly | None = None
@@ -276,7 +228,7 @@ class Guardrail:
         trainer.accelerator.wait_for_everyone()
         ledger = Ledger(folder, tracking.on_record, writes=ranks.writes)
         if resume:
-            _rewind(ledger, checkpoint, writes=ranks.writes)
+            rewind(ledger, checkpoint, writes=ranks.writes)
         else:
             ledger.append("started", 0, **header)
         benchmarks = map(Path, recipe.sets.benchmarks)
@@ -309,37 +261,6 @@ class Guardrail:
         callback.tracking = tracking
         return callback
 
-    def _header(
-        self, trainer: Any, seam: Seam, manifest: Manifest, start_weights: str
-    ) -> dict[str, Any]:
-        """What the ledger says of a run when it starts."""
-        recipe, rows = self.recipe, trainer.train_dataset
-        data = Path(recipe.train.data or "")
-        return {
-            "name": recipe.name,
-            "mode": recipe.mode,
-            "seed": recipe.seed,
-            "recipe": recipe.model_dump(mode="json"),
-            "trainer": type(trainer).__name__,
-            "processes": trainer.accelerator.num_processes,
-            "device": trainer.accelerator.device.type,
-            "weights": {
-                "gold_base": manifest.gold_base["weights"],
-                "kl_reference": manifest.kl_reference["weights"],
-                "start_model": start_weights,
-            },
-            "training_sha256": file_sha256(data) if data.is_file() else None,
-            "training_rows": len(rows) if isinstance(rows, Sized) else None,
-            "red_line_items": len(self.red_line),
-            "red_line_sha256": items_sha256(self.red_line),
-            "red_line_sources": dict(Counter(i.source for i in self.red_line).most_common()),
-            "rehearsal_items": len(self.rehearsal),
-            "rehearsal_sources": dict(Counter(i.source for i in self.rehearsal).most_common()),
-            "rehearsal_sha256": items_sha256(self.rehearsal),
-            "versions": {"redline-guardrail": __version__}
-            | {name: version(name) for name in ("torch", "transformers", "trl", *seam.packages)},
-        }
-
     def _inject(
         self, trainer: Any, seam: Seam, anchors: Anchors, state: GuardState, ranks: Ranks
     ) -> KlOnly:
@@ -356,37 +277,11 @@ class Guardrail:
             state,
             ranks,
             kind=Injection,
-            reference=self._reference(trainer, anchors),
+            reference=wanted_reference(self.recipe, trainer, anchors.manifest),
             seen=None if rollouts is None else state.golds,
         )
         seam.join(trainer, golds)
         return golds if rollouts is None else BothForms(rollouts, golds)
-
-    def _reference(self, trainer: Any, anchors: Anchors) -> Reference | None:
-        """The model the KL is taken against, `None` for the stored log-probabilities.
-
-        Raises:
-            InputError: `adapter off`, and there is no adapter or the model below it is not the reference.
-        """
-        kind, pad_id = self.recipe.rehearsal.reference, trainer.processing_class.pad_token_id
-        if kind == "stored":
-            return None
-        if kind == "frozen":
-            model, _ = load_model(str(self.recipe.kl_reference))
-            dtype = next(trainer.model.parameters()).dtype
-            return frozen_copy(model.to(dtype), pad_id)
-        if not isinstance(trainer.accelerator.unwrap_model(trainer.model), PeftModel):
-            raise InputError(
-                "`rehearsal.reference: adapter off` needs a LoRA run, and this model has no adapter; use "
-                "`stored` or `frozen`"
-            )
-        below = adapter_base(Path(str(self.recipe.start_model)))
-        if weights_sha256(below) != anchors.manifest.kl_reference["weights"]:
-            raise InputError(
-                f"`rehearsal.reference: adapter off`: the model below the adapter ({below}) is not "
-                f"the KL reference ({self.recipe.kl_reference}); use `stored` or `frozen`"
-            )
-        return adapter_off(trainer.accelerator, pad_id)
 
     def injection(
         self,
@@ -420,51 +315,6 @@ class Guardrail:
             rank=ranks.rank,
             world_size=ranks.size,
             seen=seen,
-        )
-
-
-def _rewind(ledger: Ledger, checkpoint: Path | None, *, writes: bool) -> None:
-    """Say in the ledger where the run goes on, the checkpoints of the branch it leaves out of the way."""
-    if checkpoint is None:
-        ledger.append("rewound", -1, checkpoint=None, set_aside=[])
-        return
-    aside = set_aside_later(checkpoint) if writes else []
-    ledger.append(
-        "rewound",
-        int(checkpoint.name.split("-")[1]),
-        checkpoint=checkpoint.name,
-        set_aside=[str(path) for path in aside],
-    )
-
-
-def _check_kind(recipe: Recipe, trainer: Any, *, grpo: bool) -> None:
-    """Refuse keys of the recipe that this kind of trainer would not heed.
-
-    Raises:
-        InputError: such a key is set.
-    """
-    rehearsal, name = recipe.rehearsal, type(trainer).__name__
-    if not grpo and (rehearsal.grpo is not None or recipe.ladder.beta == "raise"):
-        key = "ladder.beta" if rehearsal.grpo is None else "rehearsal.grpo"
-        raise InputError(f"`{key}` is for GRPO, and the trainer is a {name}; remove it")
-    if not grpo and recipe.trainer == "trl-grpo":
-        raise InputError(
-            f"the recipe says `trainer: trl-grpo`, and the trainer is a {name}; make them agree"
-        )
-    if not grpo or recipe.mode == "watch":
-        return
-    literal_only = rehearsal.grpo in (None, "literal")
-    if literal_only and (rehearsal.loss != "kl" or rehearsal.reference != "stored"):
-        raise InputError(
-            "GRPO's KL-only prompts are pulled to the trainer's own reference: leave `rehearsal.loss` and "
-            "`rehearsal.reference` away, or set `rehearsal.grpo: anchored` or `both`"
-        )
-    if recipe.ladder.beta == "raise" and not (
-        trainer.beta > 0 and not trainer.args.use_liger_kernel
-    ):
-        raise InputError(
-            "`ladder.beta: raise` needs a `beta` above 0, and no Liger loss, which keeps the beta it began "
-            f"with; got beta {trainer.beta} and use_liger_kernel {trainer.args.use_liger_kernel}"
         )
 
 

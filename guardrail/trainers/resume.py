@@ -5,9 +5,10 @@ from itertools import count
 from pathlib import Path
 
 from guardrail.errors import InputError
+from guardrail.ledger import Ledger
 from guardrail.trainers.state import STATE_FILE
 
-__all__ = ["last_complete_checkpoint", "resumed_checkpoint", "set_aside_later"]
+__all__ = ["last_complete_checkpoint", "resumed_checkpoint", "rewind"]
 
 
 def _complete(folder: Path) -> dict[int, Path]:
@@ -49,7 +50,7 @@ def resumed_checkpoint(folder: Path, resume: bool | str | Path) -> Path | None:
     )
 
 
-def set_aside_later(checkpoint: Path) -> list[Path]:
+def _set_aside_later(checkpoint: Path) -> list[Path]:
     """Move the complete checkpoints beyond this one into a folder `undone-N` beside it; return where they are.
 
     They belong to a branch of the run that is left. Where they lay, the next resume would take the furthest
@@ -64,3 +65,17 @@ def set_aside_later(checkpoint: Path) -> list[Path]:
     aside = next(folder for folder in folders if not folder.exists())
     aside.mkdir()
     return [path.rename(aside / path.name) for path in reversed(later)]
+
+
+def rewind(ledger: Ledger, checkpoint: Path | None, *, writes: bool) -> None:
+    """Say in the ledger where the run goes on, the checkpoints of the branch it leaves out of the way."""
+    if checkpoint is None:
+        ledger.append("rewound", -1, checkpoint=None, set_aside=[])
+        return
+    aside = _set_aside_later(checkpoint) if writes else []
+    ledger.append(
+        "rewound",
+        int(checkpoint.name.split("-")[1]),
+        checkpoint=checkpoint.name,
+        set_aside=[str(path) for path in aside],
+    )

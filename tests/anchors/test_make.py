@@ -17,7 +17,8 @@ from guardrail.engines.in_process import InProcessEngine, load_model
 from guardrail.errors import InputError
 from guardrail.sets.items import read_items, write_items
 from guardrail.shipped import shipped_root
-from guardrail.trainers.attach import Guardrail, wanted_manifest
+from guardrail.trainers.attach import Guardrail
+from guardrail.trainers.wanted_anchors import wanted_manifest
 
 pytestmark = pytest.mark.run
 

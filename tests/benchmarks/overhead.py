@@ -1,6 +1,6 @@
 """What the KL term costs: CPU time of a training step, and peak memory, with and without it.
 
-Run: OMP_NUM_THREADS=1 python tests/benchmarks/overhead.py time --blocks 40
+Run: OMP_NUM_THREADS=1 python tests/benchmarks/overhead.py time --blocks 124
      OMP_NUM_THREADS=1 python tests/benchmarks/overhead.py memory
 The toy SFT on one core. Time: blocks of steps with and without the term take turns in one process on the
 very same rows, and CPU seconds are counted, so that neither other processes nor longer rows tell. Memory:

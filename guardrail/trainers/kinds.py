@@ -1,0 +1,46 @@
+"""Kinds of TRL trainers, and which of a recipe's keys each of them heeds."""
+
+from typing import Any
+
+from guardrail.errors import InputError
+from guardrail.recipe import Recipe
+
+__all__ = ["check_kind", "is_grpo"]
+
+
+def is_grpo(trainer: Any) -> bool:
+    """Return whether a trainer is TRL's GRPOTrainer or made from it."""
+    from trl import GRPOTrainer  # loads slowly; whoever trains with SFT does without
+
+    return isinstance(trainer, GRPOTrainer)
+
+
+def check_kind(recipe: Recipe, trainer: Any, *, grpo: bool) -> None:
+    """Refuse keys of the recipe that this kind of trainer would not heed.
+
+    Raises:
+        InputError: such a key is set.
+    """
+    rehearsal, name = recipe.rehearsal, type(trainer).__name__
+    if not grpo and (rehearsal.grpo is not None or recipe.ladder.beta == "raise"):
+        key = "ladder.beta" if rehearsal.grpo is None else "rehearsal.grpo"
+        raise InputError(f"`{key}` is for GRPO, and the trainer is a {name}; remove it")
+    if not grpo and recipe.trainer == "trl-grpo":
+        raise InputError(
+            f"the recipe says `trainer: trl-grpo`, and the trainer is a {name}; make them agree"
+        )
+    if not grpo or recipe.mode == "watch":
+        return
+    literal_only = rehearsal.grpo in (None, "literal")
+    if literal_only and (rehearsal.loss != "kl" or rehearsal.reference != "stored"):
+        raise InputError(
+            "GRPO's KL-only prompts are pulled to the trainer's own reference: leave `rehearsal.loss` and "
+            "`rehearsal.reference` away, or set `rehearsal.grpo: anchored` or `both`"
+        )
+    if recipe.ladder.beta == "raise" and not (
+        trainer.beta > 0 and not trainer.args.use_liger_kernel
+    ):
+        raise InputError(
+            "`ladder.beta: raise` needs a `beta` above 0, and no Liger loss, which keeps the beta it began "
+            f"with; got beta {trainer.beta} and use_liger_kernel {trainer.args.use_liger_kernel}"
+        )
