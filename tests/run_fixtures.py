@@ -92,7 +92,12 @@ def guardrail(*args: object, cwd: Path, **environment: object) -> subprocess.Com
 
 def script(module: str, *args: object, ranks: int = 1) -> subprocess.CompletedProcess[str]:
     """Run a module below tests/ as users run a script of theirs: alone, or launched as several ranks."""
+    return process(script_line(module, *args, ranks=ranks), ACCELERATE_USE_CPU="true")
+
+
+def script_line(module: str, *args: object, ranks: int = 1) -> list[str]:
+    """Return the command line of `script`."""
     line: list[object] = [sys.executable]
     if ranks > 1:
         line += ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", ranks]
-    return process([*line, "-m", f"tests.{module}", *args], ACCELERATE_USE_CPU="true")
+    return [*map(str, [*line, "-m", f"tests.{module}", *args])]

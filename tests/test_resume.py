@@ -272,3 +272,47 @@ def test_only_a_complete_checkpoint_of_the_run_is_gone_on_from(tmp_path, whole):
         assert f"`{wanted}` is no checkpoint that this run can go on from" in done.stderr
         assert "those that do: checkpoint-2, checkpoint-8" in done.stderr
     assert "rewound" not in {r["kind"] for r in read_ledger(finished)}
+
+
+@pytest.mark.trl1
+@pytest.mark.parametrize(
+    ("kind", "step", "looks"), [("kl_self_test", 0, []), ("tripwire", 4, [0, 2])]
+)
+def test_a_sigterm_cuts_off_a_look_which_is_taken_when_the_run_goes_on(
+    tmp_path, whole, kind, step, looks
+):
+    """These records are the last before a look; a look may take minutes, a cluster gives half of one."""
+    recipe, unkilled = whole
+    run = tmp_path / "run"
+
+    def looking() -> bool:
+        there = (run / "ledger.jsonl").is_file() and read_ledger(run)
+        return bool(there) and (there[-1]["kind"], there[-1]["step"]) == (kind, step)
+
+    with subprocess.Popen(
+        command("run", recipe, "--out", run), cwd=tmp_path, stderr=subprocess.DEVNULL
+    ) as process:
+        wait(looking, process, 0.001)
+        process.terminate()
+        assert process.wait(timeout=120) == 143
+    assert [v["step"] for v in verdicts(run)] == looks
+    last = read_ledger(run)[-1]
+    assert (last["kind"], last["outcome"], last["step"]) == ("ended", "terminated", step)
+    assert not records(run, "error")
+    saved = run / f"checkpoints/checkpoint-{step}"
+    assert (saved / "guardrail_state.json").is_file() == bool(step)
+    resumed = guardrail("run", recipe, "--out", run, "--resume", cwd=tmp_path)
+    assert resumed.returncode == 0, resumed.stderr
+    (rewound,) = [r for r in read_ledger(run) if r["kind"] == "rewound"]
+    assert rewound["checkpoint"] == (saved.name if step else None)
+    # That checkpoint had no verdict at first, and the log of a step comes after its look otherwise.
+    here, there = (
+        [
+            r
+            for r in told(ledger)
+            if (r["kind"], r["step"]) != ("log", step) and r.get("level") != "unknown"
+        ]
+        for ledger in (run, unkilled)
+    )
+    assert here == there
+    same_end(run, unkilled)

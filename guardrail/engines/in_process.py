@@ -5,7 +5,7 @@ Generation runs through `generate` in length-sorted, left-padded batches with a 
 
 import contextlib
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,13 @@ from typing import Any
 import numpy as np
 import torch
 from peft import PeftModel
-from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    StoppingCriteria,
+    StoppingCriteriaList,
+)
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 
 from guardrail.anchors.decoding import Decoding
@@ -25,6 +31,7 @@ from guardrail.sets.items import Item
 
 __all__ = [
     "Completion",
+    "GenerationStopped",
     "InProcessEngine",
     "completion",
     "encode_prompts",
@@ -32,6 +39,10 @@ __all__ = [
     "kept_training_state",
     "load_model",
 ]
+
+
+class GenerationStopped(RuntimeError):
+    """The caller asked for an end before every prompt was answered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +126,16 @@ def _without_own_decoding(model: Any) -> Iterator[None]:
         inner.generation_config = own
 
 
+class _AtOnce(StoppingCriteria):  # type: ignore[misc, unused-ignore]
+    """Ends all rows of a batch at the next token once `wanted` says so."""
+
+    def __init__(self, wanted: Callable[[], bool]) -> None:
+        self._wanted = wanted
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **rest: Any) -> torch.Tensor:
+        return torch.full((len(input_ids),), self._wanted(), device=input_ids.device)
+
+
 def generate(
     model: Any,
     tokenizer: Any,
@@ -123,6 +144,7 @@ def generate(
     *,
     seed: int,
     batch_size: int,
+    stop: Callable[[], bool] = lambda: False,
 ) -> list[Completion]:
     """Return one completion per prompt, in the order of `prompts`.
 
@@ -138,6 +160,10 @@ def generate(
         decoding: Greedy or sampled, and the length limit.
         seed: Seeds torch before the first batch.
         batch_size: Prompts a batch.
+        stop: Asked at every token whether to end at once.
+
+    Raises:
+        GenerationStopped: `stop` said so.
     """
     config = _generation_config(tokenizer, decoding)
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
@@ -160,8 +186,11 @@ def generate(
                 input_ids=ids.to(device),
                 attention_mask=mask.to(device),
                 generation_config=config,
+                stopping_criteria=StoppingCriteriaList([_AtOnce(stop)]),
                 **alone,
             )
+        if stop():
+            raise GenerationStopped(f"{len(prompts) - len(completions)} prompts are left")
         for row, i in enumerate(chosen):
             completions[i] = completion(tokenizer, output[row, width:].tolist())
     return [completions[i] for i in range(len(prompts))]
@@ -211,6 +240,8 @@ class InProcessEngine:
     batch_size: int
     encoded: dict[str, list[int]] = field(default_factory=dict)
     """Prompt token ids by item id, filled as they are asked for; engines of one run may share it."""
+    stop: Callable[[], bool] = lambda: False
+    """Asked at every token of an answer whether to end at once."""
 
     def prompts(self, items: Sequence[Item]) -> list[list[int]]:
         """Return each item's prompt token ids."""
@@ -221,7 +252,11 @@ class InProcessEngine:
         return [self.encoded[item.id] for item in items]
 
     def answer(self, items: Sequence[Item], *, seed: int) -> list[Completion]:
-        """Return one completion per item; the model's training state is kept."""
+        """Return one completion per item; the model's training state is kept.
+
+        Raises:
+            GenerationStopped: `stop` said so.
+        """
         return self.complete(self.prompts(items), seed=seed)
 
     def _gold_logits(
@@ -277,6 +312,7 @@ class InProcessEngine:
                 self.decoding,
                 seed=seed,
                 batch_size=self.batch_size,
+                stop=self.stop,
             )
 
     def likeliest_first_token(

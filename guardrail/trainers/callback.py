@@ -15,16 +15,16 @@ import torch
 from transformers import TrainerCallback
 from trl.models.utils import unwrap_model_for_generation
 
-from guardrail.engines.in_process import InProcessEngine, kept_training_state
+from guardrail.engines.in_process import InProcessEngine
 from guardrail.engines.rollout import with_vllm
-from guardrail.errors import InputError
 from guardrail.ladder import Action, decide
 from guardrail.trainers.grpo_mixing import MixedPrompts
 from guardrail.trainers.guard import Guard
 from guardrail.trainers.injection import KlOnly
 from guardrail.trainers.levers import scale_learning_rate
-from guardrail.trainers.ranks import RankFailed
+from guardrail.trainers.ranks import RankFailed, failure_kind
 from guardrail.trainers.rotation import rotate
+from guardrail.trainers.self_test import kl_self_test
 from guardrail.trainers.state import write_state
 from guardrail.trainers.task_prompts import opening_tokens, task_prompts, tokenised
 from guardrail.watch.own_metrics import take_metrics
@@ -79,8 +79,11 @@ class GuardCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
         self._steps_at_start = 0
 
     @contextlib.contextmanager
-    def _engine(self) -> Iterator[InProcessEngine]:
-        """The policy as one whole model; where ranks hold parts of it they are gathered meanwhile."""
+    def _engine(self, *, to_the_end: bool = False) -> Iterator[InProcessEngine]:
+        """The policy as one whole model; where ranks hold parts of it they are gathered meanwhile.
+
+        A SIGTERM stops its answers, unless they are wanted to the end.
+        """
         recipe, trainer = self.guard.recipe, self.trainer
         failed: Exception | None = None
         with unwrap_model_for_generation(trainer.model_wrapped, trainer.accelerator) as model:
@@ -91,6 +94,7 @@ class GuardCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
                 recipe.thinking,
                 recipe.looks.batch_size,
                 self._encoded,
+                lambda: self._sigterm and not to_the_end,
             )
             try:
                 yield engine if self._vllm is None else with_vllm(engine, self._vllm)
@@ -118,13 +122,29 @@ class GuardCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
             self._go_on(state, control)
             return
         guard.state.planned_looks = self._planned_looks(state.max_steps, args)
+        try:
+            self._begin(state.max_steps)
+        except Exception as error:
+            if failure_kind(error) != "stopped":
+                raise
+            self.terminated = True  # there is nothing yet to save
+            self._train_no_more(control)
+
+    def _begin(self, max_steps: int) -> None:
+        """Do what comes before the first step."""
+        guard = self.guard
         with guard.ranks.agreed(), self._engine() as engine:
             if self.injection is not None:
-                self._kl_self_test(engine.model)
+                kl_self_test(
+                    self.injection,
+                    engine.model,
+                    guard.ledger,
+                    start_is_kl_reference=self.start_is_kl_reference,
+                )
             guard.look_zero(
                 engine,
                 start_is_gold_base=self.start_is_gold_base,
-                planned_steps=state.max_steps,
+                planned_steps=max_steps,
             )
             if guard.recipe.looks.tripwire_every_steps:
                 self._set_task_wire(engine)
@@ -137,13 +157,20 @@ class GuardCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
             saving, guard.state.owed = guard.state.owed == "save", ""
             self._attend(state, control, saving=saving)
             self._record_checkpoint(step)
+        elif guard.state.owed_look:
+            trigger, guard.state.owed_look = guard.state.owed_look, ""
+            self._look(step, trigger, control, final=step >= state.max_steps)
+            self._record_checkpoint(step)
         history = guard.state.history
         if guard.recipe.mode == "guard" and history and history[-1].step == step:
             self.halted |= decide(history, guard.recipe.ladder_config()).kind == "halt"
-        if self.halted or step >= state.max_steps:
-            # The Trainer takes one step more before it asks whether any is left (5.19 and 5.23).
-            self.trainer._run_epoch = lambda **rest: None
-            control.should_training_stop = True
+        if self.halted or self.terminated or step >= state.max_steps:
+            self._train_no_more(control)
+
+    def _train_no_more(self, control: Any) -> None:
+        # The Trainer takes one step more before it asks whether any is left (5.19 and 5.23).
+        self.trainer._run_epoch = lambda **rest: None
+        control.should_training_stop = True
 
     def _set_task_wire(self, engine: InProcessEngine) -> None:
         """Choose prompts of the new task for the tripwire."""
@@ -171,52 +198,6 @@ class GuardCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
             due |= {max_steps * e // epochs for e in range(1, epochs + 1)}
         return len(due) + self.guard.recipe.looks.reserve
 
-    def _kl_self_test(self, model: Any) -> None:
-        """Policy = reference must give KL near 0, a perturbed policy clearly more."""
-        assert self.injection is not None
-        # A trained weight: a frozen one would move the reference too where that is the model itself.
-        floats = [p for p in model.parameters() if p.is_floating_point()]
-        weight = next(p for p in reversed(floats) if p.requires_grad)
-        saved = weight.detach().clone()
-
-        factor = 1.0
-
-        def perturb() -> None:
-            # The second matrix of a new LoRA adapter is all zeros.
-            scale = factor * torch.clamp(2.0 * saved.float().abs().mean(), min=0.1)
-            noise = torch.randn(saved.shape, generator=torch.Generator().manual_seed(0))
-            weight.add_((scale * noise.to(saved.device)).to(saved.dtype))
-
-        def undo() -> None:
-            weight.copy_(saved)
-
-        half = weight.dtype in (torch.float16, torch.bfloat16)
-        tolerance = 5e-3 if half else 1e-4
-
-        def seen(at_start: float, perturbed: float) -> bool:
-            return perturbed >= 10 * tolerance and perturbed >= 2 * at_start
-
-        with kept_training_state(model):
-            at_start, perturbed = self.injection.self_test(model, perturb, undo)
-            # A small adapter at the very end of the model says little; what the KL does not see stays 0.
-            while not seen(at_start, perturbed) and factor < 1000:
-                factor *= 10
-                at_start, perturbed = self.injection.self_test(model, perturb, undo)
-        self.guard.ledger.append(
-            "kl_self_test", 0, at_start=at_start, perturbed=perturbed, tolerance=tolerance
-        )
-        if self.start_is_kl_reference and abs(at_start) > tolerance:
-            raise InputError(
-                f"KL self-test: the start model is the KL reference, yet its KL is {at_start:.2e} nats "
-                f"a token (at most {tolerance:g}); the stored log-probabilities are another model's. "
-                "Run `guardrail anchor RECIPE --rebuild`"
-            )
-        if not seen(at_start, perturbed):
-            raise InputError(
-                f"KL self-test: perturbing the weights moved the KL only from {at_start:.2e} to "
-                f"{perturbed:.2e} nats a token; the KL term does not see this model"
-            )
-
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Draw the rehearsal samples of the coming optimizer step."""
         if self.injection is not None:
@@ -226,7 +207,7 @@ class GuardCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
         """Tripwire and look where due; carry out what the ladder says."""
         if self._agree_on_step():
             self.guard.state.owed = "save" if control.should_save else "step"
-            self.terminated = control.should_save = control.should_training_stop = True
+            self._terminate(control)
             return
         self._attend(state, control, saving=control.should_save)
 
@@ -258,8 +239,17 @@ class GuardCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
             return
         if not self.terminated:
             self._look(step, "save", control, final=step >= state.max_steps)
-        elif math.isclose(state.epoch, round(state.epoch), abs_tol=1e-9):
+        elif not self.guard.state.owed_look and math.isclose(
+            state.epoch, round(state.epoch), abs_tol=1e-9
+        ):
             self.guard.state.owed = "save"
+
+    def _any_rank(self, told: bool) -> bool:
+        """Whether this or another rank was told to end; every rank asks at the same time."""
+        if self.guard.ranks.size == 1:
+            return told
+        count = torch.tensor([int(told)], device=self.trainer.accelerator.device)
+        return bool(self.trainer.accelerator.reduce(count, reduction="sum").item())
 
     def _agree_on_step(self) -> bool:
         """Add up the ranks' samples of the step; return whether any rank was told to terminate."""
@@ -274,7 +264,7 @@ class GuardCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
         return bool(terminate)
 
     def _listen_for_sigterm(self) -> None:
-        """Let a SIGTERM end the training after the step in progress, with a checkpoint."""
+        """Let a SIGTERM end the training after the step or answer in progress, with a checkpoint."""
         if threading.current_thread() is not threading.main_thread():
             return
 
@@ -283,6 +273,9 @@ class GuardCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
 
         self._sigterm_before = signal.signal(signal.SIGTERM, remember)
 
+    def _terminate(self, control: Any) -> None:
+        self.terminated = control.should_save = control.should_training_stop = True
+
     def _look(self, step: int, trigger: str, control: Any, *, final: bool) -> None:
         self._take_metrics(step)
         try:
@@ -290,6 +283,10 @@ class GuardCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
             if action.kind == "repeat_look" and self.guard.recipe.mode == "guard":
                 action = self._look_with_smaller_batches(step, "repeat", final=final)
         except Exception as error:
+            if failure_kind(error) == "stopped":
+                self.guard.state.owed_look = trigger
+                self._terminate(control)
+                return
             # The one boundary at which an error while looking is caught; the recipe says what then.
             self.guard.state.failures += 1
             policy = self.guard.recipe.on_error
@@ -306,6 +303,8 @@ class GuardCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
             return
         if self.guard.recipe.mode == "guard":
             self._carry_out(action, control)
+        if not (self.halted or final) and self._any_rank(self._sigterm):
+            self._terminate(control)
 
     def _take_metrics(self, step: int, *, final: bool = False) -> None:
         if self.guard.ranks.writes:
@@ -313,13 +312,14 @@ class GuardCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
 
     def _look_with_smaller_batches(self, step: int, trigger: str, *, final: bool) -> Action:
         size = self.guard.recipe.looks.batch_size
+        repeat = trigger == "repeat"  # nobody could take it up where it was left
         while True:
             try:
-                with self.guard.ranks.agreed(), self._engine() as engine:
+                with self.guard.ranks.agreed(), self._engine(to_the_end=repeat) as engine:
                     smaller = replace(engine, batch_size=size)
                     return self.guard.look(smaller, step, trigger, final=final)
             except (torch.OutOfMemoryError, RankFailed) as error:
-                if size == 1 or (isinstance(error, RankFailed) and not error.out_of_memory):
+                if size == 1 or failure_kind(error) != "out of memory":
                     raise
                 size //= 2
                 if torch.cuda.is_available():

@@ -7,23 +7,37 @@ wait in, so that all stop at the same step and none waits for ever.
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import distributed
 
-__all__ = ["RankFailed", "Ranks"]
+from guardrail.engines.in_process import GenerationStopped
+
+__all__ = ["RankFailed", "Ranks", "failure_kind"]
 
 Thing = TypeVar("Thing")
 Result = TypeVar("Result")
+
+Kind = Literal["out of memory", "stopped", "other"]
+"""Failures that the guard answers in ways of their own."""
 
 
 class RankFailed(RuntimeError):
     """A rank failed, this one or another; every rank raises it at the same place."""
 
-    def __init__(self, rank: int, error: str, *, out_of_memory: bool) -> None:
+    def __init__(self, rank: int, error: str, kind: Kind) -> None:
         super().__init__(f"rank {rank} failed: {error}")
-        self.out_of_memory = out_of_memory
+        self.kind = kind
+
+
+def failure_kind(error: Exception) -> Kind:
+    """Return the kind of an error of this rank, or of the one that a rank has told."""
+    if isinstance(error, RankFailed):
+        return error.kind
+    if isinstance(error, torch.OutOfMemoryError):
+        return "out of memory"
+    return "stopped" if isinstance(error, GenerationStopped) else "other"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +96,9 @@ class Ranks:
             if self.size == 1:
                 raise
             message = f"{type(error).__name__}: {error}"
-            out_of_memory = isinstance(error, torch.OutOfMemoryError)
-            self._gather(_Word(None, message, out_of_memory))
-            raise RankFailed(self.rank, message, out_of_memory=out_of_memory) from error
+            kind = failure_kind(error)
+            self._gather(_Word(None, message, kind))
+            raise RankFailed(self.rank, message, kind) from error
 
     def _exchange(self, mine: Any) -> list[Any]:
         """Return what every rank gave; raise if one failed instead."""
@@ -93,7 +107,7 @@ class Ranks:
         told = self._gather(_Word(mine))
         for rank, word in enumerate(told):
             if word.failed is not None:
-                raise RankFailed(rank, word.failed, out_of_memory=word.out_of_memory)
+                raise RankFailed(rank, word.failed, word.kind)
         return [word.given for word in told]
 
     def _gather(self, word: "_Word") -> "list[_Word]":
@@ -108,4 +122,4 @@ class _Word:
 
     given: Any
     failed: str | None = None
-    out_of_memory: bool = False
+    kind: Kind = "other"

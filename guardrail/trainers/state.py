@@ -77,6 +77,8 @@ class GuardState(Seen):
     last_ok_checkpoint: str | None = None
     owed: Literal["", "step", "save"] = ""
     """What a SIGTERM left out after the last step: what is due by its number, or also the look of a save."""
+    owed_look: str = ""
+    """Trigger of a look that a SIGTERM cut off."""
     failures: int = 0
     """Looks that could not be measured."""
     seconds: dict[str, float] = field(default_factory=dict)

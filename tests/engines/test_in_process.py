@@ -8,6 +8,7 @@ from transformers import GenerationConfig
 
 from guardrail.anchors.decoding import Decoding
 from guardrail.engines.in_process import (
+    GenerationStopped,
     InProcessEngine,
     encode_prompts,
     generate,
@@ -47,6 +48,25 @@ def test_sampled_answers_repeat_with_the_seed_and_vary_without(base, items):
     other = answers(base, items, sampled, seed=8)
     assert first == again
     assert first != other
+
+
+def test_answers_stop_at_the_token_at_which_they_are_told_to(base, items):
+    """Not at the end of a batch: one of long answers takes longer than a cluster gives notice."""
+    model, _ = base
+    asked = []
+
+    def stop() -> bool:
+        asked.append(model.training)
+        return len(asked) > 5
+
+    model.train()
+    engine = InProcessEngine(*base, GREEDY, False, 6, stop=stop)
+    with pytest.raises(GenerationStopped, match="12 prompts are left"):
+        engine.answer(items, seed=1)
+    assert asked == [False] * 7  # at six tokens, and of the batch
+    assert model.training
+    assert len(answers(base, items)) == 12
+    model.eval()
 
 
 def test_an_answer_ends_at_the_end_token_or_says_it_was_cut(base, items):

@@ -1,8 +1,10 @@
 """Two processes on one machine: the same schedule, verdicts and levers, and one ledger."""
 
 import json
+import os
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,7 @@ import pytest
 
 from guardrail.kl.schedule import rehearsal_order
 from guardrail.ledger import read_ledger
-from tests.run_fixtures import guardrail, records, script, small_recipe
+from tests.run_fixtures import ROOT, guardrail, records, script, script_line, small_recipe
 from tests.trainers.conftest import foreign_samples, tiny_model
 from tests.trainers.test_trl_sft import gradients, naive_kl_term
 
@@ -72,25 +74,58 @@ def recipe(tmp_path_factory) -> Path:
     return file
 
 
-@pytest.mark.trl1
-def test_two_ranks_share_looks_and_agree(recipe, tmp_path):
-    done = launch("train", recipe, tmp_path / "run", "{}")
+@pytest.fixture(scope="module")
+def whole(recipe, tmp_path_factory) -> Path:
+    """A run of two ranks that nobody interrupts."""
+    run = tmp_path_factory.mktemp("whole") / "run"
+    done = launch("train", recipe, run, "{}")
     assert done.returncode == 0, done.stderr[-3000:]
-    one, two = facts(tmp_path / "run")
+    return run
+
+
+@pytest.mark.trl1
+def test_two_ranks_share_looks_and_agree(whole):
+    one, two = facts(whole)
     assert one["wrapped"] == "DistributedDataParallel"
     same = one.keys() - {"rank"}
     assert {k: one[k] for k in same} == {k: two[k] for k in same}
     assert (one["step"], one["task_samples"], one["rehearsal_seen"]) == (12, 96, 4)
-    looks = records(tmp_path / "run", "look")
+    looks = records(whole, "look")
     assert [r["step"] for r in looks] == [0, 4, 8, 12]
-    assert len(records(tmp_path / "run", "started")) == 1
-    answers = tmp_path / "run" / looks[1]["answers"]
+    assert len(records(whole, "started")) == 1
+    answers = whole / looks[1]["answers"]
     assert (
         len(answers.read_text(encoding="utf-8").splitlines())
-        == records(tmp_path / "run", "started")[0]["red_line_items"]
+        == records(whole, "started")[0]["red_line_items"]
     )
-    sequence = [r["seq"] for r in read_ledger(tmp_path / "run")]
+    sequence = [r["seq"] for r in read_ledger(whole)]
     assert sequence == list(range(len(sequence)))
+
+
+def test_a_sigterm_ends_both_ranks_at_one_step_and_the_run_goes_on(recipe, whole, tmp_path):
+    """Told to end, torchrun tells its ranks, and kills them if they take longer than 30 seconds."""
+    run = tmp_path / "run"
+    with subprocess.Popen(
+        script_line("trainers.ranks_scripts", "train", recipe, run, "{}", ranks=2),
+        cwd=ROOT,
+        env=os.environ | {"ACCELERATE_USE_CPU": "true"},
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        deadline = time.monotonic() + 240
+        while not (records(run, "log") if (run / "ledger.jsonl").is_file() else []):
+            assert process.poll() is None, "the run ended before it was told to"
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        process.terminate()
+    (ended,) = records(run, "ended")
+    assert ended["outcome"] == "terminated"
+    assert 1 <= ended["step"] < 12
+    one, two = facts(run)
+    assert one["step"] == two["step"] == ended["step"]
+    assert (run / f"checkpoint-{ended['step']}/guardrail_state.json").is_file()
+    again = launch("train", recipe, run, json.dumps({"resume": True}))
+    assert again.returncode == 0, again.stderr[-3000:]
+    assert facts(run) == facts(whole)
 
 
 @pytest.mark.parametrize(
