@@ -18,8 +18,8 @@ def check_deepspeed(recipe: Recipe, trainer: Any) -> None:
     """Refuse what would break later, or break unseen, in a run that the guard may act on.
 
     Raises:
-        InputError: a frozen reference or reentrant gradient checkpointing under ZeRO-3, or a scheduler of
-            DeepSpeed's own.
+        InputError: reentrant gradient checkpointing, a scheduler of DeepSpeed's own, or a frozen reference
+            under ZeRO-3.
     """
     plugin = trainer.accelerator.state.deepspeed_plugin
     if plugin is None or recipe.mode == "watch":
@@ -30,16 +30,13 @@ def check_deepspeed(recipe: Recipe, trainer: Any) -> None:
             "pieces that no engine puts together; use `stored`, the default"
         )
     checkpointing = trainer.args.gradient_checkpointing_kwargs or {}
-    if (
-        under_zero3(trainer)
-        and trainer.args.gradient_checkpointing
-        and checkpointing.get("use_reentrant")
-    ):
+    if trainer.args.gradient_checkpointing and checkpointing.get("use_reentrant"):
         # Each checkpointed part has a backward of its own, so a parameter of two forwards is told twice.
         raise InputError(
             "gradient checkpointing with `use_reentrant` (TRL sets it for LoRA under ZeRO-3) does not go with "
-            "ZeRO-3, which takes each gradient once a step, and KL-only samples have a forward of their own; "
-            "set `gradient_checkpointing: false` in the trainer's arguments, or use ZeRO-2"
+            "DeepSpeed, which takes each gradient once a step, and KL-only samples have a forward of their own; "
+            "set `gradient_checkpointing: false` in the trainer's arguments, or below ZeRO-3 "
+            "`gradient_checkpointing_kwargs: {use_reentrant: false}`"
         )
     scheduler = plugin.deepspeed_config.get("scheduler")
     if scheduler is not None:

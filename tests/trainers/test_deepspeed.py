@@ -197,10 +197,12 @@ def test_the_loss_on_held_out_rows_is_measured_before_and_after(recipe, tmp_path
         (3, {"rehearsal": {"reference": "frozen"}}, {},
          "`rehearsal.reference: frozen` does not go with ZeRO-3"),
         (3, {}, {"lora": True}, "gradient checkpointing with `use_reentrant`"),
+        (2, {}, {"arguments": {"gradient_checkpointing_kwargs": {"use_reentrant": True}}},
+         "gradient checkpointing with `use_reentrant`"),
         (2, {}, {"deepspeed": {"scheduler": {"type": "WarmupLR", "params": {}}}},
          "the DeepSpeed config has a `scheduler` (WarmupLR)"),
     ],
-    ids=["frozen reference", "checkpointing on LoRA", "scheduler"],
+    ids=["frozen reference", "checkpointing on LoRA", "checkpointing", "scheduler"],
 )  # fmt: skip
 def test_what_cannot_be_guarded_is_refused(recipe, tmp_path, stage, changes, options, message):
     file = changed(recipe, tmp_path, changes)
