@@ -29,6 +29,8 @@ from guardrail.trainers.state import GuardState
 from guardrail.trainers.trl_sft import attach_kl
 from tests.trainers.conftest import foreign_samples, made_rows, tiny_model
 
+NEW_ADAPTER = LoraConfig(r=8, target_modules=["q_proj", "v_proj"])
+
 
 def one_window(
     tokenizer, out: str, dtype=torch.float64, lora: LoraConfig | None = None, **settings
@@ -131,7 +133,6 @@ def train(recipe_file: str, out: str, options: str) -> None:
     recipe = read_recipe(recipe_file)
     model, tokenizer = load_model(recipe.gold_base)
     arguments = recipe.train.arguments | wanted.get("arguments", {})
-    lora = wanted.get("lora", False)
     trainer = trl.SFTTrainer(
         model=model,
         args=trl.SFTConfig(
@@ -139,15 +140,26 @@ def train(recipe_file: str, out: str, options: str) -> None:
         ),
         train_dataset=datasets.Dataset.from_list(read_training_rows(recipe.train.data)),
         processing_class=tokenizer,
-        peft_config=LoraConfig(r=8, target_modules=["q_proj", "v_proj"]) if lora else None,
+        peft_config=NEW_ADAPTER if wanted.get("lora") else None,
     )
     train_guarded(trainer, recipe, Path(out), wanted)
+
+
+def length(completions: list[Any], topic: list[str], **rest: Any) -> list[float]:
+    """A reward that must never see a row without the user's own column."""
+    assert all(one is not None for one in topic)
+    return [len(completion[0]["content"]) / 10 for completion in completions]
 
 
 def train_grpo(recipe_file: str, out: str, options: str) -> None:
     """The same with GRPO: four generations of eight tokens a prompt, rewarded by their length."""
     wanted = json.loads(options)
     recipe = read_recipe(recipe_file)
+    train_guarded(grpo_trainer(recipe, out, wanted), recipe, Path(out), wanted)
+
+
+def grpo_trainer(recipe: Recipe, out: str, wanted: dict[str, Any]) -> trl.GRPOTrainer:
+    """The trainer of `train_grpo`."""
     model, tokenizer = load_model(recipe.gold_base)
     rows = read_training_rows(recipe.train.data)[:64]
     arguments = {
@@ -163,16 +175,17 @@ def train_grpo(recipe_file: str, out: str, options: str) -> None:
         "chat_template_kwargs": {"enable_thinking": recipe.thinking},
         "disable_tqdm": True,
     } | wanted.get("arguments", {})
-    trainer = trl.GRPOTrainer(
+    prompts = [{"prompt": r["messages"][:1], "topic": "collections"} for r in rows]
+    return trl.GRPOTrainer(
         model=model,
-        reward_funcs=[lambda completions, **rest: [len(c[0]["content"]) / 10 for c in completions]],
+        reward_funcs=[length],
         args=trl.GRPOConfig(
             **(arguments | {"output_dir": out, "seed": recipe.seed, "report_to": "none"})
         ),
-        train_dataset=datasets.Dataset.from_list([{"prompt": r["messages"][:1]} for r in rows]),
+        train_dataset=datasets.Dataset.from_list(prompts),
         processing_class=tokenizer,
+        peft_config=NEW_ADAPTER if wanted.get("lora") else None,
     )
-    train_guarded(trainer, recipe, Path(out), wanted)
 
 
 def train_guarded(trainer: Any, recipe: Recipe, out: Path, wanted: dict[str, Any]) -> None:
