@@ -62,7 +62,8 @@ def _headline(status: Mapping[str, Any], *, drifted: bool) -> Text:
         )
         return Text.assemble(("HALTED by the guard", "bold red"), said)
     if outcome == "terminated":
-        return Text.assemble(("terminated", "bold yellow"), f" at step {step} with a checkpoint")
+        where = f" at step {step} with a checkpoint" if step else " before the first step"
+        return Text.assemble(("terminated", "bold yellow"), where)
     if shown_state(status) == "interrupted":
         return Text.assemble(("interrupted by hand", "bold yellow"), f" at step {step}")
     if outcome != "finished":

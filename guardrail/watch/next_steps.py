@@ -100,10 +100,12 @@ def next_steps(data: RunData, verdict: Verdict) -> list[Step]:
         return [Step(code="judge_new")]
     if verdict.because in ("nothing_recorded", "damaged"):
         return [Step(code="restore_ledger")] if verdict.because == "damaged" else []
+    no_fault = verdict.because in ("terminated", "interrupted")
     if not data.run_by_recipe:
-        return [Step(code="resume_own")]
+        return [Step(code="resume_own_now" if no_fault else "resume_own")]
     resume = f"guardrail run {recipe} --out {shlex.quote(str(run))} --resume"
-    return [Step(code="check_process" if verdict.because == "silent" else "resume", command=resume)]
+    code = "resume_now" if no_fault else "resume"
+    return [Step(code="check_process" if verdict.because == "silent" else code, command=resume)]
 
 
 def _look_command(data: RunData, final: Place | None) -> str | None:

@@ -46,6 +46,8 @@ def outcome(p: Phrases, data: RunData, verdict: Verdict, silent_s: float | None)
         code = "look"
     elif code == "running" and data.step == 0:
         code = "not_begun"
+    elif code == "terminated" and data.step == 0:
+        code = "terminated_at_start"
     elif code == "halted" and data.planned_steps and data.step >= data.planned_steps:
         code = "halted_at_end"
     if code not in p.t["outcome"]:
@@ -217,6 +219,8 @@ def _then(verdict: Verdict) -> str:
         return what
     if because == "damaged":
         return "repair"
+    if because in ("terminated", "interrupted"):
+        return "resume_now"
     table = {
         "nothing_recorded": "nothing",
         "pipeline": "pipeline",
@@ -231,6 +235,4 @@ def _then(verdict: Verdict) -> str:
     }
     if because in table:
         return table[because]
-    if what == "undecided":
-        return "repair"
-    return "resume_now" if because in ("terminated", "interrupted") else "resume"
+    return "repair" if what == "undecided" else "resume"

@@ -114,7 +114,7 @@ def _state(status: Mapping[str, Any]) -> tuple[str, str]:
         "running": ("running", "bold"),
         "finished": ("finished", "bold green"),
         "halted": ("HALTED by the guard", "bold red"),
-        "terminated": ("terminated with a checkpoint", "bold yellow"),
+        "terminated": ("terminated (SIGTERM)", "bold yellow"),
         "crashed": ("CRASHED", "bold red"),
         "empty": ("nothing recorded yet", "bold yellow"),
     }

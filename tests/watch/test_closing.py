@@ -89,3 +89,8 @@ def test_an_end_that_is_not_ok_is_not_called_so(story: Story, told, said: str) -
 def test_hostile_errors_are_dead(story: Story) -> None:
     story.ledger.append("crashed", 3, error=HOSTILE + "\x1b[2J\udc80", last_ok_checkpoint=None)
     assert not [c for c in closing(story) if not c.isprintable() and c != "\n"]
+
+
+def test_a_run_told_to_end_before_its_first_step_claims_no_checkpoint(story: Story) -> None:
+    story.end(0, "terminated")
+    assert closing(story).startswith("terminated before the first step\n")

@@ -95,6 +95,24 @@ def test_a_ledger_that_fell_silent_is_not_called_running(tmp_path: Path) -> None
     assert facts["next_steps"][0]["code"] == "check_process"
 
 
+def test_a_run_told_to_end_has_nothing_to_mend(tmp_path: Path) -> None:
+    page, facts = told(terminated, tmp_path).build()
+    assert facts["next_steps"][0]["code"] == "resume_now"
+    assert "排除故障" not in shown_text(page)
+    assert "在第 22 步收到终止信号（SIGTERM），存好检查点后停下" in shown_text(page)
+
+
+def test_a_run_told_to_end_before_its_first_step_claims_no_checkpoint(story: Story) -> None:
+    story.end(0, "terminated")
+    page, facts = story.build()
+    assert facts["verdict"]["because"] == "terminated"
+    assert facts["next_steps"][0]["code"] == "resume_now"
+    text = shown_text(page)
+    assert "还没走第一步就收到终止信号（SIGTERM），没有可存的检查点" in text
+    assert "存好检查点" not in text
+    assert "修好之后" not in text
+
+
 def test_a_run_with_harm_that_crashed_goes_back(story: Story) -> None:
     story.look(0, trigger="start")
     story.checkpoint(20, story.look(20, trigger="save"))
