@@ -1,6 +1,7 @@
 """Short real runs on the toy base: a recipe file with changes, runs in processes of their own, ledgers."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -83,6 +84,11 @@ def process(
 
 def command(*args: object) -> list[str]:
     return [sys.executable, "-m", "guardrail", *map(str, args)]
+
+
+def hear_ctrl_c() -> None:
+    """Before a program starts: what a shell runs in the background is deaf to SIGINT, and so is what that starts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def guardrail(*args: object, cwd: Path, **environment: object) -> subprocess.CompletedProcess[str]:

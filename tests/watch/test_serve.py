@@ -24,7 +24,7 @@ from guardrail.cli import app
 from guardrail.ledger import read_ledger
 from guardrail.watch.follow import LedgerTail
 from guardrail.watch.serve import WatchServer, open_server
-from tests.run_fixtures import command
+from tests.run_fixtures import command, hear_ctrl_c
 from tests.watch.stories import HOSTILE, Story, finished_ok, halted, running
 
 
@@ -286,7 +286,9 @@ def test_a_port_that_is_taken_is_named_with_what_to_do(tmp_path: Path) -> None:
 
 def test_ctrl_c_ends_the_watching_cleanly(tmp_path: Path) -> None:
     watching = command("watch", tmp_path, "--port", 0, "--no-open")
-    with subprocess.Popen(watching, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        watching, stderr=subprocess.PIPE, text=True, preexec_fn=hear_ctrl_c
+    ) as process:
         assert process.stderr is not None
         line = ""
         while "http://127.0.0.1:" not in line:

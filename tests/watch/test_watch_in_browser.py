@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from tests.run_fixtures import command
+from tests.run_fixtures import command, hear_ctrl_c
 from tests.watch.stories import COLLAPSE, HOSTILE, Story
 from tests.watch.test_report_in_browser import CHROMIUM, QUIET
 
@@ -90,7 +90,9 @@ def watched(
     watching = command("watch", folder, "--port", 0, "--no-open")
     with (
         subprocess.Popen(appending, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as writer,
-        subprocess.Popen(watching, stderr=subprocess.PIPE, text=True) as server,
+        subprocess.Popen(
+            watching, stderr=subprocess.PIPE, text=True, preexec_fn=hear_ctrl_c
+        ) as server,
         browser.new_context(viewport={"width": width, "height": 900}) as context,
     ):
         try:
