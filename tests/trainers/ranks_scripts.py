@@ -17,7 +17,7 @@ from peft import LoraConfig
 from torch import distributed
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, set_seed
 
 from guardrail.engines.in_process import InProcessEngine, load_model
 from guardrail.recipe import Recipe, read_recipe
@@ -161,6 +161,7 @@ def train_grpo(recipe_file: str, out: str, options: str) -> None:
 def grpo_trainer(recipe: Recipe, out: str, wanted: dict[str, Any]) -> trl.GRPOTrainer:
     """The trainer of `train_grpo`."""
     model, tokenizer = load_model(recipe.gold_base)
+    set_seed(recipe.seed)  # or a new adapter is another one in each run
     rows = read_training_rows(recipe.train.data)[:64]
     arguments = {
         "max_steps": 6,

@@ -45,6 +45,9 @@ def started(*args: object, ranks: int = 2) -> subprocess.CompletedProcess[str]:
         [*line, "-m", "tests.trainers.deepspeed_scripts", *args],
         DS_ACCELERATOR="cpu",
         ACCELERATE_USE_DEEPSPEED="true",
+        # Two environments that share torch's folder build the same operator anew in turns, and one that is
+        # killed over it leaves a lock on which the other waits for ever.
+        TORCH_EXTENSIONS_DIR=Path(sys.prefix, "torch_extensions"),
     )
 
 
