@@ -4,7 +4,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,22 @@ def process(
 
 def command(*args: object) -> list[str]:
     return [sys.executable, "-m", "guardrail", *map(str, args)]
+
+
+def logged(run: Path, step: int | None = None) -> bool:
+    """Whether a run's ledger has a log record, or that of a step."""
+    there = (run / "ledger.jsonl").is_file()
+    return there and any(r["kind"] == "log" and step in (None, r["step"]) for r in read_ledger(run))
+
+
+def wait(
+    until: Callable[[], bool], process: subprocess.Popen[Any], pause: float, seconds: float = 300
+) -> None:
+    """Wait until something holds or the process has ended, and not longer than `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not until() and process.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(pause)
 
 
 def hear_ctrl_c() -> None:

@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
@@ -16,7 +15,7 @@ import pytest
 from guardrail.anchors.fingerprint import weights_sha256
 from guardrail.ledger import live_records, read_ledger
 from guardrail.trainers.resume import last_complete_checkpoint
-from tests.run_fixtures import arguments, command, guardrail, records, small_recipe
+from tests.run_fixtures import arguments, command, guardrail, logged, records, small_recipe, wait
 
 pytestmark = pytest.mark.run
 
@@ -73,13 +72,6 @@ def told(run) -> list[dict[str, object]]:
 def state_of(checkpoint: Path) -> dict[str, object]:
     content = json.loads((checkpoint / "guardrail_state.json").read_text(encoding="utf-8"))
     return {k: v for k, v in content.items() if k != "seconds"}
-
-
-def wait(until: Callable[[], bool], process, pause: float) -> None:
-    deadline = time.monotonic() + 300
-    while not until() and process.poll() is None:
-        assert time.monotonic() < deadline
-        time.sleep(pause)
 
 
 def kill_after(process, run: Path, seconds: float) -> None:
@@ -209,15 +201,9 @@ def test_a_sigterm_ends_with_a_checkpoint_and_the_run_goes_on_as_if_nothing_had_
     with subprocess.Popen(
         command("run", recipe, "--out", ended), cwd=tmp_path, stderr=subprocess.DEVNULL
     ) as process:
-        deadline = time.monotonic() + 240
         # Step 8 is in progress: its look falls out now and must be made up for.
-        while not any(
-            r["kind"] == "log" and r["step"] == 7
-            for r in (read_ledger(ended) if (ended / "ledger.jsonl").is_file() else [])
-        ):
-            assert process.poll() is None, "the run ended before it could be terminated"
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        wait(lambda: logged(ended, 7), process, 0.01, seconds=240)
+        assert process.poll() is None, "the run ended before it could be terminated"
         os.kill(process.pid, signal.SIGTERM)
         assert process.wait(timeout=120) == 143
     last = read_ledger(ended)[-1]

@@ -244,23 +244,20 @@ class GuardCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
         ):
             self.guard.state.owed = "save"
 
-    def _any_rank(self, told: bool) -> bool:
-        """Whether this or another rank was told to end; every rank asks at the same time."""
-        if self.guard.ranks.size == 1:
-            return told
-        count = torch.tensor([int(told)], device=self.trainer.accelerator.device)
-        return bool(self.trainer.accelerator.reduce(count, reduction="sum").item())
+    def _summed(self, numbers: list[int]) -> list[int]:
+        """The sums over all ranks, which must ask together."""
+        if self.guard.ranks.size == 1:  # nobody to ask, and no device to wait for
+            return numbers
+        accelerator = self.trainer.accelerator
+        told = torch.tensor(numbers, device=accelerator.device)
+        return list(accelerator.reduce(told, reduction="sum").tolist())
 
     def _agree_on_step(self) -> bool:
         """Add up the ranks' samples of the step; return whether any rank was told to terminate."""
-        injection, accelerator = self.injection, self.trainer.accelerator
-        counts = [] if injection is None else injection.take_counts()
-        terminate = int(self._sigterm)
-        if self.guard.ranks.size > 1:  # alone there is nobody to ask, and no device to wait for
-            told = torch.tensor([*counts, terminate], device=accelerator.device)
-            *counts, terminate = accelerator.reduce(told, reduction="sum").tolist()
-        if injection is not None:
-            injection.add_counts(counts)
+        counts = [] if self.injection is None else self.injection.take_counts()
+        *counts, terminate = self._summed([*counts, int(self._sigterm)])
+        if self.injection is not None:
+            self.injection.add_counts(counts)
         return bool(terminate)
 
     def _listen_for_sigterm(self) -> None:
@@ -303,7 +300,7 @@ class GuardCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
             return
         if self.guard.recipe.mode == "guard":
             self._carry_out(action, control)
-        if not (self.halted or final) and self._any_rank(self._sigterm):
+        if not (self.halted or final) and any(self._summed([int(self._sigterm)])):
             self._terminate(control)
 
     def _take_metrics(self, step: int, *, final: bool = False) -> None:

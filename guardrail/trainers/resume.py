@@ -8,22 +8,30 @@ from guardrail.errors import InputError
 from guardrail.ledger import Ledger
 from guardrail.trainers.state import STATE_FILE
 
-__all__ = ["last_complete_checkpoint", "resumed_checkpoint", "rewind"]
+__all__ = ["checkpoints", "last_complete_checkpoint", "resumed_checkpoint", "rewind"]
 
 
-def _complete(folder: Path) -> dict[int, Path]:
-    """The checkpoints of a folder that hold a guard state, by step.
+def _step(checkpoint: Path) -> int:
+    return int(checkpoint.name.split("-")[1])
 
-    The state is written after everything else, so a kill during a save leaves a folder without it.
-    """
+
+def checkpoints(folder: Path) -> list[Path]:
+    """Return the trainer's checkpoints in a folder, complete or not, by step."""
     found = [p for p in folder.glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", p.name)]
-    complete = {int(p.name.split("-")[1]): p for p in found if (p / STATE_FILE).is_file()}
-    return dict(sorted(complete.items()))
+    return sorted(found, key=_step)
+
+
+def _complete(folder: Path) -> list[Path]:
+    """Those that hold a guard state.
+
+    It is written after everything else, so a kill during a save leaves a folder without it.
+    """
+    return [p for p in checkpoints(folder) if (p / STATE_FILE).is_file()]
 
 
 def last_complete_checkpoint(folder: Path) -> Path | None:
     """Return the newest checkpoint that holds a guard state, or None."""
-    return next(reversed(_complete(folder).values()), None)
+    return next(reversed(_complete(folder)), None)
 
 
 def resumed_checkpoint(folder: Path, resume: bool | str | Path) -> Path | None:
@@ -41,9 +49,9 @@ def resumed_checkpoint(folder: Path, resume: bool | str | Path) -> Path | None:
     known = _complete(folder)
     wanted = Path(resume)
     wanted = folder / wanted if len(wanted.parts) == 1 else wanted
-    if wanted.resolve() in [p.resolve() for p in known.values()]:
+    if wanted.resolve() in [p.resolve() for p in known]:
         return wanted
-    there = ", ".join(p.name for p in known.values()) or "none"
+    there = ", ".join(p.name for p in known) or "none"
     raise InputError(
         f"`{resume}` is no checkpoint that this run can go on from: it must lie in `{folder}` and hold a "
         f"{STATE_FILE}; those that do: {there}"
@@ -57,8 +65,7 @@ def _set_aside_later(checkpoint: Path) -> list[Path]:
     of them for the newest of the new branch. The furthest goes first: whenever this is cut off, what is left
     is still one branch.
     """
-    own = int(checkpoint.name.split("-")[1])
-    later = [p for step, p in _complete(checkpoint.parent).items() if step > own]
+    later = [p for p in _complete(checkpoint.parent) if _step(p) > _step(checkpoint)]
     if not later:
         return []
     folders = (checkpoint.parent / f"undone-{number}" for number in count(1))
@@ -69,13 +76,8 @@ def _set_aside_later(checkpoint: Path) -> list[Path]:
 
 def rewind(ledger: Ledger, checkpoint: Path | None, *, writes: bool) -> None:
     """Say in the ledger where the run goes on, the checkpoints of the branch it leaves out of the way."""
-    if checkpoint is None:
-        ledger.append("rewound", -1, checkpoint=None, set_aside=[])
-        return
-    aside = _set_aside_later(checkpoint) if writes else []
-    ledger.append(
-        "rewound",
-        int(checkpoint.name.split("-")[1]),
-        checkpoint=checkpoint.name,
-        set_aside=[str(path) for path in aside],
-    )
+    name, step, aside = None, -1, list[Path]()
+    if checkpoint is not None:
+        name, step = checkpoint.name, _step(checkpoint)
+        aside = _set_aside_later(checkpoint) if writes else []
+    ledger.append("rewound", step, checkpoint=name, set_aside=[str(path) for path in aside])

@@ -1,10 +1,10 @@
 """Which checkpoints are kept: the Trainer's limit, the user's best model, the guard's last ok."""
 
-import re
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
+from guardrail.trainers.resume import checkpoints
 from guardrail.trainers.state import STATE_FILE
 
 __all__ = ["rotate"]
@@ -24,7 +24,7 @@ def rotate(folder: Path, limit: int | None, spared: Iterable[Path]) -> None:
     """
     if not limit or limit < 0:
         return
-    found = [p for p in folder.glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", p.name)]
+    found = checkpoints(folder)
     found.sort(key=lambda p: ((p / STATE_FILE).is_file(), p.stat().st_mtime_ns))
     kept = {p.resolve() for p in spared} & {p.resolve() for p in found}
     surplus = len(found) - max(limit, len(kept))

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from guardrail.watch.findings import conditions, peak_learning_rate, telling_look
 from guardrail.watch.run_data import RunData, on_disk
-from guardrail.watch.verdict import Verdict
+from guardrail.watch.verdict import NO_FAULT, Verdict
 
 __all__ = [
     "NEXT_RECIPE",
@@ -100,7 +100,7 @@ def next_steps(data: RunData, verdict: Verdict) -> list[Step]:
         return [Step(code="judge_new")]
     if verdict.because in ("nothing_recorded", "damaged"):
         return [Step(code="restore_ledger")] if verdict.because == "damaged" else []
-    no_fault = verdict.because in ("terminated", "interrupted")
+    no_fault = verdict.because in NO_FAULT
     if not data.run_by_recipe:
         return [Step(code="resume_own_now" if no_fault else "resume_own")]
     resume = f"guardrail run {recipe} --out {shlex.quote(str(run))} --resume"

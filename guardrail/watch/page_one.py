@@ -11,7 +11,7 @@ from guardrail.watch.findings import Conditions, Onset, peak_learning_rate, tell
 from guardrail.watch.phrases import Phrases, capital, number
 from guardrail.watch.records import UNKNOWN, LookFacts
 from guardrail.watch.run_data import RunData
-from guardrail.watch.verdict import Verdict
+from guardrail.watch.verdict import NO_FAULT, Verdict
 
 __all__ = [
     "checkpoint_says",
@@ -219,7 +219,7 @@ def _then(verdict: Verdict) -> str:
         return what
     if because == "damaged":
         return "repair"
-    if because in ("terminated", "interrupted"):
+    if because in NO_FAULT:
         return "resume_now"
     table = {
         "nothing_recorded": "nothing",

@@ -78,8 +78,8 @@ class Tracking:
         for name, callback in reported_to(trainer).items():
             try:
                 if name == "wandb":
-                    trouble = self._begin_wandb()
-                    troubles |= {name: trouble} if trouble else {}
+                    if trouble := self._begin_wandb():
+                        troubles[name] = trouble
                 else:
                     self._begin_other(name, callback)
             except (

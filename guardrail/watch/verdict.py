@@ -7,9 +7,12 @@ from pydantic import BaseModel, ConfigDict
 from guardrail.watch.records import UNKNOWN
 from guardrail.watch.run_data import RunData
 
-__all__ = ["Recommendation", "Verdict", "decide_verdict"]
+__all__ = ["NO_FAULT", "Recommendation", "Verdict", "decide_verdict"]
 
 Recommendation = Literal["continue", "roll_back", "abandon", "undecided"]
+
+NO_FAULT = ("terminated", "interrupted")
+"""Reasons after which nothing has to be mended before the run goes on."""
 
 
 class Verdict(BaseModel):

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,7 @@ from safetensors.torch import load_file
 from guardrail.anchors.fingerprint import weights_sha256
 from guardrail.ledger import read_ledger
 from guardrail.trainers.ms_swift import RECIPE_VARIABLE
-from tests.run_fixtures import records
+from tests.run_fixtures import logged, records, wait
 from tests.trainers.swift_fixtures import (
     GRPO,
     RECKLESS,
@@ -103,15 +102,8 @@ def signalled(recipe, folder, step, number) -> tuple[int, Path]:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     ) as process:
-        deadline = time.monotonic() + 300
-        while not any(
-            r["kind"] == "log" and r["step"] == step
-            for ledger in folder.glob("out/*/ledger.jsonl")
-            for r in read_ledger(ledger.parent)
-        ):
-            assert process.poll() is None, "the run ended before it was signalled"
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+        wait(lambda: any(logged(run, step) for run in folder.glob("out/*")), process, 0.02)
+        assert process.poll() is None, "the run ended before it was signalled"
         process.send_signal(number)
         code = process.wait(timeout=120)
     return code, run_folder(folder)

@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import subprocess
-import time
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,16 @@ import pytest
 
 from guardrail.kl.schedule import rehearsal_order
 from guardrail.ledger import read_ledger
-from tests.run_fixtures import ROOT, guardrail, records, script, script_line, small_recipe
+from tests.run_fixtures import (
+    ROOT,
+    guardrail,
+    logged,
+    records,
+    script,
+    script_line,
+    small_recipe,
+    wait,
+)
 from tests.trainers.conftest import foreign_samples, tiny_model
 from tests.trainers.test_trl_sft import gradients, naive_kl_term
 
@@ -111,11 +119,8 @@ def test_a_sigterm_ends_both_ranks_at_one_step_and_the_run_goes_on(recipe, whole
         env=os.environ | {"ACCELERATE_USE_CPU": "true"},
         stderr=subprocess.DEVNULL,
     ) as process:
-        deadline = time.monotonic() + 240
-        while not (records(run, "log") if (run / "ledger.jsonl").is_file() else []):
-            assert process.poll() is None, "the run ended before it was told to"
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+        wait(lambda: logged(run), process, 0.02, seconds=240)
+        assert process.poll() is None, "the run ended before it was told to"
         process.terminate()
     (ended,) = records(run, "ended")
     assert ended["outcome"] == "terminated"
