@@ -25,6 +25,7 @@ from guardrail.cli_common import (
 )
 from guardrail.drift.rule import LEVELS, verdict_as_dict
 from guardrail.errors import InputError
+from guardrail.files import write_whole
 
 __all__ = ["app"]
 
@@ -153,9 +154,7 @@ def demo(
             shutil.rmtree(folder / side, ignore_errors=True)
         result = run_demo(recipe, folder, seed, console)
         if json_file is not None:
-            json_file.write_text(
-                json.dumps(result.facts, ensure_ascii=False, indent=2) + "\n", encoding="utf-8"
-            )
+            write_whole(json_file, json.dumps(result.facts, ensure_ascii=False, indent=2) + "\n")
         console.print(render_demo(result.facts))
 
 

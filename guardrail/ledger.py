@@ -5,13 +5,13 @@ resumed run appends `rewound` and goes on, and `live_records` gives the branch t
 """
 
 import json
-import os
 from collections.abc import Callable, Iterable
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from guardrail.errors import InputError
+from guardrail.files import append_whole
 
 __all__ = ["Ledger", "Record", "live_records", "read_ledger"]
 
@@ -37,23 +37,35 @@ class Ledger:
         self.path = run / FILE_NAME
         self._on_record = on_record
         self._writes = writes
-        self._next = _cut_torn_tail(self.path) if writes and self.path.exists() else 0
+        self._next = 0
+        self._torn = writes
+        """Whether the file may end in what a failed write left."""
+        self._mend()
 
     def append(self, kind: str, step: int, **fields: Any) -> Record:
-        """Write one record durably and return it. Fields must be JSON values; NaN is refused."""
+        """Write one record durably and return it. Fields must be JSON values; NaN is refused.
+
+        Raises:
+            OSError: it could not be written. Nothing of it stays, and later records can be appended.
+        """
+        self._mend()
         now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
         record: Record = {"seq": self._next, "time": now, "kind": kind, "step": step, **fields}
         line = json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n"
         if not self._writes:
             return record
-        with self.path.open("ab") as file:
-            file.write(line.encode("utf-8", errors="backslashreplace"))
-            file.flush()
-            os.fsync(file.fileno())
+        self._torn = True
+        append_whole(self.path, line.encode("utf-8", errors="backslashreplace"))
+        self._torn = False
         self._next += 1
         if self._on_record is not None:
             self._on_record(record)
         return record
+
+    def _mend(self) -> None:
+        if self._torn:
+            self._next = _cut_torn_tail(self.path) if self.path.exists() else 0
+            self._torn = False
 
 
 def _cut_torn_tail(path: Path) -> int:

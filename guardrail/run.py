@@ -13,6 +13,7 @@ from transformers import TrainerCallback
 
 from guardrail.build import build_trainer, prompt_rows
 from guardrail.errors import InputError
+from guardrail.files import write_whole
 from guardrail.ledger import FILE_NAME, Record
 from guardrail.recipe import Recipe
 from guardrail.rewards import load_reward
@@ -164,9 +165,7 @@ def run_recipe(
         # Left to itself it writes among the checkpoints.
         tensorboard.logging_dir = str(run / "tensorboard")
     run.mkdir(parents=True, exist_ok=True)
-    (run / "recipe.resolved.json").write_text(
-        recipe.model_dump_json(indent=2) + "\n", encoding="utf-8"
-    )
+    write_whole(run / "recipe.resolved.json", recipe.model_dump_json(indent=2) + "\n")
     callback = guardrail.attach(trainer, run=run, resume=resume, on_record=on_record)
     if on_step is not None:
         trainer.add_callback(_step_listener(on_step))

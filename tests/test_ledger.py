@@ -101,3 +101,42 @@ def test_every_record_reported_before_kill_9_is_readable(tmp_path):
     assert acknowledged
     assert len(records) >= len(acknowledged) - 1
     assert [r["seq"] for r in records] == list(range(len(records)))
+
+
+FULL_DISK = """
+import resource, sys
+from pathlib import Path
+from guardrail.ledger import Ledger
+run = Path(sys.argv[1])
+ledger = Ledger(run)
+ledger.append("look", 0, text="字" * 50)
+
+def full_after(size):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+
+def fails(step):
+    try:
+        ledger.append("look", step, text="字" * 50)
+    except OSError:
+        return
+    sys.exit("the write did not fail")
+
+full_after(ledger.path.stat().st_size + 60)
+fails(1)
+fails(2)
+full_after(resource.RLIM_INFINITY)
+if sys.argv[2] == "uncut":  # as if the cut had failed like the write
+    with ledger.path.open("ab") as file:
+        file.write(b'{"seq": 1, "kind": "lo')
+ledger.append("crashed", 1, error="no space left")
+ledger.append("decision", 1)
+"""
+
+
+@pytest.mark.parametrize("then", ["cut", "uncut"])
+def test_a_record_that_a_full_disk_cut_off_does_not_damage_the_next(tmp_path, then):
+    """A limit on the file's size is a full disk to the writer: a partial write, then an error."""
+    subprocess.run([sys.executable, "-c", FULL_DISK, str(tmp_path), then], check=True)
+    records = read_ledger(tmp_path)
+    assert [r["kind"] for r in records] == ["look", "crashed", "decision"]
+    assert [r["seq"] for r in records] == [0, 1, 2]

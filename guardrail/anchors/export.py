@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from guardrail.anchors.store import Anchors
+from guardrail.files import write_whole
 from guardrail.sets.items import Item
 from guardrail.text import parse_answer
 
@@ -24,9 +25,6 @@ def export_messages(rehearsal: Sequence[Item], anchors: Anchors, out: Path) -> t
             left_out += 1
             continue
         rows.append({"messages": [*item.chat(), {"role": "assistant", "content": gold.text}]})
-    partial = out.with_name(out.name + ".partial")
-    partial.parent.mkdir(parents=True, exist_ok=True)
-    with partial.open("w", encoding="utf-8") as file:
-        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    partial.replace(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(out, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
     return len(rows), left_out

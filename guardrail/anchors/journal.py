@@ -1,6 +1,5 @@
 """Answers on disk while anchors are being made, so that an interrupted run goes on."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from guardrail.anchors.store import (
     manifest_difference,
     read_answer,
 )
+from guardrail.files import append_whole
 
 __all__ = ["Journal"]
 
@@ -55,10 +55,7 @@ class Journal:
 
     def append(self, answers: Sequence[AnchorAnswer]) -> None:
         """Add a finished chunk; it is on disk when this returns."""
-        with self._path.open("a", encoding="utf-8") as file:
-            file.writelines(answer_line(a) + "\n" for a in answers)
-            file.flush()
-            os.fsync(file.fileno())
+        append_whole(self._path, "".join(answer_line(a) + "\n" for a in answers).encode("utf-8"))
 
     def remove(self) -> None:
         """Throw the journal away: the anchors are complete."""

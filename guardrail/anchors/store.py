@@ -23,6 +23,7 @@ from safetensors.numpy import load_file, save_file
 
 from guardrail.anchors.decoding import Decoding
 from guardrail.errors import InputError
+from guardrail.files import write_whole
 
 __all__ = [
     "AnchorAnswer",
@@ -131,16 +132,14 @@ def write_anchors(
     """Write the three files, the manifest last and atomically."""
     folder.mkdir(parents=True, exist_ok=True)
     lines = "".join(answer_line(answer) + "\n" for answer in answers)
-    (folder / "answers.jsonl").write_text(lines, encoding="utf-8")
+    write_whole(folder / "answers.jsonl", lines)
     tensors: dict[str, NDArray[Any]] = {}
     for item_id, entry in topk.items():
         tensors[f"{item_id}/ids"] = entry.ids
         tensors[f"{item_id}/logprobs"] = entry.logprobs
         tensors[f"{item_id}/tail"] = entry.tail
     save_file(tensors, folder / "topk.safetensors")
-    partial = folder / "manifest.json.partial"
-    partial.write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    partial.replace(folder / "manifest.json")
+    write_whole(folder / "manifest.json", manifest.model_dump_json(indent=2) + "\n")
 
 
 def read_anchors(folder: Path) -> Anchors:

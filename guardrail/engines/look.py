@@ -17,6 +17,7 @@ from guardrail.drift.rule import (
     judge,
 )
 from guardrail.drift.statistic import FloatArray
+from guardrail.files import write_whole
 from guardrail.probes.measure import METRICS, measure, thinking_characters
 from guardrail.sets.items import Item
 
@@ -112,18 +113,17 @@ def write_answers(
 ) -> None:
     """Write one JSON line an answer: item, replicate, text, finish reason, 字 of thinking, every metric."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    with partial.open("w", encoding="utf-8", errors="backslashreplace") as file:
-        for i, item in enumerate(items):
-            for k, answer in enumerate(answers[i]):
-                values = {name: float(table[i, k]) for name, table in measured.items()}
-                row = {
-                    "item": item.id,
-                    "replicate": k,
-                    "text": answer.text,
-                    "finish_reason": answer.finish_reason,
-                    "thinking_characters": thinking_characters(answer.text),
-                    **{name: None if np.isnan(v) else v for name, v in values.items()},
-                }
-                file.write(json.dumps(row, ensure_ascii=False) + "\n")
-    partial.replace(path)
+    lines = []
+    for i, item in enumerate(items):
+        for k, answer in enumerate(answers[i]):
+            values = {name: float(table[i, k]) for name, table in measured.items()}
+            row = {
+                "item": item.id,
+                "replicate": k,
+                "text": answer.text,
+                "finish_reason": answer.finish_reason,
+                "thinking_characters": thinking_characters(answer.text),
+                **{name: None if np.isnan(v) else v for name, v in values.items()},
+            }
+            lines.append(json.dumps(row, ensure_ascii=False) + "\n")
+    write_whole(path, "".join(lines))

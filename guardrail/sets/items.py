@@ -9,6 +9,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from guardrail.errors import InputError
+from guardrail.files import write_whole
 from guardrail.sets.checks import Check
 
 __all__ = ["ABILITIES", "Item", "Message", "item_line", "items_sha256", "read_items", "write_items"]
@@ -147,7 +148,7 @@ def item_line(item: Item) -> str:
 
 def write_items(path: str | Path, items: Iterable[Item]) -> None:
     """Write items as JSONL, one a line."""
-    Path(path).write_text("".join(item_line(item) + "\n" for item in items), encoding="utf-8")
+    write_whole(Path(path), "".join(item_line(item) + "\n" for item in items))
 
 
 def items_sha256(items: Iterable[Item]) -> str:

@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -12,6 +11,7 @@ import numpy as np
 from guardrail.drift.rule import RuleState
 from guardrail.drift.spending import Spent
 from guardrail.engines.look import Measured
+from guardrail.files import write_whole
 from guardrail.ladder import Judged
 
 __all__ = [
@@ -102,12 +102,8 @@ def _as_json(state: GuardState) -> dict[str, Any]:
 
 def write_state(folder: Path, state: GuardState) -> None:
     """Write the state into a checkpoint, atomically and last: its presence says it is complete."""
-    partial = folder / (STATE_FILE + ".partial")
-    with partial.open("w", encoding="utf-8") as file:
-        json.dump(_as_json(state), file, ensure_ascii=False, allow_nan=False)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(folder / STATE_FILE)
+    text = json.dumps(_as_json(state), ensure_ascii=False, allow_nan=False)
+    write_whole(folder / STATE_FILE, text)
 
 
 def read_state(folder: Path) -> GuardState:

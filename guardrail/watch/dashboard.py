@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from guardrail.errors import InputError
+from guardrail.files import write_whole
 from guardrail.probes.measure import METRICS
 from guardrail.watch.scalars import AGAINST_STEP
 
@@ -108,9 +109,7 @@ def workspace(
 def write_workspace(made: Any, path: Path) -> None:
     """Write the definition of a workspace as JSON, as W&B's API takes it; needs no network."""
     text = made._to_model().model_dump_json(by_alias=True)
-    path.write_text(
-        json.dumps(json.loads(text), ensure_ascii=False, indent=1) + "\n", encoding="utf-8"
-    )
+    write_whole(path, json.dumps(json.loads(text), ensure_ascii=False, indent=1) + "\n")
 
 
 def save_workspace(made: Any) -> str:

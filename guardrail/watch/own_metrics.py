@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from guardrail.errors import InputError
+from guardrail.files import append_whole
 from guardrail.ledger import Ledger, Record, live_records, read_ledger
 
 __all__ = ["METRICS_FILE", "add_metric", "take_metrics"]
@@ -95,8 +96,10 @@ def add_metric(run: Path, name: str, value: float, step: int | None = None) -> R
         raise InputError(f"metric of `{run}`: {error}") from error
     if line["step"] > reached:
         raise InputError(f"`--step {step}` lies beyond the run, which is at step {reached}")
-    with (run / METRICS_FILE).open("a", encoding="utf-8") as file:
-        file.write(json.dumps(line, ensure_ascii=False) + "\n")
+    path = run / METRICS_FILE
+    # A last line that somebody left without its line feed stays a line of its own.
+    open_line = path.is_file() and path.read_bytes()[-1:] not in (b"", b"\n")
+    append_whole(path, b"\n" * open_line + (json.dumps(line, ensure_ascii=False) + "\n").encode())
     if any(r["kind"] in ("ended", "crashed") for r in records):  # nobody else writes the ledger now
         take_metrics(Ledger(run), reached)
     return line

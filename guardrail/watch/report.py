@@ -16,6 +16,7 @@ import jinja2
 from pydantic_core import PydanticSerializationError
 
 from guardrail.drift.rule import LEVELS
+from guardrail.files import write_whole
 from guardrail.watch import page_one
 from guardrail.watch.differences import difference, pieces
 from guardrail.watch.facts import Report, gather
@@ -66,11 +67,11 @@ def build_report(
     page, report = page_and_facts(data, language=language, now=now)
     recipe = _next_recipe(data, report)
     if recipe is not None:
-        _write(run / NEXT_RECIPE, recipe)
+        write_whole(run / NEXT_RECIPE, recipe)
     else:
         (run / NEXT_RECIPE).unlink(missing_ok=True)
-    _write(run / "report.json", _json(report) + "\n")
-    _write(run / "report.html", page)
+    write_whole(run / "report.json", _json(report) + "\n")
+    write_whole(run / "report.html", page)
     return run / "report.html"
 
 
@@ -226,9 +227,3 @@ def _json(report: Report) -> str:
         PydanticSerializationError
     ):  # a lone surrogate somewhere; pydantic's writer knows only UTF-8
         return json.dumps(report.model_dump(mode="json"), indent=1)
-
-
-def _write(path: Path, text: str) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8", errors="backslashreplace")
-    partial.replace(path)

@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from guardrail.files import write_whole
 from guardrail.ledger import Record
 from guardrail.recipe import Tracking
 from guardrail.watch.alerts import Alert, Severity
@@ -86,9 +87,7 @@ def open_run(tracking: Tracking, folder: Path) -> OpenedRun:
         trouble = _init(wandb, _arguments(tracking, folder))
     run: Any = wandb.run
     known = {"id": run.id, "project": run.project, "entity": run.entity}
-    partial = folder / (RUN_FILE + ".partial")
-    partial.write_text(json.dumps(known) + "\n", encoding="utf-8")
-    partial.replace(folder / RUN_FILE)
+    write_whole(folder / RUN_FILE, json.dumps(known) + "\n")
     return OpenedRun(run, ours, trouble)
 
 

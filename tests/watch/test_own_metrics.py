@@ -127,6 +127,14 @@ def test_the_command_writes_a_line_and_a_finished_run_takes_it_at_once(ledger):
     assert taken(ledger) == [(30, "recovery_rate", 0.3), (12, "recovery_rate", 0.5)]
 
 
+def test_a_line_that_somebody_left_open_does_not_swallow_the_commands(ledger):
+    write(ledger, '{"step": 0, "name": "a", "val', end="")
+    add_metric(ledger.path.parent, "recovery_rate", 0.3, 0)
+    take_metrics(ledger, 10)
+    assert taken(ledger) == [(0, "recovery_rate", 0.3)]
+    assert len(refused(ledger)) == 1
+
+
 @pytest.mark.parametrize(
     ("value", "step", "said"), [(float("nan"), 1, "finite"), (1, 31, "beyond")]
 )
