@@ -28,6 +28,7 @@ from guardrail.trainers.ranks import Ranks
 from guardrail.trainers.references import wanted_reference
 from guardrail.trainers.resume import resumed_checkpoint, rewind
 from guardrail.trainers.state import GuardState, Seen, read_state
+from guardrail.trainers.supported import check_kind_of_trainer, check_setup
 from guardrail.trainers.trl_grpo import GrpoKlOnly, attach_kl_only
 from guardrail.trainers.trl_sft import attach_kl
 from guardrail.trainers.versions import TRL, check_versions
@@ -182,14 +183,16 @@ class Guardrail:
             seam: How to join a trainer of another kind than TRL's.
 
         Raises:
-            InputError: unsupported versions, anchors that do not fit, a trainer of another kind, a setting
-                of DeepSpeed's that cannot be guarded, or a checkpoint that no guarded run can go on from.
+            InputError: versions that are too old, a trainer or a setting of it that cannot be guarded, anchors
+                that do not fit, or a checkpoint that no guarded run can go on from.
         """
         check_versions(TRL)
         if seam is None:
+            check_kind_of_trainer(trainer, "trl")
             grpo = Seam(attach_golds, _mix_into_rollouts, _own_vllm)
             seam = grpo if is_grpo(trainer) else Seam()
         recipe = self.recipe
+        check_setup(trainer, GuardCallback)
         check_kind(recipe, trainer, grpo=seam.rollouts is not None)
         check_deepspeed(recipe, trainer)
         accelerator = trainer.accelerator

@@ -11,6 +11,7 @@ from guardrail.anchors.fingerprint import file_sha256
 from guardrail.anchors.store import Manifest
 from guardrail.recipe import Recipe
 from guardrail.sets.items import Item, items_sha256
+from guardrail.trainers.versions import MS_SWIFT, TRL, untried
 
 __all__ = ["run_header"]
 
@@ -36,6 +37,7 @@ def run_header(
         packages: What drives the run besides TRL; their versions are told too.
     """
     rows = trainer.train_dataset
+    driven = [TRL, MS_SWIFT] if "ms-swift" in packages else [TRL]
     data = Path(recipe.train.data or "")
     return {
         "name": recipe.name,
@@ -58,6 +60,7 @@ def run_header(
         "rehearsal_items": len(rehearsal),
         "rehearsal_sources": dict(Counter(i.source for i in rehearsal).most_common()),
         "rehearsal_sha256": items_sha256(rehearsal),
+        "untried_versions": [told for told in map(untried, driven) if told],
         "versions": {"redline-guardrail": __version__}
         | {name: version(name) for name in ("torch", "transformers", "trl", *packages)},
     }

@@ -16,10 +16,10 @@ def is_grpo(trainer: Any) -> bool:
 
 
 def check_kind(recipe: Recipe, trainer: Any, *, grpo: bool) -> None:
-    """Refuse keys of the recipe that this kind of trainer would not heed.
+    """Refuse keys of the recipe that this kind of trainer would not heed, and batches it cannot cut smaller.
 
     Raises:
-        InputError: such a key is set.
+        InputError: such a key is set, or GRPO is to find its batch size.
     """
     rehearsal, name = recipe.rehearsal, type(trainer).__name__
     if not grpo and (rehearsal.grpo is not None or recipe.ladder.beta == "raise"):
@@ -29,7 +29,14 @@ def check_kind(recipe: Recipe, trainer: Any, *, grpo: bool) -> None:
         raise InputError(
             f"the recipe says `trainer: trl-grpo`, and the trainer is a {name}; make them agree"
         )
-    if not grpo or recipe.mode == "watch":
+    if not grpo:
+        return
+    if trainer.args.auto_find_batch_size:
+        raise InputError(
+            "`auto_find_batch_size` cuts GRPO's groups of completions apart, whose size is set when the trainer is "
+            "made; leave it away and lower `per_device_train_batch_size`"
+        )
+    if recipe.mode == "watch":
         return
     literal_only = rehearsal.grpo in (None, "literal")
     if literal_only and (rehearsal.loss != "kl" or rehearsal.reference != "stored"):

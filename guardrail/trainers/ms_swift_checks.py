@@ -17,6 +17,7 @@ from guardrail.recipe import Recipe
 from guardrail.sets.benchmarks import read_benchmarks
 from guardrail.sets.overlap import find_overlaps, training_texts
 from guardrail.trainers.attach import Guardrail
+from guardrail.trainers.supported import check_kind_of_trainer
 from guardrail.trainers.versions import MS_SWIFT, check_versions, named
 
 __all__ = ["check_run", "find_kind", "swift_name"]
@@ -98,12 +99,8 @@ def find_kind(trainer: Any) -> str:
     """
     check_versions(MS_SWIFT)
     classes = {name: swift_name(*kind.trainer) for name, kind in KINDS.items()}
+    check_kind_of_trainer(trainer, "swift")
     found = [name for name, trainer_class in classes.items() if isinstance(trainer, trainer_class)]
-    if not found:
-        raise InputError(
-            f"{type(trainer).__name__} cannot be guarded, `swift sft` and `swift rlhf --rlhf_type grpo` "
-            "can; leave `--callbacks guardrail` away here"
-        )
     kind = KINDS[found[0]]
     for name in kind.methods:
         if not callable(getattr(trainer, name, None)):
@@ -130,6 +127,11 @@ def check_run(trainer: Any, kind: str, guardrail: Guardrail) -> None:
             raise InputError(
                 f"`--{option} {getattr(arguments, option)}` cannot be guarded: {why}; leave it away"
             )
+    if trainer.template.model_meta.is_multimodal:
+        raise InputError(
+            f"`{trainer.template.model_meta.model_type}` takes pictures or sound, and the guard is proven on text "
+            "alone; train a text model, or leave `--callbacks guardrail` away"
+        )
     if trainer.template.sequence_parallel_size > 1:
         raise InputError(
             "`--sequence_parallel_size` above 1 cannot be guarded: looks and KL-only samples are not cut "

@@ -1,7 +1,6 @@
 """Which versions the guard was tried with, and what becomes of others: the only place that says so."""
 
 import logging
-import os
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 
@@ -9,7 +8,7 @@ from packaging.version import Version
 
 from guardrail.errors import InputError
 
-__all__ = ["ANY_VERSION", "MS_SWIFT", "TRL", "Range", "check_versions", "named"]
+__all__ = ["MS_SWIFT", "TRL", "Range", "check_versions", "named", "untried"]
 
 logger = logging.getLogger(__name__)
 
@@ -24,31 +23,39 @@ TRL: Sequence[Mapping[str, Range]] = (
 MS_SWIFT: Sequence[Mapping[str, Range]] = ({"ms-swift": ("4.6", "4.7")},)
 """The same for ms-swift, which stands on one of the above."""
 
-ANY_VERSION = "GUARDRAIL_ANY_VERSION"
-"""Environment variable that, set to 1, lets other versions through."""
-
 
 def check_versions(supported: Sequence[Mapping[str, Range]]) -> None:
-    """Let one of the supported sets pass, and any other with a warning where GUARDRAIL_ANY_VERSION=1.
+    """Let the versions that were tried pass, and newer ones with a warning; what is older is refused.
 
-    What passes so was never run: methods that are absent or take other parameters are still refused by
-    name where the guard joins the trainer, but what behaves differently is not seen.
+    A newer version proves itself: methods that are absent or take other parameters are refused by name where
+    the guard joins the trainer, and what behaves differently by the checks before the first step.
 
     Raises:
-        InputError: other versions are installed.
+        InputError: a package is older than any that was tried.
     """
+    found = {package: Version(version(package)) for package in supported[0]}
+    for package, number in found.items():
+        oldest = min(Version(tried[package][0]) for tried in supported)
+        if number < oldest:
+            raise InputError(
+                f"{package} {number} is too old to be guarded; supported is {named(supported)}. Install those"
+            )
+    if told := untried(supported):
+        logger.warning(
+            "%s: newer than what the guard was tried with (%s); what behaves differently is refused before the "
+            "first step",
+            told,
+            named(supported),
+        )
+
+
+def untried(supported: Sequence[Mapping[str, Range]]) -> str:
+    """Return the installed versions in words, empty where they are one of the sets that were tried."""
     found = {package: Version(version(package)) for package in supported[0]}
     for wanted in supported:
         if all(Version(a) <= found[p] < Version(b) for p, (a, b) in wanted.items()):
-            return
-    told = ", ".join(f"{package} {number}" for package, number in found.items())
-    if os.environ.get(ANY_VERSION) == "1":
-        logger.warning("%s: never tried with the guard, let through by %s=1", told, ANY_VERSION)
-        return
-    raise InputError(
-        f"{told}: not supported; supported is {named(supported)}. Install those, or set "
-        f"{ANY_VERSION}=1 to try"
-    )
+            return ""
+    return ", ".join(f"{package} {number}" for package, number in found.items())
 
 
 def named(supported: Sequence[Mapping[str, Range]]) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from swift.dataset import PackingDataset
+from swift.model import MODEL_MAPPING
 from swift.pipelines.train.rlhf import SwiftRLHF
 from swift.pipelines.train.sft import SwiftSft
 from swift.trainers import TrainerFactory
@@ -29,7 +30,6 @@ from guardrail.trainers.ms_swift import attach_swift
 from guardrail.trainers.state import GuardState
 from guardrail.trainers.task_prompts import tokenised
 from guardrail.trainers.trl_sft import attach_kl
-from guardrail.trainers.versions import ANY_VERSION
 from tests.trainers.conftest import foreign_samples
 
 ON_THE_TOY_BASE = (
@@ -197,6 +197,10 @@ def sft(recipe: str, data: str, out: str) -> dict[str, object]:
     trainer.args.resume_only_model = True
     facts["option"] = refusal(check)
     trainer.args.resume_only_model = False
+    text = trainer.template.model_meta
+    trainer.template.model_meta = MODEL_MAPPING["qwen2_5_vl"]
+    facts["pictures"] = refusal(check)
+    trainer.template.model_meta = text
     for name, parameter in trainer.model.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter)
@@ -205,9 +209,9 @@ def sft(recipe: str, data: str, out: str) -> dict[str, object]:
     facts["no seam"] = refusal(lambda: ms_swift_checks.find_kind(trainer))
     del trainer._save_checkpoint
     ms_swift_checks.MS_SWIFT = ({"ms-swift": ("4.5", "4.6")},)
-    facts["version"] = refusal(lambda: ms_swift_checks.find_kind(trainer))
-    os.environ[ANY_VERSION] = "1"
-    facts["any version"] = ms_swift_checks.find_kind(trainer)
+    facts["newer"] = ms_swift_checks.find_kind(trainer)
+    ms_swift_checks.MS_SWIFT = ({"ms-swift": ("4.7", "4.8")},)
+    facts["older"] = refusal(lambda: ms_swift_checks.find_kind(trainer))
     return facts
 
 

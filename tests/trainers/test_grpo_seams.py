@@ -5,10 +5,11 @@ import torch
 import trl
 
 from guardrail.errors import InputError
+from guardrail.recipe import read_recipe
+from guardrail.trainers.kinds import check_kind
 from guardrail.trainers.state import GuardState
 from guardrail.trainers.trl_grpo import attach_kl_only
 from guardrail.trainers.trl_grpo_seams import SEAMS, find_seams
-from guardrail.trainers.versions import ANY_VERSION
 from tests.trainers.grpo_fixtures import (
     HERE,
     MARKS,
@@ -117,25 +118,25 @@ def test_another_sampler_is_refused(base):
         attach(trainer)
 
 
-def test_a_version_nobody_tried_is_refused(base, monkeypatch):
-    trainer = make_trainer(base, Scorer())
-    monkeypatch.setattr("guardrail.trainers.versions.version", lambda package: "1.3.0")
-    with pytest.raises(
-        InputError, match=r"trl 1\.3\.0: not supported; supported is trl from 0\.29"
-    ):
-        attach(trainer)
-
-
-def test_a_version_let_through_is_held_to_the_one_before_it(base, monkeypatch):
+def test_a_version_nobody_tried_is_held_to_the_one_before_it(base, monkeypatch, caplog):
     trainer = make_trainer(base, Scorer())
     for module in ("versions", "trl_grpo_seams"):
         monkeypatch.setattr(f"guardrail.trainers.{module}.version", lambda package: "1.17.2")
-    monkeypatch.setenv(ANY_VERSION, "1")
     if HERE is SEAMS[-1]:
         assert find_seams(trainer) is HERE
     else:
         with pytest.raises(InputError, match="has no `environment_factories`; supported is"):
             find_seams(trainer)
+    assert "trl 1.17.2: newer than" in caplog.text
+
+
+def test_grpo_is_not_to_find_its_batch_size_whatever_the_mode(base):
+    trainer = make_trainer(base, Scorer())
+    trainer.args.auto_find_batch_size = True
+    for mode in ("guard", "watch"):
+        recipe = read_recipe("toy-grpo").model_copy(update={"mode": mode})
+        with pytest.raises(InputError, match="`auto_find_batch_size` cuts GRPO's groups"):
+            check_kind(recipe, trainer, grpo=True)
 
 
 @pytest.mark.parametrize("changes", [{"fraction": 0.0}, {"fraction": 1.0}, {"weight": -1.0}])

@@ -91,9 +91,9 @@ def test_what_cannot_be_guarded_is_refused_by_name(sft_facts, grpo_facts):
     assert "merge" in sft_facts["adapter"].lower()
     assert "`Seq2SeqTrainer._save_checkpoint` is absent" in sft_facts["no seam"]
     assert "supported is ms-swift from 4.6 below 4.7" in sft_facts["no seam"]
-    assert "supported is ms-swift from 4.5 below 4.6" in sft_facts["version"]
-    assert "GUARDRAIL_ANY_VERSION=1" in sft_facts["version"]
-    assert sft_facts["any version"] == "sft"
+    assert sft_facts["newer"] == "sft"
+    assert "too old to be guarded; supported is ms-swift from 4.7 below 4.8" in sft_facts["older"]
+    assert "`qwen2_5_vl` takes pictures" in sft_facts["pictures"]
     for option in ("kl_in_reward", "dynamic_sample", "sync_ref_model", "beta"):
         assert f"`--{option} " in grpo_facts[option]
     for key, option in (("kl_reference", "--ref_model"), ("start_model", "--model")):
