@@ -5,8 +5,9 @@
 
 and the same with `swift rlhf --rlhf_type grpo`. Ledger, looks, guard state and report lie in the run's
 output folder: `guardrail status output/v0-...`. Of the recipe the guard's keys count; what only
-`guardrail run` uses (`trainer`, `train.data`, `train.arguments`) is ignored. Exit codes are those of
-`guardrail run`: 1 halted by the guard, 2 bad input, 143 ended by SIGTERM with a checkpoint.
+`guardrail run` uses (`trainer`, `train.data`, `train.arguments`) is ignored. `swift` exits with the codes
+of `guardrail run`: 3 halted by the guard, 4 finished but not tested, 2 bad input, 143 ended by SIGTERM with a
+checkpoint. With NPROC_PER_NODE torchrun makes 1 of each; `guardrail status OUT --json` has it as `exit_code`.
 """
 
 import sys
@@ -17,8 +18,8 @@ from typing import Any
 from swift.callbacks import TrainerCallback, callbacks_map
 from swift.utils import get_logger
 
-from guardrail.cli_common import BAD_INPUT, HALTED, TERMINATED
 from guardrail.errors import InputError
+from guardrail.exits import BAD_INPUT, FINISHED
 from guardrail.trainers.ms_swift import attach_swift, recipe_from_environment
 from guardrail.watch.report import build_report
 
@@ -79,8 +80,8 @@ class GuardrailCallback(TrainerCallback):
                         logger.info(f"guardrail: report {build_report(guard.run)}")
             if callback.halted:
                 logger.info("guardrail: HALTED, the run drifted beyond its margins")
-            if callback.halted or callback.terminated:
-                raise SystemExit(HALTED if callback.halted else TERMINATED)
+            if callback.exit_code != FINISHED:
+                raise SystemExit(callback.exit_code)
             return output
 
         trainer.train = guarded_train

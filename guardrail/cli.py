@@ -12,8 +12,6 @@ from rich.console import Console
 
 from guardrail import __version__, cli_anchor, cli_sets, cli_track
 from guardrail.cli_common import (
-    HALTED,
-    TERMINATED,
     JsonFlag,
     RecipeArgument,
     clear_errors,
@@ -23,8 +21,9 @@ from guardrail.cli_common import (
     print_json,
     quiet_libraries,
 )
-from guardrail.drift.rule import LEVELS, verdict_as_dict
+from guardrail.drift.rule import UNTESTED, rank, verdict_as_dict
 from guardrail.errors import InputError
+from guardrail.exits import HALTED, UNTESTED_END, exit_codes_said
 from guardrail.files import write_whole
 
 __all__ = ["app"]
@@ -34,7 +33,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
     help="Guard a fine-tuning run against forgetting.\n\n"
-    "Exit codes: 0 ok, 1 the guard halted the run, 2 bad input, 143 ended by SIGTERM with a checkpoint.\n\n"
+    f"Exit codes of `run`: {exit_codes_said()}.\n\n"
     "Example: `guardrail demo`",
 )
 app.add_typer(cli_anchor.app, name="anchor")
@@ -54,7 +53,7 @@ LangOption = Annotated[
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a guarded run.")]
 
 
-@app.command()
+@app.command(epilog=f"Exit codes: {exit_codes_said()}. `guardrail status RUN --json` tells it too.")
 def run(
     recipe: RecipeArgument,
     out: Annotated[Path | None, typer.Option(help="Run folder; by default runs/NAME.")] = None,
@@ -100,10 +99,7 @@ def run(
                     _close(folder, recipe)
                 raise
         _close(folder, recipe)
-        if finished.halted:
-            raise typer.Exit(HALTED)
-        if finished.terminated:
-            raise typer.Exit(TERMINATED)
+        raise typer.Exit(finished.exit_code)
 
 
 def _close(run: Path, recipe: str) -> None:
@@ -295,14 +291,14 @@ def look(
     ] = 1,
     fail_on: Annotated[
         Literal["warn", "serious", "critical"],
-        typer.Option(help="Mildest level that exits with 1."),
+        typer.Option(help=f"Mildest level that exits with {HALTED}."),
     ] = "warn",
     seed: Annotated[int, typer.Option(help="Of sampled answers.")] = 0,
     as_json: JsonFlag = False,
 ) -> None:
     """Judge a finished model by the anchors: the run's own rule, with all its budget on one look.
 
-    Exit codes: 0 within its margins, 1 drifted, 2 bad input.
+    Exit codes: 0 within its margins, 1 crashed, 2 bad input, 3 drifted, 4 nothing could be tested.
 
     Example: `guardrail look runs/first/checkpoints/checkpoint-100 --anchors anchors/toy-sft`
     """
@@ -334,7 +330,9 @@ def look(
         else:
             Console().print(render_look(verdict))
             console.print(f"report: {report_path}", soft_wrap=True)
-        if LEVELS.index(looked.verdict.level) >= LEVELS.index(fail_on):
+        if looked.verdict.level == UNTESTED:
+            raise typer.Exit(UNTESTED_END)
+        if rank(looked.verdict.level) >= rank(fail_on):
             raise typer.Exit(HALTED)
 
 

@@ -14,12 +14,10 @@ from rich.console import Console
 from rich.markup import escape
 
 from guardrail.errors import InputError
+from guardrail.exits import BAD_INPUT, CRASHED, INTERRUPTED
 from guardrail.watch.inert import inert
 
 __all__ = [
-    "BAD_INPUT",
-    "HALTED",
-    "TERMINATED",
     "JsonFlag",
     "RecipeArgument",
     "clear_errors",
@@ -29,8 +27,6 @@ __all__ = [
     "print_json",
     "quiet_libraries",
 ]
-
-HALTED, BAD_INPUT, TERMINATED = 1, 2, 143
 
 console = Console(stderr=True)
 
@@ -74,7 +70,8 @@ def never_held_up() -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        code = error.exit_code if isinstance(error, typer.Exit) else 1
+        code = INTERRUPTED if isinstance(error, KeyboardInterrupt) else CRASHED
+        code = error.exit_code if isinstance(error, typer.Exit) else code
         if not isinstance(error, typer.Exit) and _tracker_hangs():
             traceback.print_exc()
         raise

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from guardrail.cli_common import HALTED, JsonFlag, RecipeArgument, clear_errors, print_json
+from guardrail.cli_common import JsonFlag, RecipeArgument, clear_errors, print_json
 from guardrail.errors import InputError
 
 __all__ = ["alert", "dashboard", "log"]
@@ -66,7 +66,7 @@ def alert(
             for name, delivered in facts.items():
                 typer.echo(f"{name}: {words[delivered]}")
         if False in facts.values():
-            raise typer.Exit(HALTED)
+            raise typer.Exit(1)
 
 
 def dashboard(

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from guardrail.drift.rule import LEVELS, Level, Verdict
+from guardrail.drift.rule import UNTESTED, Level, Verdict, rank
 
 __all__ = ["Action", "Judged", "LadderConfig", "decide", "judged_look"]
 
@@ -90,7 +90,7 @@ def decide(history: Sequence[Judged], config: LadderConfig) -> Action:
     further state. Guarantees: 1 <= boost <= `max_boost`; `lr_factor` never rises and never falls
     below `lr_factor ** max_lr_cuts`; no second raise within the cool-down unless the level is higher
     than the one acted upon; a first critical asks for a repeat and only a second one on the same
-    weights halts.
+    weights halts. A look that tested nothing is not clean and moves no lever.
 
     Raises:
         ValueError: the history is empty.
@@ -108,11 +108,13 @@ def decide(history: Sequence[Judged], config: LadderConfig) -> Action:
 def _after(
     s: _Standing, look: Judged, previous: Judged | None, config: LadderConfig
 ) -> tuple[_Standing, Action]:
-    level = LEVELS.index(look.level)
+    level = rank(look.level)
     named = "、".join(look.alarmed[:3])
     if not look.repeat:
         since = None if s.looks_since_raise is None else s.looks_since_raise + 1
         s = replace(s, looks_since_raise=since)
+    if look.level == UNTESTED:  # it shows nothing, so that nothing becomes better or worse by it
+        return s, Action("none", s.boost, s.lr_factor, "nothing was tested")
     if level < 2:
         s = replace(s, persistent_looks=0)
     elif s.lr_cuts >= 2 and not look.repeat:

@@ -35,11 +35,12 @@ StepListener = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """How a run ended: its folder, whether guard or SIGTERM stopped it, domain losses where measured."""
+    """How a run ended: its folder, whether the guard halted it, its exit code, domain losses where measured."""
 
     run: Path
     halted: bool
-    terminated: bool
+    exit_code: int
+    """Of `guardrail.exits`."""
     domain_loss_before: float | None
     domain_loss: float | None
 
@@ -171,7 +172,7 @@ def run_recipe(
         trainer.add_callback(_step_listener(on_step))
     with contextlib.closing(callback.tracking):
         before, after = _train(trainer, callback)
-    return Finished(run, callback.halted, callback.terminated, before, after)
+    return Finished(run, callback.halted, callback.exit_code, before, after)
 
 
 class _DomainLossAtStart(TrainerCallback):  # type: ignore[misc, unused-ignore]

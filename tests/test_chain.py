@@ -30,7 +30,7 @@ def base_sft(folder):
         looks={"every_steps": 16, "tripwire_every_steps": 0},
     )
     done = guardrail("run", recipe, "--out", folder / "sft", cwd=folder)
-    assert done.returncode in (0, 1), done.stderr[-3000:]  # the guard may halt it at its end
+    assert done.returncode in (0, 3), done.stderr[-3000:]  # the guard may halt it at its end
     adapter = folder / "sft/checkpoints/checkpoint-16"
     assert (adapter / "adapter_model.safetensors").is_file()
     return adapter

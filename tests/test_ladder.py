@@ -85,6 +85,21 @@ def test_relaxing_waits_until_the_alarmed_stream_is_measured_well_within_its_mar
     assert decide(unmeasured, CONFIG).kind == "none"
 
 
+@given(st.lists(st.sampled_from([*LEVELS[:3], "untested"]), min_size=1, max_size=40))
+def test_a_look_that_tested_nothing_is_not_clean_and_moves_no_lever(sequence):
+    before = (1.0, 1.0)
+    clean = 0
+    for n, level in enumerate(sequence, start=1):
+        looks = history(*sequence[:n])
+        action = decide(looks, CONFIG)
+        clean = clean + 1 if level == "ok" else clean if level == "untested" else 0
+        if level == "untested":
+            assert (action.kind, action.boost, action.lr_factor) == ("none", *before)
+        if action.kind == "relax_kl":
+            assert clean >= CONFIG.clean_looks_to_relax
+        before = (action.boost, action.lr_factor)
+
+
 def test_two_relapses_end_relaxing():
     looks = history(*["warn", "ok", "ok", "ok"] * 4)
     kinds = [decide(looks[: n + 1], CONFIG).kind for n in range(len(looks))]

@@ -160,11 +160,11 @@ def test_a_halted_run_that_is_resumed_stays_halted(tmp_path):
     )
     run = tmp_path / "run"
     done = guardrail("run", recipe, "--out", run, cwd=tmp_path)
-    assert done.returncode == 1, done.stderr
+    assert done.returncode == 3, done.stderr
     before = told(run)
     assert 0 < before[-2]["step"] < 8
     resumed = guardrail("run", recipe, "--out", run, "--resume", cwd=tmp_path)
-    assert resumed.returncode == 1, resumed.stderr
+    assert resumed.returncode == 3, resumed.stderr
     after = told(run)
     assert after.pop(-3) == after[-1]  # the held-out loss is measured again, to the same
     assert after == before
@@ -221,7 +221,7 @@ def test_a_sigterm_ends_with_a_checkpoint_and_the_run_goes_on_as_if_nothing_had_
         [r["level"] for r in read_ledger(run) if r["kind"] == "checkpoint" and r["step"] == 8]
         for run in (whole, ended)
     ]
-    assert recorded[1] == ["unknown", *recorded[0]]
+    assert recorded[1] == ["untested", *recorded[0]]
 
 
 def test_a_run_taken_back_to_an_earlier_checkpoint_and_killed_stays_on_its_branch(tmp_path, whole):
@@ -296,7 +296,7 @@ def test_a_sigterm_cuts_off_a_look_which_is_taken_when_the_run_goes_on(
         [
             r
             for r in told(ledger)
-            if (r["kind"], r["step"]) != ("log", step) and r.get("level") != "unknown"
+            if (r["kind"], r["step"]) != ("log", step) and r.get("level") != "untested"
         ]
         for ledger in (run, unkilled)
     )

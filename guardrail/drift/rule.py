@@ -35,6 +35,7 @@ from guardrail.drift.statistic import (
 
 __all__ = [
     "LEVELS",
+    "UNTESTED",
     "Budget",
     "DriftConfig",
     "Level",
@@ -44,13 +45,29 @@ __all__ = [
     "Stream",
     "Verdict",
     "judge",
+    "rank",
+    "shows_harm",
     "unit_numbers",
     "verdict_as_dict",
 ]
 
-Level = Literal["ok", "warn", "serious", "critical"]
+Level = Literal["untested", "ok", "warn", "serious", "critical"]
 LEVELS: tuple[Level, ...] = ("ok", "warn", "serious", "critical")
-"""Mildest first."""
+"""What a test can say, mildest first."""
+UNTESTED: Literal["untested"] = "untested"
+"""The level of what was not tested, for whatever reason; never ok."""
+
+
+def rank(level: str) -> int:
+    """Return how bad a level is: 0 for ok and untested, 3 for critical; one that nobody knows is worse."""
+    if level == UNTESTED:
+        return 0
+    return LEVELS.index(level) if level in LEVELS else len(LEVELS)
+
+
+def shows_harm(level: str) -> bool:
+    """Return whether a level stands above ok; an untested one shows nothing."""
+    return rank(level) > 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +137,8 @@ class Stream:
     """One metric on one group at one look.
 
     `low` and `high` bound the mean harm at 95 % for this look alone: a picture, not the promise.
-    `tested` is False with a `reason` where the stream cannot alarm; its level is then `ok` only in
-    the sense that nothing was shown. `attention` marks movement inside the margin: an ok stream whose
+    `tested` is False with a `reason` where the stream cannot alarm; its level is then `untested`.
+    `attention` marks movement inside the margin: an ok stream whose
     interval lies above zero. It is a mark for readers, without action and outside the promise.
     """
 
@@ -147,7 +164,7 @@ class Stream:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The verdict of one look: the highest level of any stream, and every stream."""
+    """The verdict of one look: the highest level of any tested stream, `untested` without one, and every stream."""
 
     level: Level
     streams: tuple[Stream, ...]
@@ -155,8 +172,8 @@ class Verdict:
     @property
     def alarmed(self) -> tuple[Stream, ...]:
         """The streams above ok, worst first; each may be named (the boundary bounds the largest of all)."""
-        alarmed = [s for s in self.streams if s.level != "ok"]
-        return tuple(sorted(alarmed, key=lambda s: (-LEVELS.index(s.level), -s.z)))
+        alarmed = [s for s in self.streams if shows_harm(s.level)]
+        return tuple(sorted(alarmed, key=lambda s: (-rank(s.level), -s.z)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -346,7 +363,7 @@ def judge(
         )
         for c in candidates
     ]
-    level = LEVELS[max((LEVELS.index(s.level) for s in streams), default=0)]
+    level = max((s.level for s in streams if s.tested), key=rank, default=UNTESTED)
     return Verdict(level, tuple(streams)), RuleState(state.looks_used + int(has_budget), spent)
 
 
@@ -378,13 +395,14 @@ def _judge_stream(
     elif n:
         mean = float(candidate.harm[applies].mean())
     level: Level = "ok"
-    if not reason:
-        if z_critical > halt:
-            level = "critical"
-        elif z > halt:
-            level = "serious"
-        elif z > warn:
-            level = "warn"
+    if reason:
+        level = UNTESTED
+    elif z_critical > halt:
+        level = "critical"
+    elif z > halt:
+        level = "serious"
+    elif z > warn:
+        level = "warn"
     return Stream(
         metric=candidate.metric,
         group=candidate.group,
@@ -403,7 +421,7 @@ def _judge_stream(
         level=level,
         tested=not reason,
         reason=reason,
-        attention=not reason and level == "ok" and low > 0,
+        attention=level == "ok" and low > 0,
     )
 
 

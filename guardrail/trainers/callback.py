@@ -15,6 +15,8 @@ import torch
 from transformers import TrainerCallback
 from trl.models.utils import unwrap_model_for_generation
 
+from guardrail import exits
+from guardrail.drift.rule import UNTESTED
 from guardrail.engines.in_process import InProcessEngine
 from guardrail.engines.rollout import with_vllm
 from guardrail.ladder import Action, decide
@@ -68,6 +70,10 @@ class GuardCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
         self.halted = False
         self.terminated = False
         """Whether a SIGTERM ended the training, as a cluster sends before it takes a machine away."""
+        self._tested_end: bool | None = None
+        """Whether the weights at the end were tested; None until training has ended."""
+        self._failed_since = False
+        """Whether a look failed after the newest one that did not."""
         self._tokenizer = tokenizer
         self._encoded: dict[str, list[int]] = {}
         self._vllm = vllm
@@ -279,6 +285,7 @@ class GuardCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
             action = self._look_with_smaller_batches(step, trigger, final=final)
             if action.kind == "repeat_look" and self.guard.recipe.mode == "guard":
                 action = self._look_with_smaller_batches(step, "repeat", final=final)
+            self._failed_since = False
         except Exception as error:
             if failure_kind(error) == "stopped":
                 self.guard.state.owed_look = trigger
@@ -286,6 +293,7 @@ class GuardCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
                 return
             # The one boundary at which an error while looking is caught; the recipe says what then.
             self.guard.state.failures += 1
+            self._failed_since = True
             policy = self.guard.recipe.on_error
             self.guard.ledger.append(
                 "error",
@@ -367,10 +375,7 @@ class GuardCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
         guard = self.guard
         path = Path(self.trainer.args.output_dir) / f"checkpoint-{step}"
         last = guard.state.history[-1] if guard.state.history else None
-        level = last.level if last is not None and last.step == step else "unknown"
-        if level == "ok" and last is not None and not last.harm_over_margin:
-            # A look that tested nothing shows nothing: its checkpoint is not known to be ok.
-            level = "unknown"
+        level = last.level if last is not None and last.step == step else UNTESTED
         if level == "ok":
             guard.state.last_ok_checkpoint = path.name
         guard.ledger.append("checkpoint", step, path=self._named(path), level=level)
@@ -384,6 +389,15 @@ class GuardCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
         """Return the newest checkpoint whose look was ok, below the run folder if it lies there."""
         name = self.guard.state.last_ok_checkpoint
         return None if name is None else self._named(Path(self.trainer.args.output_dir) / name)
+
+    @property
+    def exit_code(self) -> int:
+        """How the training ended, as a code of `guardrail.exits`; that of a crash until it has ended."""
+        if self._tested_end is None:
+            return exits.CRASHED
+        if self.halted or self.terminated:
+            return exits.HALTED if self.halted else exits.TERMINATED
+        return exits.FINISHED if self._tested_end else exits.UNTESTED_END
 
     def not_training(self, seconds: float) -> None:
         """Leave seconds that went into something else out of those trained."""
@@ -425,6 +439,13 @@ class GuardCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
         if self._sigterm_before is not None:
             signal.signal(signal.SIGTERM, self._sigterm_before)
         self._take_metrics(state.global_step, final=True)
+        last = guard.state.history[-1] if guard.state.history else None
+        self._tested_end = (
+            last is not None
+            and last.step == state.global_step
+            and last.level != UNTESTED
+            and not self._failed_since
+        )
         outcome = "halted" if self.halted else "terminated" if self.terminated else "finished"
         guard.ledger.append(
             "ended",

@@ -11,7 +11,7 @@ import numpy as np
 from scipy import special
 
 from guardrail.anchors.store import Anchors
-from guardrail.drift.rule import RuleState, Verdict, judge, verdict_as_dict
+from guardrail.drift.rule import RuleState, Verdict, judge, shows_harm, verdict_as_dict
 from guardrail.engines.choices import Choice, right_choices
 from guardrail.engines.in_process import Completion, InProcessEngine
 from guardrail.engines.look import (
@@ -145,7 +145,7 @@ class Guard:
                 f"{'; '.join(disagreement)}; the pipeline differs, not the model. Compare engine, "
                 "dtype and batch size with the anchors' manifest, then run `guardrail anchor RECIPE --rebuild`"
             )
-        if verdict.level != "ok" and self.recipe.on_inherited == "refuse":
+        if shows_harm(verdict.level) and self.recipe.on_inherited == "refuse":
             names = ", ".join(f"{s.metric}/{s.group}" for s in verdict.alarmed[:5])
             raise InputError(
                 f"the start model is already beyond the margin ({verdict.level}: {names}); set "

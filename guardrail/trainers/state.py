@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from guardrail.drift.rule import RuleState
+from guardrail.drift.rule import UNTESTED, RuleState
 from guardrail.drift.spending import Spent
 from guardrail.engines.look import Measured
 from guardrail.files import write_whole
@@ -100,6 +100,12 @@ def _as_json(state: GuardState) -> dict[str, Any]:
     return content
 
 
+def _judged(entry: dict[str, Any]) -> Judged:
+    if entry["level"] == "ok" and not entry["harm_over_margin"]:
+        entry["level"] = UNTESTED  # earlier versions called a look ok that tested nothing
+    return Judged(**{**entry, "alarmed": tuple(entry["alarmed"])})
+
+
 def write_state(folder: Path, state: GuardState) -> None:
     """Write the state into a checkpoint, atomically and last: its presence says it is complete."""
     text = json.dumps(_as_json(state), ensure_ascii=False, allow_nan=False)
@@ -113,9 +119,7 @@ def read_state(folder: Path) -> GuardState:
     spent = {name: Spent(dead) for name, dead in rule["spent"].items()}
     content["rule"] = RuleState(rule["looks_used"], spent)
     content["golds"] = Seen(**content["golds"])
-    content["history"] = [
-        Judged(**{**entry, "alarmed": tuple(entry["alarmed"])}) for entry in content["history"]
-    ]
+    content["history"] = [_judged(entry) for entry in content["history"]]
     if content["baseline"] is not None:
         content["baseline"] = {
             name: np.array([[math.nan if v is None else v for v in row] for row in table])

@@ -1,9 +1,10 @@
 """Which ledger records a person should be told about at once, and in what words. Pure."""
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from guardrail.drift.rule import LEVELS
+from guardrail.drift.rule import UNTESTED, rank, shows_harm
 from guardrail.ledger import Record
 
 __all__ = ["Alert", "AlertRule", "Severity"]
@@ -25,7 +26,7 @@ class AlertRule:
     """Fed with every record of a run in order, says which are worth a message.
 
     One message each: a level that rises, together with what was done about it; an action carried out; the
-    first look that fails; a halt; a crash. A level that stays or falls says nothing.
+    first look that fails; the first of a row that tested nothing; a halt; a crash. A level that stays or falls says nothing.
     """
 
     run: str
@@ -38,6 +39,7 @@ class AlertRule:
     _rise: Record | None = None
     _last_ok: str | None = None
     _failed: bool = False
+    _untested: bool = False
     _halting: bool = False
     _because: list[str] = field(default_factory=lambda: ["", ""])
 
@@ -50,9 +52,7 @@ class AlertRule:
         if kind == "started":
             self.run = record.get("name") or self.run
         elif kind == "look":
-            level = LEVELS.index(record["level"])
-            self._rise = record if level > self._level else None
-            self._level = level
+            alerts += self._looked(record)
         elif kind == "action" and (rise is not None or record["carried_out"]):
             self._halting = record["action"] == "halt" and record["carried_out"]
             worst = (
@@ -74,6 +74,16 @@ class AlertRule:
         ):
             alerts.append(self._alert(record, *_stopped(record, self._because), "failure"))
         return alerts
+
+    def _looked(self, look: Record) -> list[Alert]:
+        """Note the level; what was not tested leaves it as it was, and is told once."""
+        told, self._untested = self._untested, look["level"] == UNTESTED
+        if self._untested:
+            return [] if told else [self._alert(look, *_tested_nothing(look), "warning")]
+        level = rank(look["level"])
+        self._rise = look if level > self._level else None
+        self._level = level
+        return []
 
     def _alert(
         self, record: Record, title: tuple[str, str], lines: list[tuple[str, str]], severity: Any
@@ -114,10 +124,10 @@ def _severity(level: str) -> Severity:
 
 def _streams(look: Record) -> tuple[str, str]:
     """The worst streams of a look with base and now, one line a language."""
-    above = [s for s in look["streams"] if s["level"] != "ok"]
+    above = [s for s in look["streams"] if shows_harm(s["level"])]
     worst = sorted(
         above,
-        key=lambda s: (-LEVELS.index(s["level"]), s["group"] != "overall", s["metric"] != "passed"),
+        key=lambda s: (-rank(s["level"]), s["group"] != "overall", s["metric"] != "passed"),
     )
     named = [
         f"{s['metric']}/{s['group']}"
@@ -160,6 +170,16 @@ def _acted(action: Record, rise: Record | None) -> Words:
         f"第 {step} 步退化升到“{_LEVEL[level]}”级，{zh}",
         f"drift rose to {level} at step {step}, {en}",
     ), lines
+
+
+def _tested_nothing(look: Record) -> Words:
+    step, reasons = look["step"], Counter(s["reason"] for s in look["streams"])
+    why = "; ".join(f"{count} × {reason}" for reason, count in reasons.most_common(3))
+    title = (f"第 {step} 步的评测一项都没有检验", f"the look at step {step} tested nothing")
+    return title, [
+        ("没有检验不等于正常：退化此时看不见", "Untested is not ok: drift would not be seen now"),
+        (f"原因：{why}", f"Reason: {why}"),
+    ]
 
 
 def _failed(error: Record) -> Words:

@@ -7,9 +7,10 @@ from typing import Any
 
 from rich.text import Text
 
-from guardrail.watch.records import UNKNOWN
+from guardrail.drift.rule import UNTESTED, shows_harm
+from guardrail.exits import UNTESTED_END
 from guardrail.watch.run_status import shown_state
-from guardrail.watch.status import LEVEL_STYLE, cost_said, one_line
+from guardrail.watch.status import LEVEL_STYLE, cost_said, one_line, untested_said
 
 __all__ = ["closing_words"]
 
@@ -27,6 +28,8 @@ def closing_words(status: Mapping[str, Any], report: Path, recipe: str) -> Text:
     lines = [_headline(status, drifted=drifted)]
     if drifted:
         lines += [_row("drifted", name) for name in status["looks"][-1]["alarmed"][:4]]
+    if status["looks"] and (said := untested_said(status["looks"][-1])):
+        lines.append(_row("last look", said))
     if status["error"] and shown_state(status) != "interrupted":
         lines.append(_row("error", one_line(status["error"], 300)))
     if status["failures"]:
@@ -51,7 +54,7 @@ def closing_words(status: Mapping[str, Any], report: Path, recipe: str) -> Text:
 
 
 def _headline(status: Mapping[str, Any], *, drifted: bool) -> Text:
-    outcome, level, step = status["outcome"], status["level"] or UNKNOWN, status["step"]
+    outcome, level, step = status["outcome"], status["level"] or UNTESTED, status["step"]
     shown = (level, LEVEL_STYLE.get(level, "yellow"))
     if drifted:
         said = f" at step {step}: the run drifted beyond its margins, level "
@@ -68,12 +71,12 @@ def _headline(status: Mapping[str, Any], *, drifted: bool) -> Text:
         return Text.assemble(("interrupted by hand", "bold yellow"), f" at step {step}")
     if outcome != "finished":
         return Text.assemble(("CRASHED", "bold red"), f" at step {step}")
-    if level == UNKNOWN or status["last_look_step"] != step:
+    if status["exit_code"] == UNTESTED_END:
         return Text.assemble(
             ("finished", "bold yellow"),
-            f" at step {step}, but the final weights were not measured: that is not ok",
+            f" at step {step}, but the final weights were not tested: that is not ok",
         )
-    if level != "ok":
+    if shows_harm(level):
         said = f" at step {step}, but the final weights are beyond their margins: "
         return Text.assemble(("finished", "bold yellow"), said, shown)
     return Text.assemble(("finished", "bold green"), f" at step {step}, level ", shown)

@@ -46,7 +46,8 @@ def workspace(
 
     groups = ["overall", *abilities]
     verdict = [
-        plot("level: 0 ok, 1 warn, 2 serious, 3 critical", *ours("level")),
+        plot("level: 0 ok, 1 warn, 2 serious, 3 critical; none: untested", *ours("level")),
+        plot("streams that could not be tested", *ours("untested_streams")),
         plot("passed, now and base", *ours("passed/overall/now", "passed/overall/base")),
         plot(
             "harm of passed against its margin",

@@ -95,7 +95,7 @@ class Reproduce(_Facts):
 class Report(_Facts):
     """What `report.json` holds. Numbers that could not be computed are null, shares lie in [0, 1]."""
 
-    schema_version: int = 2
+    schema_version: int = 3
     built_at: datetime
     language: Language
     run: str

@@ -6,6 +6,7 @@ from itertools import pairwise
 
 from pydantic import BaseModel, ConfigDict
 
+from guardrail.drift.rule import shows_harm
 from guardrail.watch.records import LookFacts, StreamFacts
 from guardrail.watch.run_data import RunData
 
@@ -92,7 +93,7 @@ class Compute(_Facts):
 
 def telling_look(data: RunData) -> LookFacts | None:
     """Return the look whose streams say what broke: the newest one above ok, None where all were ok."""
-    return next((k for k in reversed(data.looks) if k.level != "ok"), None)
+    return next((k for k in reversed(data.looks) if k.drifted), None)
 
 
 def onset(data: RunData, stream: StreamFacts, look: LookFacts) -> Onset:
@@ -102,7 +103,7 @@ def onset(data: RunData, stream: StreamFacts, look: LookFacts) -> Onset:
     steps: list[int] = []
     for k in reversed(upto):
         found = k.stream(stream.metric, stream.group)
-        if found is not None and found.level != "ok":
+        if found is not None and shows_harm(found.level):
             first = k
             steps.append(k.step)
         elif found is not None and found.tested:

@@ -15,8 +15,10 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from guardrail.drift.rule import shows_harm
 from guardrail.ledger import Record
-from guardrail.watch.status import LEVEL_STYLE, one_line
+from guardrail.watch.records import StreamFacts, by_standing
+from guardrail.watch.status import LEVEL_STYLE, one_line, untested_said
 
 __all__ = ["LiveDisplay", "live_display"]
 
@@ -82,7 +84,9 @@ class LiveDisplay:
 def alarmed_streams(look: Record) -> list[str]:
     """Return the names of a look's streams above ok."""
     return [
-        one_line(f"{s['metric']}/{s['group']}", 60) for s in look["streams"] if s["level"] != "ok"
+        one_line(f"{s['metric']}/{s['group']}", 60)
+        for s in look["streams"]
+        if shows_harm(s["level"])
     ]
 
 
@@ -99,11 +103,15 @@ def look_line(look: Record) -> Text:
     stream, level = _passed(look), look["level"]
     alarmed = alarmed_streams(look)
     named = ", ".join(alarmed[:2]) + (f" and {len(alarmed) - 2} more" if len(alarmed) > 2 else "")
+    kinds = by_standing(s for s in map(StreamFacts.model_validate, look["streams"]) if not s.tested)
+    counted = {why: len(streams) for why, streams in kinds.items()}
+    untested = untested_said({"untested": counted, "streams": len(look["streams"])})
     return Text.assemble(
         f"  step {look['step']:>4}  look {look['look']:<3} passed {stream['now']:6.1%} "
         f"(base {stream['base']:.1%})  ",
         (level, LEVEL_STYLE[level]),
         f"  {named}" if named else "",
+        (f"  ({untested})", "dim") if untested else "",
     )
 
 

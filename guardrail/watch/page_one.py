@@ -7,9 +7,10 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
+from guardrail.drift.rule import UNTESTED
 from guardrail.watch.findings import Conditions, Onset, peak_learning_rate, telling_look
 from guardrail.watch.phrases import Phrases, capital, number
-from guardrail.watch.records import UNKNOWN, LookFacts
+from guardrail.watch.records import LookFacts
 from guardrail.watch.run_data import RunData
 from guardrail.watch.verdict import NO_FAULT, Verdict
 
@@ -70,7 +71,7 @@ def measured(p: Phrases, data: RunData, verdict: Verdict) -> Markup:
     if look is None or not look.tested:
         return p.t["measured"]["nothing"]
     alarmed = p.streams(look.alarmed, 1)
-    if verdict.level == UNKNOWN:
+    if verdict.level == UNTESTED:
         key = "ok_before" if look.level == "ok" else "drifted_before"
         return p.say("measured", key, step=look.step, streams=alarmed)
     if verdict.level == "ok":
@@ -81,7 +82,7 @@ def measured(p: Phrases, data: RunData, verdict: Verdict) -> Markup:
 def level_sentence(p: Phrases, look: LookFacts | None, level: str) -> Markup:
     """Return the sentence that stands beside a level's badge."""
     if look is None or level not in p.t["level_sentence"]:
-        return p.t["level_sentence"]["unknown"]
+        return p.t["level_sentence"][UNTESTED]
     worst = [s for s in look.alarmed if s.level == level]
     return p.say("level_sentence", level, count=len(worst))
 

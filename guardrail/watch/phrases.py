@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from guardrail.watch.inert import inert
 from guardrail.watch.next_steps import RecipeChange, Weak
-from guardrail.watch.records import LookFacts, StreamFacts
+from guardrail.watch.records import LookFacts, StreamFacts, by_standing
 from guardrail.watch.run_data import RunData
 from guardrail.watch.texts import Language, Texts, texts
 
@@ -195,19 +195,27 @@ class Phrases:
             for a in abilities
         )
 
+    def untested_why(self, streams: Sequence[StreamFacts]) -> Markup:
+        """Return how many streams were not tested, by reason."""
+        said = [
+            self.say("blind", "untested_count", count=len(found), why=self._why_untested(kind))
+            for kind, found in by_standing(streams).items()
+        ]
+        return self.joined(said)
+
+    def _why_untested(self, kind: str) -> Markup:
+        return self.t["blind"][kind if kind in self.t["blind"] else "other"]
+
     def untested(self, streams: Sequence[StreamFacts]) -> Markup:
         """Return streams that were not tested, by reason, some of each by name."""
-        kinds: dict[str, list[StreamFacts]] = {}
-        for s in streams:
-            kinds.setdefault(s.standing, []).append(s)
         said = []
-        for kind, found in kinds.items():
+        for kind, found in by_standing(streams).items():
             names = [
                 Markup("{}·{}").format(self.ability(s.group), self.name("metric", s.metric))
                 for s in found[:4]
             ]
             named = self.joined(names) + ("…" if len(found) > 4 else "")
-            why = self.t["blind"][kind if kind in self.t["blind"] else "other"]
+            why = self._why_untested(kind)
             said.append(self.say("blind", "untested_kind", count=len(found), why=why, named=named))
         return self.joined(said, "semicolon")
 

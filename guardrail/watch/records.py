@@ -4,16 +4,16 @@ A ledger is a file that anybody may have cut or edited: a record that does not f
 out and counted, so that everything behind this module may trust types and finite numbers.
 """
 
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from guardrail.drift.rule import LEVELS
+from guardrail.drift.rule import UNTESTED, rank, shows_harm
 from guardrail.sets.items import ABILITIES
 
 __all__ = [
-    "UNKNOWN",
     "ActionFacts",
     "CheckpointFacts",
     "ClosingFacts",
@@ -28,11 +28,8 @@ __all__ = [
     "StreamFacts",
     "TrackingFacts",
     "TripwireFacts",
+    "by_standing",
 ]
-
-UNKNOWN = "unknown"
-"""The level of a run of which nothing valid was measured since; never shown as ok."""
-
 
 _LARGEST = 1e15
 
@@ -81,6 +78,14 @@ class StreamFacts(Facts):
     attention: bool | None = None
     """Whether an ok stream moved inside its margin; older ledgers do not say."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _untested_is_never_ok(cls, stream: Any) -> Any:
+        """Ledgers of earlier versions call a stream ok that was not tested."""
+        if isinstance(stream, dict) and stream.get("tested") is False:
+            return stream | {"level": UNTESTED}
+        return stream
+
     @property
     def standing(self) -> str:
         """The one word for badge and sentence.
@@ -89,7 +94,7 @@ class StreamFacts(Facts):
         stream could not alarm; `not_shown` where the mean is beyond the margin without proof;
         `attention` where it moved inside its margin; else `ok`.
         """
-        if self.level != "ok":
+        if shows_harm(self.level):
             return self.level
         if not self.tested:
             openings = {
@@ -105,6 +110,14 @@ class StreamFacts(Facts):
             return "few_items" if "are needed" in self.reason else "untested"
         beyond = self.harm is None or self.margin is None or self.harm > self.margin
         return "not_shown" if beyond else "attention" if self.attention else "ok"
+
+
+def by_standing(streams: Iterable[StreamFacts]) -> dict[str, list[StreamFacts]]:
+    """Return streams by their standing, the most frequent first."""
+    found: dict[str, list[StreamFacts]] = {}
+    for stream in streams:
+        found.setdefault(stream.standing, []).append(stream)
+    return dict(sorted(found.items(), key=lambda kind: -len(kind[1])))
 
 
 class Benchmark(Facts):
@@ -133,6 +146,22 @@ class LookFacts(Dated):
         """Return one stream, None if this look has none."""
         return next((s for s in self.streams if (s.metric, s.group) == (metric, group)), None)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _untested_is_never_ok(cls, look: Any) -> Any:
+        """Ledgers of earlier versions call a look ok that tested nothing."""
+        streams = look.get("streams") if isinstance(look, dict) else None
+        if isinstance(streams, list) and not any(
+            isinstance(s, dict) and s.get("tested") for s in streams
+        ):
+            return look | {"level": UNTESTED}
+        return look
+
+    @property
+    def drifted(self) -> bool:
+        """Whether anything was shown to be beyond its margin."""
+        return shows_harm(self.level)
+
     @property
     def groups(self) -> list[str]:
         """The abilities of this look, the shipped ones first and in their order."""
@@ -143,11 +172,11 @@ class LookFacts(Dated):
     @property
     def alarmed(self) -> list[StreamFacts]:
         """The streams above ok: highest level first, then pass rates, then the larger evidence."""
-        above = [s for s in self.streams if s.level != "ok"]
+        above = [s for s in self.streams if shows_harm(s.level)]
         return sorted(
             above,
             key=lambda s: (
-                -_rank(s.level),
+                -rank(s.level),
                 s.metric != "passed",
                 s.group != "overall",
                 -(s.z or 0),
@@ -160,13 +189,9 @@ class LookFacts(Dated):
         return any(s.tested for s in self.streams)
 
     @property
-    def standing(self) -> str:
-        """The level, or `unknown` where nothing could be tested."""
-        return self.level if self.tested else UNKNOWN
-
-
-def _rank(level: str) -> int:
-    return next((rank for rank, known in enumerate(LEVELS) if known == level), len(LEVELS))
+    def untested(self) -> list[StreamFacts]:
+        """The streams that could not alarm."""
+        return [s for s in self.streams if not s.tested]
 
 
 class Levers(Facts):

@@ -15,7 +15,7 @@ from typing import Any
 import jinja2
 from pydantic_core import PydanticSerializationError
 
-from guardrail.drift.rule import LEVELS
+from guardrail.drift.rule import rank
 from guardrail.files import write_whole
 from guardrail.watch import page_one
 from guardrail.watch.differences import difference, pieces
@@ -120,13 +120,13 @@ def _page(data: RunData, report: Report, live: Mapping[str, Any] | None) -> str:
             silent_s=None if live else silent_s,
             telling=telling,
             acted_before=telling is not None and any(a.seq < telling.seq for a in data.moves),
-            worst_look=max(judged, key=lambda k: _rank(k.level), default=None),
+            worst_look=max(judged, key=lambda k: rank(k.level), default=None),
             first_look_step=judged[0].step if judged else None,
             repeated=(
                 data.outcome == "halted"
                 and look is not None
                 and look.trigger == "repeat"
-                and look.level != "ok"
+                and look.drifted
             ),
             suspects=suspects(look) if look else [],
             promise=_promise(data),
@@ -142,10 +142,6 @@ def _page(data: RunData, report: Report, live: Mapping[str, Any] | None) -> str:
             live=live,
         )
     )
-
-
-def _rank(level: str) -> int:
-    return next((rank for rank, known in enumerate(LEVELS) if known == level), 0)
 
 
 def _promise(data: RunData) -> dict[str, str]:

@@ -10,12 +10,12 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
+from guardrail.drift.rule import UNTESTED
 from guardrail.errors import InputError
 from guardrail.ledger import FILE_NAME, Record, live_records
 from guardrail.watch.follow import LedgerTail
 from guardrail.watch.pace import Pace, measure_pace, record_time
 from guardrail.watch.records import (
-    UNKNOWN,
     ActionFacts,
     CheckpointFacts,
     ClosingFacts,
@@ -114,10 +114,21 @@ class RunData:
 
     @property
     def level(self) -> str:
-        """The last look's level; `unknown` where a later look failed or nothing could be tested."""
+        """The last look's level; `untested` where there is none, or a later one failed."""
         look = self.last_look
         failed_since = look is not None and any(f.seq > look.seq for f in self.failures)
-        return UNKNOWN if look is None or failed_since else look.standing
+        return UNTESTED if look is None or failed_since else look.level
+
+    @property
+    def tested_at_the_end(self) -> bool:
+        """Whether the newest weights have a look that tested something, the one at the start not counted."""
+        look = self.last_look
+        return (
+            look is not None
+            and look.number > 0
+            and look.step >= self.step
+            and self.level != UNTESTED
+        )
 
     @property
     def last_ok(self) -> CheckpointFacts | None:

@@ -5,11 +5,13 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from guardrail import exits
+from guardrail.drift.rule import shows_harm
 from guardrail.watch.pace import next_look_step
-from guardrail.watch.records import LookFacts
+from guardrail.watch.records import LookFacts, by_standing
 from guardrail.watch.run_data import RunData, read_run
 
-__all__ = ["ENDED", "describe_run", "heartbeat", "run_status", "shown_state"]
+__all__ = ["ENDED", "describe_run", "exit_code", "heartbeat", "run_status", "shown_state"]
 
 ENDED = ("finished", "halted", "terminated", "crashed")
 """Outcomes of a run that has stopped writing; a resume may take it up again."""
@@ -26,17 +28,36 @@ def run_status(run: Path, *, now: datetime | None = None) -> dict[str, Any]:
     return heartbeat(describe_run(read_run(run)), now or datetime.now(timezone.utc))
 
 
+def exit_code(data: RunData) -> int | None:
+    """Return the code of `guardrail.exits` that a run ended with, None while it has not ended.
+
+    Of a folder of `guardrail look` it is the code under `--fail-on warn`.
+    """
+    if data.outcome in ("running", "empty"):
+        return None
+    if data.outcome == "halted" or (data.mode == "look" and shows_harm(data.level)):
+        return exits.HALTED
+    if data.outcome == "terminated":
+        return exits.TERMINATED
+    if data.outcome == "finished":
+        return exits.FINISHED if data.tested_at_the_end else exits.UNTESTED_END
+    error = (data.closing.error if data.closing else None) or ""
+    by_name = {"KeyboardInterrupt": exits.INTERRUPTED, "InputError": exits.BAD_INPUT}
+    return by_name.get(error.partition(":")[0], exits.CRASHED)
+
+
 def describe_run(data: RunData) -> dict[str, Any]:
     """Return where a run stands, without what depends on the clock: `heartbeat` adds that."""
     looks, failures = data.looks, data.failures
     measured = [k.step for k in looks] + [f.step for f in failures]
     going = data.outcome == "running"
     return {
-        "schema": 1,
+        "schema": 2,
         "run": str(data.run),
         "name": data.name,
         "mode": data.mode,
         "outcome": data.outcome,
+        "exit_code": exit_code(data),
         "step": data.step,
         "planned_steps": data.planned_steps,
         "level": data.level if looks else None,
@@ -71,6 +92,8 @@ def describe_run(data: RunData) -> dict[str, Any]:
                 "trigger": k.trigger,
                 "level": k.level,
                 "tested": k.tested,
+                "streams": len(k.streams),
+                "untested": {why: len(s) for why, s in by_standing(k.untested).items()},
                 "alarmed": [f"{s.metric}/{s.group}" for s in k.alarmed],
             }
             for k in looks

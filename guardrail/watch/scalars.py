@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from guardrail.drift.rule import LEVELS
+from guardrail.drift.rule import rank
 from guardrail.ledger import Record
 
 __all__ = ["AGAINST_STEP", "is_detail", "scalars"]
@@ -20,7 +20,7 @@ def scalars(record: Record) -> dict[str, float]:
     """Return name → finite number of what a record says; nothing for a record without numbers.
 
     Names: `guardrail/METRIC/GROUP/VALUE` for the streams of a look, `guardrail/level` (0 ok to 3 critical; left
-    out where nothing could be tested), `guardrail/length_ratio/GROUP` (geometric mean, 1 is base),
+    out where nothing could be tested), `guardrail/untested_streams` (how many could not alarm), `guardrail/length_ratio/GROUP` (geometric mean, 1 is base),
     `guardrail/tripwire/*` and `guardrail/kl/*` in nats a token, `guardrail/levers/*` as multiples of the
     recipe's values, `guardrail/exposure/*`, `guardrail/seconds/*`, `guardrail/own/NAME`.
     """
@@ -38,8 +38,10 @@ def is_detail(name: str) -> bool:
 
 def _look(record: Record) -> dict[str, float | None]:
     found: dict[str, float | None] = {"look_seconds": record.get("seconds")}
-    if any(s["tested"] for s in record["streams"]):
-        found["level"] = LEVELS.index(record["level"])
+    tested = [s["tested"] for s in record["streams"]]
+    found["untested_streams"] = tested.count(False)
+    if any(tested):
+        found["level"] = rank(record["level"])
     for s in record["streams"]:
         for value in _OF_A_STREAM:
             found[f"{s['metric']}/{s['group']}/{value}"] = s.get(value)

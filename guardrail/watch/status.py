@@ -13,10 +13,10 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from guardrail.drift.rule import LEVELS
+from guardrail.drift.rule import UNTESTED, rank
+from guardrail.exits import UNTESTED_END
 from guardrail.watch.inert import inert
 from guardrail.watch.live_run import LiveRun
-from guardrail.watch.records import UNKNOWN
 from guardrail.watch.run_status import ENDED, shown_state
 
 __all__ = [
@@ -29,11 +29,18 @@ __all__ = [
     "render_status",
     "sparkline",
     "spoken_seconds",
+    "untested_said",
 ]
 
-LEVEL_STYLE = {"ok": "green", "warn": "yellow", "serious": "dark_orange", "critical": "bold red"}
+LEVEL_STYLE = {
+    "ok": "green",
+    "warn": "yellow",
+    "serious": "dark_orange",
+    "critical": "bold red",
+    UNTESTED: "bold magenta",
+}
 """Terminal colour of each level; the word always stands beside it."""
-_SYMBOL = {"ok": "✓", "warn": "▲", "serious": "◆", "critical": "■", UNKNOWN: "?"}
+_SYMBOL = {"ok": "✓", "warn": "▲", "serious": "◆", "critical": "■", UNTESTED: "?"}
 _STANDING = {
     "few_items": "few items",
     "few_clusters": "few templates",
@@ -73,6 +80,15 @@ def cost_said(cost: Mapping[str, Any]) -> str:
     return said if cost["share"] is None else f"{said}: {cost['share']:.0%} of the training time"
 
 
+def untested_said(look: Mapping[str, Any]) -> str:
+    """Return how many of a look's streams were not tested, and why; nothing where all were."""
+    kinds = look["untested"]
+    if not kinds:
+        return ""
+    why = ", ".join(f"{count} {_STANDING.get(kind, kind)}" for kind, count in kinds.items())
+    return f"{sum(kinds.values())} of {look['streams']} streams not tested: {why}"
+
+
 def _buckets(values: Sequence[Any], cells: int) -> list[Sequence[Any]]:
     """Split values into at most so many neighbours' groups of nearly equal size, order kept."""
     count = min(cells, len(values))
@@ -98,10 +114,8 @@ def sparkline(
 
 def _level_strip(looks: Sequence[Mapping[str, Any]]) -> Text:
     strip = Text()
-    rank = {level: number for number, level in enumerate(LEVELS)}
     for group in _buckets(looks, _LEVEL_CELLS):
-        tested = [k["level"] for k in group if k["tested"]]
-        level = max(tested, key=lambda name: rank.get(name, len(rank)), default=UNKNOWN)
+        level = max((k["level"] for k in group if k["tested"]), key=rank, default=UNTESTED)
         strip.append(_SYMBOL.get(level, "?"), LEVEL_STYLE.get(level, ""))
     return strip
 
@@ -124,6 +138,8 @@ def _state(status: Mapping[str, Any]) -> tuple[str, str]:
 
 def _headline(status: Mapping[str, Any]) -> Text:
     word, style = _state(status)
+    if status["exit_code"] == UNTESTED_END:
+        word, style = "finished, its end NOT TESTED", "bold magenta"
     of = f" of {status['planned_steps']}" if status["planned_steps"] else ""
     level = status["level"] or "no look yet"
     return Text.assemble(
@@ -158,6 +174,8 @@ def _head_lines(status: Mapping[str, Any]) -> list[tuple[str, str | Text]]:
     lines = _heartbeat_lines(status)
     if status["looks"]:
         lines.append(("looks", _level_strip(status["looks"])))
+        if said := untested_said(status["looks"][-1]):
+            lines.append(("last look", said))
     if status["mode"] == "watch":
         lines.append(("levers", "watch only: nothing is injected, no action is carried out"))
     else:
@@ -231,7 +249,7 @@ def _looks_table(status: Mapping[str, Any]) -> Table:
         named = ", ".join(one_line(name, 40) for name in alarmed[:2])
         if len(alarmed) > 2:
             named += f" and {len(alarmed) - 2} more"
-        level = look["level"] if look["tested"] else "not tested"
+        level = look["level"]
         table.add_row(
             str(look["step"]),
             str(look["look"]),
@@ -308,7 +326,7 @@ def render_look(verdict: Mapping[str, Any]) -> RenderableType:
         "metric", "group", "items", "base", "now", "harm", "95 % interval", "margin", "level"
     )
     tested = [s for s in verdict["streams"] if s["tested"]]
-    for s in sorted(tested, key=lambda s: (s["level"] == "ok", -s["z"], s["group"] != "overall")):
+    for s in sorted(tested, key=lambda s: (-rank(s["level"]), -s["z"], s["group"] != "overall")):
         shown = Text(s["level"], LEVEL_STYLE[s["level"]])
         if s["attention"]:
             shown = Text("ok, attention", "yellow")
@@ -360,7 +378,9 @@ def render_simulation(looks: Sequence[Mapping[str, Any]]) -> RenderableType:
     halted = (
         bool(looks) and looks[-1]["action"] is not None and looks[-1]["action"]["kind"] == "halt"
     )
-    end = (
-        Text("would have halted here", "bold red") if halted else Text("would have run on", "green")
-    )
+    end = Text("would have run on", "green")
+    if halted:
+        end = Text("would have halted here", "bold red")
+    elif looks and looks[-1]["level"] == UNTESTED:
+        end = Text("would have run on, its last look untested: that is not ok", "bold magenta")
     return Group(table, end)

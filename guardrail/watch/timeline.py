@@ -6,10 +6,10 @@ from itertools import pairwise
 from markupsafe import Markup
 from scipy.stats import binomtest
 
+from guardrail.drift.rule import UNTESTED
 from guardrail.watch.findings import suspects
 from guardrail.watch.panel import Line, Panel, Point, render_panel, step_axis
 from guardrail.watch.phrases import Phrases
-from guardrail.watch.records import UNKNOWN
 from guardrail.watch.run_data import RunData
 
 __all__ = ["timeline"]
@@ -46,11 +46,11 @@ def _level_strip(data: RunData, phrases: Phrases, span: float) -> Markup:
     """The looks as blocks over the training each judges: height, colour and symbol say the level."""
     at: dict[int, tuple[int, str]] = {}
     for look in data.looks:
-        shown = "not_shown" if look.level == "ok" and suspects(look) else look.standing
+        shown = "not_shown" if look.level == "ok" and suspects(look) else look.level
         at[look.step] = (look.seq, shown)
     for failure in data.failures:
         if at.get(failure.step, (-1, ""))[0] < failure.seq:
-            at[failure.step] = (failure.seq, UNKNOWN)
+            at[failure.step] = (failure.seq, UNTESTED)
     steps = sorted(at)
     if len(steps) > _MANY:  # blocks thinner than their border would vanish: join equal neighbours
         steps = [a for a, b in pairwise(steps) if at[a][1] != at[b][1]] + steps[-1:]
@@ -66,7 +66,7 @@ def _level_strip(data: RunData, phrases: Phrases, span: float) -> Markup:
         name = phrases.say("timeline", "step", step=step)
         said = phrases.name("level", level)
         shown = "ok" if level == "not_shown" else level
-        shown = shown if shown in phrases.t["level_sentence"] else UNKNOWN
+        shown = shown if shown in phrases.t["level_sentence"] else UNTESTED
         blocks.append(block.format(shown, 100 * left / span, width, name, said, symbol))
     return Markup(
         '<div class="row strip"><div class="striplabel">{}</div><div class="canvas">{}</div><div></div></div>'

@@ -14,11 +14,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from guardrail.exits import CRASHED, FINISHED
 from guardrail.ledger import Ledger, Record, read_ledger
 from guardrail.recipe import Recipe
 from guardrail.watch.alert_services import NotDelivered, alert_services, send_alert
 from guardrail.watch.alerts import Alert, AlertRule
 from guardrail.watch.background import Background
+from guardrail.watch.run_data import read_run
+from guardrail.watch.run_status import exit_code
 from guardrail.watch.trackers import OTHER_TRACKERS, Tracker, reported_to
 from guardrail.watch.wandb_run import OpenedRun, Told, WandbSink, finish_run, open_run
 
@@ -64,7 +67,7 @@ class Tracking:
         self._opened: OpenedRun | None = None
         self._given_up: set[str] = set()
         self._closed = False
-        self._exit_code = 1
+        self._exit_code = CRASHED
         self._told: set[str] = set()
 
     def begin(self, trainer: Any, ledger: Ledger) -> None:
@@ -112,7 +115,9 @@ class Tracking:
         if ends or (self._closed and record["kind"] == "domain_loss"):
             self._wait(record["step"])
         if ends:
-            self._closed, self._exit_code = True, int(record.get("outcome") in (None, "halted"))
+            self._closed = True
+            with self._logged(record):
+                self._exit_code = exit_code(read_run(self._folder)) or FINISHED
         for thread in self._threads:
             if (losses := thread.news()) is not None:
                 self._tell(thread.name, record["step"], losses.count, losses.error)

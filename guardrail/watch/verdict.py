@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from guardrail.watch.records import UNKNOWN
+from guardrail.drift.rule import UNTESTED, shows_harm
 from guardrail.watch.run_data import RunData
 
 __all__ = ["NO_FAULT", "Recommendation", "Verdict", "decide_verdict"]
@@ -26,7 +26,7 @@ class Verdict(BaseModel):
     because: str
     """The reason as a code; the page has a sentence for each."""
     level: str
-    """ok, warn, serious, critical, or `unknown` where nothing valid says so."""
+    """ok, warn, serious, critical, or `untested` where no valid test says so."""
 
 
 def decide_verdict(data: RunData, silent_s: float) -> Verdict:
@@ -43,38 +43,37 @@ def decide_verdict(data: RunData, silent_s: float) -> Verdict:
     """
     verdict = _decide(data, silent_s)
     if data.damaged and verdict.recommendation == "continue":
-        return Verdict(recommendation="undecided", because="damaged", level=UNKNOWN)
+        return Verdict(recommendation="undecided", because="damaged", level=UNTESTED)
     return verdict
 
 
 def _decide(data: RunData, silent_s: float) -> Verdict:
     level, look = data.level, data.last_look
-    drifted = look is not None and look.level != "ok"
+    drifted = look is not None and look.drifted
     away: Recommendation = "roll_back" if data.last_ok is not None else "abandon"
 
     def verdict(recommendation: Recommendation, because: str, level: str = level) -> Verdict:
         return Verdict(recommendation=recommendation, because=because, level=level)
 
     if data.outcome == "empty":
-        return verdict("undecided", "nothing_recorded", UNKNOWN)
+        return verdict("undecided", "nothing_recorded", UNTESTED)
     if data.outcome == "halted":
         if any(a.kind == "halt" and a.carried_out for a in data.actions):
             return verdict(away, "halted_on_drift")
         return verdict(away if drifted else "undecided", "halted_on_failure")
     if data.outcome == "running" and silent_s <= data.pace.silence_limit_s:
-        if level == UNKNOWN:
+        if level == UNTESTED:
             return verdict("undecided" if data.failures else "continue", "running_unmeasured")
         unopposed = data.watching and level in ("serious", "critical")
         because = "running" if level == "ok" else "running_drifted"
         return verdict(away if unopposed else "continue", because)
     if data.outcome != "finished":
         return _decide_broken_off(data, away, drifted)
-    at_the_end = look is not None and look.step >= data.step and look.number > 0
-    if level == UNKNOWN or not at_the_end:
-        return verdict(away if drifted else "undecided", "finished_unmeasured", UNKNOWN)
-    if level != "ok":
+    if not data.tested_at_the_end:
+        return verdict(away if drifted else "undecided", "finished_unmeasured", UNTESTED)
+    if shows_harm(level):
         return verdict(away, "finished_drifted")
-    recovered = any(k.level != "ok" for k in data.looks)
+    recovered = any(k.drifted for k in data.looks)
     return verdict("continue", "finished_recovered" if recovered else "finished_ok")
 
 
@@ -87,7 +86,7 @@ def _decide_broken_off(data: RunData, away: Recommendation, drifted: bool) -> Ve
     elif data.closing is not None and (data.closing.error or "").startswith("KeyboardInterrupt"):
         because = "interrupted"
     if look is not None and look.number == 0 and look.failed_pipeline_check:
-        return Verdict(recommendation="undecided", because="pipeline", level=UNKNOWN)
+        return Verdict(recommendation="undecided", because="pipeline", level=UNTESTED)
     if look is not None and look.number == 0 and look.inherited and drifted:
         return Verdict(recommendation="undecided", because="inherited", level=level)
     if drifted:

@@ -11,6 +11,7 @@ from guardrail.drift.rule import (
     MetricValues,
     RuleState,
     judge,
+    shows_harm,
     verdict_as_dict,
 )
 
@@ -63,7 +64,7 @@ def test_the_worst_ability_is_named():
 def test_a_small_ability_is_reported_never_tested():
     verdict, _ = judge(values(300), GROUPS, config(), RuleState())
     tiny = by_name(verdict)["passed/tiny"]
-    assert (tiny.tested, tiny.level) == (False, "ok")
+    assert (tiny.tested, tiny.level) == (False, "untested")
     assert "20 items, 30 are needed" in tiny.reason
 
 
@@ -72,6 +73,7 @@ def test_a_base_too_weak_to_fall_is_blind_not_ok():
     overall = by_name(verdict)["passed/overall"]
     assert not overall.tested
     assert overall.reason.startswith("blind")
+    assert verdict.level == "untested"
 
 
 def test_looks_beyond_the_plan_are_not_tested_but_the_final_one_is():
@@ -80,7 +82,8 @@ def test_looks_beyond_the_plan_are_not_tested_but_the_final_one_is():
         verdict, state = judge(values(90), GROUPS, config(), state)
         assert verdict.level == "critical"
     verdict, state = judge(values(90), GROUPS, config(), state)
-    assert verdict.level == "ok"
+    assert verdict.level == "untested"
+    assert not verdict.alarmed
     assert by_name(verdict)["passed/overall"].reason == "all planned looks are used up"
     verdict, state = judge(values(90), GROUPS, config(), state, final=True)
     assert verdict.level == "critical"
@@ -89,7 +92,8 @@ def test_looks_beyond_the_plan_are_not_tested_but_the_final_one_is():
 def test_items_that_do_not_apply_leave_the_stream_and_never_pass():
     nothing = {"passed": MetricValues(np.full((300, 4), math.nan), np.full(300, math.nan))}
     verdict, _ = judge(nothing, GROUPS, config(), RuleState())
-    assert all(not s.tested for s in verdict.streams)
+    assert all(not s.tested and s.level == "untested" for s in verdict.streams)
+    assert verdict.level == "untested"
     assert verdict_as_dict(verdict)["streams"][0]["harm"] is None
 
 
@@ -104,7 +108,7 @@ def test_a_nan_answer_does_not_count_as_harmless():
 def test_an_ability_without_a_judged_item_is_told_of_and_not_tested():
     verdict, _ = judge(values(0), GROUPS, config(), RuleState(), expected=["writing", "拒答"])
     lonely = by_name(verdict)["passed/拒答"]
-    assert (lonely.tested, lonely.n, lonely.level) == (False, 0, "ok")
+    assert (lonely.tested, lonely.n, lonely.level) == (False, 0, "untested")
     assert lonely.reason == "0 items, 30 are needed"
 
 
@@ -137,7 +141,7 @@ def test_false_alarms_over_a_run_at_the_margin_stay_within_the_budget():
             current = -item_effect + rng.normal(0, 0.1, size=120)
             measured = {"length": MetricValues(np.zeros((120, 1)), current)}
             verdict, state = judge(measured, ["all"] * 120, settings, state)
-            warned |= verdict.level != "ok"
+            warned |= shows_harm(verdict.level)
         alarms += warned
     lower_limit = stats.binomtest(alarms, runs).proportion_ci(0.95).low
     assert lower_limit <= 0.05, f"{alarms} of {runs} runs alarmed"

@@ -30,7 +30,15 @@ import numpy as np
 import typer
 from scipy import optimize, special, stats
 
-from guardrail.drift.rule import Budget, DriftConfig, MetricRule, MetricValues, RuleState, judge
+from guardrail.drift.rule import (
+    Budget,
+    DriftConfig,
+    MetricRule,
+    MetricValues,
+    RuleState,
+    judge,
+    rank,
+)
 from guardrail.ladder import Judged, LadderConfig, decide
 from guardrail.probes.measure import measure
 from guardrail.sets.items import read_items
@@ -251,7 +259,7 @@ def one_run(task: tuple[str, str, str, int, int, tuple[float, ...]]) -> dict[str
         values = world.values(harms(scenario, look, plan))
         verdict, state = judge(values, plan.groups, config, state, final=look == LOOKS)
         for number, level in enumerate(("warn", "serious", "critical"), start=1):
-            reached = ("ok", "warn", "serious", "critical").index(verdict.level) >= number
+            reached = rank(verdict.level) >= number
             if reached and first[level] is None:
                 first[level] = look
                 by[level] = f"{verdict.alarmed[0].metric}/{verdict.alarmed[0].group}"

@@ -90,7 +90,7 @@ def reckless_recipe(folder: Path) -> Path:
 def short_recipe(folder: Path, **changes: Any) -> Path:
     """A run of few steps in which samples are injected from the start; `changes` as in `small_recipe`."""
     quick = {
-        "items_an_ability": 4,
+        "items_an_ability": 5,
         "rehearsal": {"fraction": 0.1, "allow_large_fraction": True} | changes.pop("rehearsal", {}),
         "looks": {"every_steps": 2},
     }

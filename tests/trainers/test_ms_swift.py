@@ -121,7 +121,7 @@ def reckless(tmp_path_factory):
 
 def test_a_reckless_sft_is_slowed_then_halted_with_a_checkpoint(reckless):
     folder, done = reckless
-    assert done.returncode == 1, done.stderr[-3000:]
+    assert done.returncode == 3, done.stderr[-3000:]
     assert "HALTED" in done.stdout + done.stderr
     run = run_folder(folder)
     looks = records(run, "look")
@@ -188,7 +188,7 @@ def test_a_resumed_sft_does_what_the_run_did(reckless, tmp_path):
     assert elsewhere.returncode == 2, elsewhere.stderr[-3000:]
     assert f"`--output_dir {again} --add_version false`" in elsewhere.stderr
     done = swift(f"{command} --add_version false", tmp_path, recipe, **arguments, output_dir=again)
-    assert done.returncode == 1, done.stderr[-3000:]
+    assert done.returncode == 3, done.stderr[-3000:]
     rewound = [r for r in read_ledger(again) if r["kind"] == "rewound"]
     assert [r["checkpoint"] for r in rewound] == [ended["last_ok_checkpoint"]]
     kept = ("step", "level", "trigger", "streams", "action", "before", "after")

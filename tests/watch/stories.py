@@ -336,7 +336,7 @@ def unmeasured_end(story: Story) -> None:
     story.look(0, trigger="start")
     story.look(20, trigger="save")
     story.ledger.append("error", 40, during="look", error="OutOfMemoryError: no", then="continue")
-    story.checkpoint(40, "unknown")
+    story.checkpoint(40, "untested")
     story.end(40)
 
 

@@ -77,7 +77,7 @@ def test_a_ctrl_c_is_not_called_a_crash(story: Story) -> None:
 
 @pytest.mark.parametrize(
     ("told", "said"),
-    [(finished_drifted, "beyond their margins"), (unmeasured_end, "were not measured")],
+    [(finished_drifted, "beyond their margins"), (unmeasured_end, "were not tested")],
 )
 def test_an_end_that_is_not_ok_is_not_called_so(story: Story, told, said: str) -> None:
     told(story)

@@ -149,7 +149,7 @@ def test_failures_to_measure_are_shown(tmp_path: Path) -> None:
     assert "有 1 次评测没有做成" in shown_text(header_of(page))
     assert "OutOfMemoryError: no" in page
     assert facts["failures"][0]["step"] == 40
-    assert 'class="lv-unknown"' in page
+    assert 'class="lv-untested"' in page
 
 
 def test_crash_shows_its_error_and_the_command_to_resume(tmp_path: Path) -> None:
@@ -418,7 +418,10 @@ def test_streams_that_cannot_alarm_are_never_called_ok(tmp_path: Path) -> None:
     assert few.standing == "few_items"
     assert "只有 10 题（至少要 30 题），不单独检验" in shown_text(page)
     untested = [s for s in facts["looks"][-1]["streams"] if not s["tested"]]
-    assert f"{len(untested)} 项指标没有检验" in shown_text(header_of(page))
+    every = facts["looks"][-1]["streams"]
+    said = f"{len(every)} 项指标中有 {len(untested)} 项没有检验（{len(untested)} 项题太少）"
+    assert said in shown_text(header_of(page))
+    assert {s["level"] for s in untested} == {"untested"}
 
 
 def test_inherited_harm_stands_beside_new_harm(tmp_path: Path) -> None:

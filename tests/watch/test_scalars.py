@@ -37,6 +37,7 @@ def test_a_look_gives_every_stream_its_level_and_the_length_ratio():
     assert found == pytest.approx(
         {
             "guardrail/level": 2.0,
+            "guardrail/untested_streams": 0.0,
             "guardrail/look_seconds": 2.5,
             "guardrail/benchmark/right": 0.75,
             "guardrail/passed/overall/now": 0.7,
@@ -55,7 +56,9 @@ def test_a_look_gives_every_stream_its_level_and_the_length_ratio():
 
 
 def test_a_look_that_tested_nothing_has_no_level():
-    assert "guardrail/level" not in scalars(look(stream(tested=False, now=0.5)))
+    found = scalars(look(stream(tested=False, now=0.5), level="untested"))
+    assert "guardrail/level" not in found
+    assert found["guardrail/untested_streams"] == 1
 
 
 def test_a_log_gives_exposure_levers_seconds_and_the_guards_share():

@@ -33,9 +33,9 @@ CHECKS = get_args(get_args(Check)[0])
 GROUPS = ["overall", *ABILITIES]
 CODED = {
     "recommendation": get_args(Recommendation),
-    "level": [*LEVELS, "unknown", *STANDINGS],
-    "symbol": [*LEVELS, "unknown", *STANDINGS],
-    "level_sentence": [*LEVELS, "unknown"],
+    "level": [*LEVELS, *STANDINGS],
+    "symbol": [*LEVELS, *STANDINGS],
+    "level_sentence": [*LEVELS, "untested"],
     "standing": STANDINGS,
     "metric": [m.name for m in METRICS],
     "ability": GROUPS,

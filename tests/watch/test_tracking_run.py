@@ -63,7 +63,7 @@ def halted(tmp_path_factory):
         code, output, _ = guarded(
             recipe, run, folder, WANDB_MODE="offline", **{URLS_VARIABLE: urls}
         )
-        assert code == 1, output
+        assert code == 3, output
         return run, inbox.got, output
 
 
@@ -184,7 +184,7 @@ def test_the_run_is_filed_as_the_recipe_says_under_the_id_that_is_kept(halted, l
     assert header["run_group"] == "g1"
     assert header["tags"] == ["toy", "回款"]
     assert header["display_name"] == "run"
-    assert logged["exit"][0]["exit_code"] == 1
+    assert logged["exit"][0]["exit_code"] == 3
     assert json.loads((halted[0] / RUN_FILE).read_text())["id"] == header["run_id"]
 
 

@@ -36,11 +36,11 @@ VERDICTS = [
     (finished_drifted, "roll_back", "finished_drifted", "serious"),
     (halted, "roll_back", "halted_on_drift", "critical"),
     (halted_at_once, "abandon", "halted_on_drift", "critical"),
-    (halted_by_a_failed_look, "undecided", "halted_on_failure", "unknown"),
-    (unmeasured_end, "undecided", "finished_unmeasured", "unknown"),
+    (halted_by_a_failed_look, "undecided", "halted_on_failure", "untested"),
+    (unmeasured_end, "undecided", "finished_unmeasured", "untested"),
     (crashed, "continue", "crashed", "ok"),
     (terminated, "continue", "terminated", "ok"),
-    (refused_by_the_pipeline_check, "undecided", "pipeline", "unknown"),
+    (refused_by_the_pipeline_check, "undecided", "pipeline", "untested"),
     (running, "continue", "running", "ok"),
     (running_drifted, "continue", "running_drifted", "serious"),
     (only_look_zero, "continue", "running", "ok"),
@@ -128,10 +128,10 @@ def test_a_look_of_which_nothing_was_tested_decides_nothing(story: Story) -> Non
     story.checkpoint(20, story.look(20, trigger="end"))
     story.end(20)
     data = read_run(story.run)
-    assert data.looks[-1].level == "ok"
+    assert data.looks[-1].level == "untested"
     assert data.last_ok is None
     verdict = verdict_of(story)
-    assert (verdict.recommendation, verdict.level) == ("undecided", "unknown")
+    assert (verdict.recommendation, verdict.level) == ("undecided", "untested")
 
 
 def damage(story: Story, line: int) -> None:
