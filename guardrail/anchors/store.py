@@ -6,11 +6,12 @@
     FOLDER/rehearsal.jsonl
     FOLDER/topk.safetensors    per rehearsal item `ID/ids` (n, k), `ID/logprobs` (n, k), `ID/tail` (n,)
 
-Replicate 0 is the gold. The manifest is written last, so a folder with a manifest is complete.
+Log-probabilities are written in 16 bits where that moves no distribution by more than `ROUNDING` nats; the file is
+mapped into memory and read item by item, so the ranks of a host share its pages. Replicate 0 is the gold. The manifest is written last, so a folder with a manifest is complete.
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,14 +19,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
 
 from guardrail.anchors.decoding import Decoding
 from guardrail.errors import InputError
 from guardrail.files import write_whole
 
 __all__ = [
+    "ROUNDING",
     "AnchorAnswer",
     "Anchors",
     "Manifest",
@@ -37,6 +39,9 @@ __all__ = [
     "require_answers",
     "write_anchors",
 ]
+
+ROUNDING = 1e-5
+"""KL a token, in nats, that 16-bit log-probabilities may add at any token of the anchors."""
 
 
 class Manifest(BaseModel):
@@ -87,13 +92,73 @@ class TopK:
     """
 
     ids: NDArray[np.int32]
-    logprobs: NDArray[np.float32]
+    logprobs: NDArray[np.floating[Any]]
     tail: NDArray[np.float32]
+
+
+class _StoredTopK(Mapping[str, TopK]):
+    """The distributions of a file, each read when it is asked for."""
+
+    def __init__(self, path: Path) -> None:
+        """Map the file; what is in it is not read."""
+        self._file: Any = safe_open(path, framework="numpy")
+        names = set(self._file.keys())  # type: ignore[no-untyped-call]
+        ids = [name.removesuffix("/ids") for name in sorted(names) if name.endswith("/ids")]
+        self._ids = dict.fromkeys(ids)
+        for item in self._ids:
+            if lacking := {f"{item}/logprobs", f"{item}/tail"} - names:
+                raise KeyError(f"topk.safetensors has no {', '.join(sorted(lacking))}")
+
+    def __getitem__(self, item: str) -> TopK:
+        """Return an item's distributions; what rounding took or gave is spread over head and tail."""
+        if item not in self:
+            raise KeyError(item)
+        read = self._file.get_tensor
+        entry = TopK(read(f"{item}/ids"), read(f"{item}/logprobs"), read(f"{item}/tail"))
+        return entry if entry.logprobs.dtype == np.float32 else _normalised(entry)
+
+    def __contains__(self, item: object) -> bool:
+        return item in self._ids
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._ids)
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def tokens(self, item: str) -> int:
+        """Return how many tokens have a distribution, without reading them."""
+        return int(self._file.get_slice(f"{item}/tail").get_shape()[0])
+
+
+def _normalised(entry: TopK) -> TopK:
+    """Head and tail as one distribution: a rounding error then costs its square alone."""
+    head, tail = entry.logprobs.astype(np.float64), entry.tail.astype(np.float64)
+    whole = np.logaddexp(np.logaddexp.reduce(head, axis=1), tail)
+    return TopK(
+        entry.ids,
+        (head - whole[:, None]).astype(np.float32),
+        (tail - whole).astype(np.float32),
+    )
+
+
+def _rounded(entry: TopK) -> TopK | None:
+    """The entry with 16-bit log-probabilities, None where that moves a distribution too far."""
+    with np.errstate(over="ignore"):
+        short = TopK(entry.ids, entry.logprobs.astype(np.float16), entry.tail)
+    found = _normalised(short)
+    p, q = (
+        np.concatenate([one.logprobs, one.tail[:, None]], axis=1).astype(np.float64)
+        for one in (entry, found)
+    )
+    there = np.isfinite(p)
+    moved = np.where(there, np.exp(p), 0.0) * np.subtract(p, q, where=there, out=np.zeros_like(p))
+    return short if bool((np.abs(moved.sum(axis=1)) <= ROUNDING).all()) else None
 
 
 @dataclass(frozen=True, slots=True)
 class Anchors:
-    """Anchors of one recipe, read into memory."""
+    """Anchors of one recipe; the answers in memory, the distributions read when they are used."""
 
     manifest: Manifest
     answers: Mapping[str, tuple[AnchorAnswer, ...]]
@@ -134,11 +199,14 @@ def write_anchors(
     lines = "".join(answer_line(answer) + "\n" for answer in answers)
     write_whole(folder / "answers.jsonl", lines)
     tensors: dict[str, NDArray[Any]] = {}
-    for item_id, entry in topk.items():
+    for item_id, whole in topk.items():
+        entry = _rounded(whole) or whole
         tensors[f"{item_id}/ids"] = entry.ids
         tensors[f"{item_id}/logprobs"] = entry.logprobs
         tensors[f"{item_id}/tail"] = entry.tail
-    save_file(tensors, folder / "topk.safetensors")
+    # Written in place, it would pull the pages away from a run that has the file mapped.
+    save_file(tensors, folder / "topk.partial")
+    (folder / "topk.partial").replace(folder / "topk.safetensors")
     write_whole(folder / "manifest.json", manifest.model_dump_json(indent=2) + "\n")
 
 
@@ -159,12 +227,7 @@ def read_anchors(folder: Path) -> Anchors:
             for line in file:
                 answer = read_answer(line)
                 answers.setdefault(answer.item, []).append(answer)
-        tensors = load_file(folder / "topk.safetensors")
-        ids = [name.removesuffix("/ids") for name in tensors if name.endswith("/ids")]
-        topk = {
-            i: TopK(tensors[f"{i}/ids"], tensors[f"{i}/logprobs"], tensors[f"{i}/tail"])
-            for i in ids
-        }
+        topk = _StoredTopK(folder / "topk.safetensors")
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise _damaged(folder, f"{type(error).__name__}: {error}") from error
     sampled = manifest.decoding.mode == "sampled"
@@ -173,6 +236,11 @@ def read_anchors(folder: Path) -> Anchors:
         wanted = 1 + manifest.replicates if sampled and item not in topk else 1
         if [a.replicate for a in found] != list(range(wanted)):
             raise _damaged(folder, f"item `{item}` has {len(found)} answers instead of {wanted}")
+        if item in topk and topk.tokens(item) != (gold := len(found[0].token_ids)):
+            raise _damaged(
+                folder,
+                f"item `{item}` has {topk.tokens(item)} stored positions for {gold} gold tokens",
+            )
     return Anchors(manifest, {k: tuple(v) for k, v in answers.items()}, topk)
 
 

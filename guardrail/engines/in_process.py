@@ -8,7 +8,7 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -25,7 +25,7 @@ from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from guardrail.anchors.decoding import Decoding
 from guardrail.anchors.fingerprint import adapter_base, is_adapter
 from guardrail.anchors.store import TopK
-from guardrail.kl.forward import gold_logits
+from guardrail.kl.forward import each_answer
 from guardrail.kl.loss import reference_topk, topk_shortfall
 from guardrail.sets.items import Item
 
@@ -39,6 +39,11 @@ __all__ = [
     "kept_training_state",
     "load_model",
 ]
+
+Result = TypeVar("Result")
+
+_PIECE = 256
+"""Tokens whose distribution is computed at a time: 160 MB of float32 for a vocabulary of 152,000."""
 
 
 class GenerationStopped(RuntimeError):
@@ -259,31 +264,28 @@ class InProcessEngine:
         """
         return self.complete(self.prompts(items), seed=seed)
 
-    def _gold_logits(
-        self, prompts: Sequence[Sequence[int]], golds: Sequence[Sequence[int]]
-    ) -> Iterator[torch.Tensor]:
-        return gold_logits(
-            self.model,
-            prompts,
-            golds,
-            pad_id=self.tokenizer.pad_token_id,
-            batch_size=self.batch_size,
-        )
+    def _each_answer(
+        self,
+        prompts: Sequence[Sequence[int]],
+        golds: Sequence[Sequence[int]],
+        use: Callable[[int, torch.Tensor], Result],
+    ) -> list[Result]:
+        """What `use` makes of each row's number and logits at its gold; the model's training state is kept."""
+        pad_id = self.tokenizer.pad_token_id
+        with kept_training_state(self.model):
+            return each_answer(self.model, prompts, golds, use, pad_id=pad_id)
 
     def topk(self, items: Sequence[Item], golds: Sequence[Sequence[int]], k: int) -> list[TopK]:
         """Return the k best log-probabilities at every gold token, and the tail's."""
-        stored = []
-        with kept_training_state(self.model):
-            for logits in self._gold_logits(self.prompts(items), golds):
-                ids, logprobs, tail = reference_topk(logits, k)
-                stored.append(
-                    TopK(
-                        ids.int().cpu().numpy(),
-                        logprobs.float().cpu().numpy(),
-                        tail.float().cpu().numpy(),
-                    )
-                )
-        return stored
+
+        def stored(row: int, logits: torch.Tensor) -> TopK:
+            pieces = [reference_topk(piece, k) for piece in torch.split(logits, _PIECE)]
+            ids, logprobs, tail = (torch.cat(parts) for parts in zip(*pieces, strict=True))
+            return TopK(
+                ids.int().cpu().numpy(), logprobs.float().cpu().numpy(), tail.float().cpu().numpy()
+            )
+
+        return self._each_answer(self.prompts(items), golds, stored)
 
     def topk_error(
         self, items: Sequence[Item], golds: Sequence[Sequence[int]], ks: Sequence[int], *, seed: int
@@ -293,14 +295,14 @@ class InProcessEngine:
         Measured against a policy whose every logit is moved by a standard normal (`topk_shortfall`).
         """
         generator = torch.Generator(device=next(self.model.parameters()).device).manual_seed(seed)
-        kept, full = dict.fromkeys(ks, 0.0), 0.0
-        with kept_training_state(self.model):
-            for logits in self._gold_logits(self.prompts(items), golds):
-                found, whole = topk_shortfall(logits, ks, generator)
-                full += whole
-                for k in ks:
-                    kept[k] += found[k]
-        return {k: 1 - kept[k] / full for k in ks}
+
+        def missed(row: int, logits: torch.Tensor) -> list[tuple[dict[int, float], float]]:
+            return [topk_shortfall(piece, ks, generator) for piece in torch.split(logits, _PIECE)]
+
+        rows = self._each_answer(self.prompts(items), golds, missed)
+        found = [piece for row in rows for piece in row]
+        full = sum(whole for _, whole in found)
+        return {k: 1 - sum(kept[k] for kept, _ in found) / full for k in ks}
 
     def complete(self, prompts: Sequence[list[int]], *, seed: int) -> list[Completion]:
         """Return one completion per tokenised prompt; the model's training state is kept."""
@@ -319,19 +321,21 @@ class InProcessEngine:
         self, prompts: Sequence[Sequence[int]], among: Sequence[int]
     ) -> list[int]:
         """Return for each prompt the index of the token in `among` that most likely comes next."""
-        with kept_training_state(self.model):
-            rows = self._gold_logits(prompts, [[among[0]]] * len(prompts))
-            return [int(logits[0, list(among)].argmax()) for logits in rows]
+        letters = list(among)
+
+        def likeliest(row: int, logits: torch.Tensor) -> int:
+            return int(logits[0, letters].argmax())
+
+        return self._each_answer(prompts, [letters[:1]] * len(prompts), likeliest)
 
     def mean_logprobs(
         self, prompts: Sequence[Sequence[int]], golds: Sequence[Sequence[int]]
     ) -> list[float]:
         """Return each gold's mean log-probability a token after its prompt, in nats."""
-        means = []
-        with kept_training_state(self.model):
-            rows = self._gold_logits(prompts, golds)
-            for logits, gold in zip(rows, golds, strict=True):
-                ids = torch.tensor(list(gold), device=logits.device)
-                logprobs = torch.log_softmax(logits.float(), dim=-1)
-                means.append(float(logprobs.gather(-1, ids[:, None]).mean()))
-        return means
+
+        def mean(row: int, logits: torch.Tensor) -> float:
+            ids = torch.tensor(list(golds[row]), device=logits.device)
+            wide = logits if logits.dtype == torch.float64 else logits.float()
+            return -float(torch.nn.functional.cross_entropy(wide, ids))
+
+        return self._each_answer(prompts, golds, mean)

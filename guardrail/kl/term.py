@@ -1,6 +1,7 @@
-"""KL-only samples: their batches and the sum of their KL under the current policy."""
+"""KL-only samples: their micro-batches and the sum of their KL under the current policy."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,10 +10,10 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from guardrail.anchors.store import TopK
-from guardrail.kl.forward import gold_logits
+from guardrail.kl.forward import answer_logits, micro_batches, undisturbed, vocabulary
 from guardrail.kl.loss import Direction, forward_kl_topk, full_kl
 
-__all__ = ["RehearsalSample", "rehearsal_samples", "sample_logits", "token_losses"]
+__all__ = ["Reference", "RehearsalSample", "rehearsal_samples", "sample_logits", "token_losses"]
 
 _PIECE = 256
 """Tokens whose loss is computed at a time: 160 MB of float32 for a vocabulary of 152,000."""
@@ -20,14 +21,27 @@ _PIECE = 256
 
 @dataclass(frozen=True, slots=True)
 class RehearsalSample:
-    """A rehearsal prompt, the gold's tokens and the reference distribution at each of them."""
+    """A rehearsal prompt, the gold's tokens and where the reference distribution at each of them lies."""
 
     item: str
     prompt: tuple[int, ...]
     gold: tuple[int, ...]
-    ids: Tensor
-    logprobs: Tensor
-    tail: Tensor
+    stored: Mapping[str, TopK]
+    """By item id; read when it is used."""
+
+    @property
+    def reference(self) -> TopK:
+        """The reference's distribution at each gold token."""
+        return self.stored[self.item]
+
+    @property
+    def lengths(self) -> tuple[int, int]:
+        """Prompt and gold tokens."""
+        return len(self.prompt), len(self.gold)
+
+
+Reference = Callable[[Any, Sequence[RehearsalSample]], list[Tensor]]
+"""(policy, samples) → the reference's logits at every gold token of each sample, without gradient."""
 
 
 def rehearsal_samples(
@@ -35,43 +49,26 @@ def rehearsal_samples(
     golds: Mapping[str, Sequence[int]],
     topk: Mapping[str, TopK],
 ) -> dict[str, RehearsalSample]:
-    """Return the samples by item id; tensors stay on the CPU.
+    """Return the samples by item id; nothing of `topk` is read yet.
 
     Raises:
-        ValueError: an item has no stored distribution, or one of another length than its gold.
+        ValueError: an item has no stored distribution.
     """
-    samples = {}
-    for item, prompt in prompts.items():
+    for item in prompts:
         if item not in topk:
             raise ValueError(
                 f"rehearsal item `{item}` has no stored log-probabilities; rebuild the anchors"
             )
-        entry = topk[item]
-        if len(entry.tail) != len(golds[item]):
-            raise ValueError(
-                f"rehearsal item `{item}`: {len(entry.tail)} stored positions for {len(golds[item])} "
-                "gold tokens; rebuild the anchors"
-            )
-        samples[item] = RehearsalSample(
-            item,
-            tuple(prompt),
-            tuple(golds[item]),
-            torch.from_numpy(entry.ids).long(),
-            torch.from_numpy(entry.logprobs),
-            torch.from_numpy(entry.tail),
-        )
-    return samples
+    return {
+        item: RehearsalSample(item, tuple(prompt), tuple(golds[item]), topk)
+        for item, prompt in prompts.items()
+    }
 
 
-def sample_logits(model: Any, samples: Sequence[RehearsalSample], pad_id: int) -> Iterator[Tensor]:
-    """Yield a model's logits at the gold tokens of each sample, (tokens, vocabulary); one forward for all."""
-    return gold_logits(
-        model,
-        [sample.prompt for sample in samples],
-        [sample.gold for sample in samples],
-        pad_id=pad_id,
-        batch_size=len(samples),
-    )
+def sample_logits(model: Any, samples: Sequence[RehearsalSample], pad_id: int) -> list[Tensor]:
+    """Return a model's logits at the gold tokens of each sample, (tokens, vocabulary); one forward for all."""
+    prompts, golds = [s.prompt for s in samples], [s.gold for s in samples]
+    return answer_logits(model, prompts, golds, pad_id=pad_id)
 
 
 def token_losses(
@@ -81,37 +78,68 @@ def token_losses(
     pad_id: int,
     loss: str = "kl",
     direction: Direction = "forward",
-    reference: Sequence[Tensor] | None = None,
+    reference: Reference | None = None,
+    batches: Sequence[Sequence[int]] | None = None,
 ) -> list[Tensor]:
-    """Return each sample's loss per gold token, in nats, with gradient; one forward for all.
+    """Return each sample's loss per gold token, in nats, with gradient.
 
-    The losses are computed in pieces of tokens and computed again in the backward pass, so that no
-    float32 copy of all logits is kept.
+    Where there are several micro-batches, each is computed again in the backward pass, so that the
+    activations and logits of one live at a time; left alone, all their graphs would live until the backward.
 
     Args:
-        model: The policy, wrapped or not.
+        model: The policy, wrapped or not. Its dropout and other noise are lifted.
         samples: At least one.
         pad_id: Padding token id.
         loss: `kl` to the reference, `ce` for cross-entropy on the gold.
         direction: Of the KL; `reverse` needs `reference`.
-        reference: The reference's logits at every gold token of each sample, (tokens, vocabulary); by default
-            the stored top-k stand for them.
+        reference: Gives the reference's full logits, asked once a forward; by default the stored top-k
+            stand for them.
+        batches: Which samples share a forward; by default as many as `BUDGET` allows.
     """
-    rows = sample_logits(model, samples, pad_id)
-    losses = []
+    if batches is None:
+        batches = micro_batches([s.lengths for s in samples], vocabulary(model))
+    losses: list[Tensor] = [torch.empty(0)] * len(samples)
+    for batch in batches:
+        chosen = [samples[i] for i in batch]
+        run: Callable[[], Tensor] = functools.partial(
+            _losses_of_one_forward, model, chosen, pad_id, loss, direction, reference
+        )
+        again = len(batches) > 1 and torch.is_grad_enabled()
+        flat = checkpoint(run, use_reentrant=False) if again else run()
+        for i, part in zip(batch, torch.split(flat, [len(s.gold) for s in chosen]), strict=True):
+            losses[i] = part
+    return losses
+
+
+def _losses_of_one_forward(
+    model: Any,
+    samples: Sequence[RehearsalSample],
+    pad_id: int,
+    loss: str,
+    direction: Direction,
+    reference: Reference | None,
+) -> Tensor:
+    """The losses of all gold tokens of the samples, one sample after the other.
+
+    They are computed in pieces of tokens, each again in the backward pass, so that no float32 copy of all
+    logits is kept.
+    """
+    wholes = None if reference is None or loss == "ce" else reference(model, samples)
+    with undisturbed(model):
+        rows = sample_logits(model, samples, pad_id)
+    pieces = []
     for number, (logits, sample) in enumerate(zip(rows, samples, strict=True)):
-        pieces = []
+        whole = None if wholes is None else wholes[number]
         for start in range(0, len(sample.gold), _PIECE):
             here = slice(start, start + _PIECE)
-            whole = None if reference is None else reference[number][here]
+            part = None if whole is None else whole[here]
             pieces.append(
                 checkpoint(
-                    _piece_losses, logits[here], sample, here, loss, direction, whole,
+                    _piece_losses, logits[here], sample, here, loss, direction, part,
                     use_reentrant=False,
                 )
             )  # fmt: skip
-        losses.append(torch.cat(pieces))
-    return losses
+    return torch.cat(pieces)
 
 
 def _piece_losses(
@@ -129,9 +157,10 @@ def _piece_losses(
         return torch.nn.functional.cross_entropy(wide, gold, reduction="none")
     if reference is not None:
         return full_kl(logits, reference.to(device), direction)
+    stored = sample.reference
     return forward_kl_topk(
         logits,
-        sample.ids[here].to(device),
-        sample.logprobs[here].to(device),
-        sample.tail[here].to(device),
+        torch.from_numpy(stored.ids[here]).long().to(device),
+        torch.from_numpy(stored.logprobs[here]).to(device),
+        torch.from_numpy(stored.tail[here]).to(device),
     )

@@ -13,7 +13,7 @@ from guardrail.anchors.store import Anchors, manifest_difference, read_anchors, 
 from guardrail.engines.choices import draw_choices
 from guardrail.engines.in_process import InProcessEngine, encode_prompts, load_model
 from guardrail.errors import InputError
-from guardrail.kl.term import rehearsal_samples
+from guardrail.kl.term import Reference, rehearsal_samples
 from guardrail.ledger import FILE_NAME, Ledger, Record
 from guardrail.recipe import Recipe, read_recipe, with_model_folders
 from guardrail.sets.items import Item, read_items
@@ -22,7 +22,7 @@ from guardrail.trainers.deepspeed import check_deepspeed, under_zero3
 from guardrail.trainers.grpo_forms import BothForms, attach_golds
 from guardrail.trainers.guard import Guard
 from guardrail.trainers.header import run_header
-from guardrail.trainers.injection import Injection, KlOnly, Reference
+from guardrail.trainers.injection import Injection, KlOnly
 from guardrail.trainers.kinds import check_kind, is_grpo
 from guardrail.trainers.ranks import Ranks
 from guardrail.trainers.references import wanted_reference

@@ -7,15 +7,13 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from guardrail.kl.forward import cut_by_zero3, micro_batches, vocabulary
 from guardrail.kl.loss import Direction
 from guardrail.kl.schedule import due_samples, rehearsal_order
-from guardrail.kl.term import RehearsalSample, token_losses
+from guardrail.kl.term import Reference, RehearsalSample, token_losses
 from guardrail.trainers.state import GuardState, Seen
 
-__all__ = ["Injection", "KlOnly", "Reference", "before_and_after"]
-
-Reference = Callable[[Any, Sequence[RehearsalSample]], list[Tensor]]
-"""(policy, samples) → the reference's logits at every gold token of each sample, without gradient."""
+__all__ = ["Injection", "KlOnly", "before_and_after"]
 
 
 class KlOnly(Protocol):
@@ -153,15 +151,30 @@ class Injection:
         if not self._pending:
             return None
         pending, self._pending = self._pending, []
-        tokens = sum(len(self._samples[item].gold) for item in pending)
-        mine = [self._samples[item] for item in pending[self._rank :: self._world_size]]
+        due = sorted((self._samples[item] for item in pending), key=lambda s: (s.lengths, s.item))
+        tokens = sum(len(sample.gold) for sample in due)
+        mine = due[self._rank :: self._world_size]
         started = time.perf_counter()
-        losses = self._losses(model, mine, self._loss)
+        losses = self._losses(model, mine, self._loss, self._batches(model, due))
         total = torch.stack([loss.sum() for loss in losses]).sum()
         self._spend(time.perf_counter() - started)
         self._kl_sum += total.detach().double().cpu()
         self._kl_tokens += sum(len(sample.gold) for sample in mine)
         return self.weight * self._world_size * total / tokens
+
+    def _batches(self, model: Any, due: Sequence[RehearsalSample]) -> list[list[int]]:
+        """Which of a rank's samples share a forward: from the lengths of all ranks' samples, dealt in turn.
+
+        So every rank has as many forwards, which a model in pieces needs: each puts it together anew. Under
+        ZeRO-3 that makes one forward of all: its parameters have another shape when the forward is
+        computed again, so it cannot be, and without that micro-batches save no memory.
+        """
+        if cut_by_zero3(model):
+            return [list(range(len(due) // self._world_size))]
+        turns = range(0, len(due), self._world_size)
+        dealt = [[s.lengths for s in due[turn : turn + self._world_size]] for turn in turns]
+        longest = [(max(p for p, _ in turn), max(g for _, g in turn)) for turn in dealt]
+        return micro_batches(longest, vocabulary(model))
 
     def add(self, task_loss: Tensor, term: Tensor) -> Tensor:
         """Return the sum of both losses, with the backward pass of the term timed.
@@ -198,16 +211,20 @@ class Injection:
         return before_and_after(mean, perturb, undo)
 
     def _losses(
-        self, model: torch.nn.Module, samples: list[RehearsalSample], loss: str
+        self,
+        model: torch.nn.Module,
+        samples: list[RehearsalSample],
+        loss: str,
+        batches: Sequence[Sequence[int]] | None = None,
     ) -> list[Tensor]:
-        wanted = self._reference is not None and loss == "kl"
         return token_losses(
             model,
             samples,
             pad_id=self._pad_id,
             loss=loss,
             direction=self._direction,
-            reference=self._reference(model, samples) if wanted and self._reference else None,
+            reference=self._reference,
+            batches=batches,
         )
 
     def _spend(self, seconds: float) -> None:

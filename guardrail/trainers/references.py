@@ -11,16 +11,15 @@ from guardrail.anchors.fingerprint import adapter_base, weights_sha256
 from guardrail.anchors.store import Manifest
 from guardrail.engines.in_process import kept_training_state, load_model
 from guardrail.errors import InputError
-from guardrail.kl.term import RehearsalSample, sample_logits
+from guardrail.kl.term import Reference, RehearsalSample, sample_logits
 from guardrail.recipe import Recipe
-from guardrail.trainers.injection import Reference
 
 __all__ = ["adapter_off", "frozen_copy", "wanted_reference"]
 
 
 def _logits(model: Any, samples: Sequence[RehearsalSample], pad_id: int) -> list[Tensor]:
     with kept_training_state(model):
-        return [logits.clone() for logits in sample_logits(model, samples, pad_id)]
+        return sample_logits(model, samples, pad_id)
 
 
 def adapter_off(accelerator: Any, pad_id: int) -> Reference:

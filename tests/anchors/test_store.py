@@ -1,17 +1,20 @@
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from guardrail.anchors.decoding import Decoding
 from guardrail.anchors.store import (
     AnchorAnswer,
     Manifest,
     TopK,
+    _StoredTopK,
     manifest_difference,
     read_anchors,
     require_answers,
     write_anchors,
 )
 from guardrail.errors import InputError
+from guardrail.kl.term import rehearsal_samples
 
 HASHES = {"weights": "a" * 64, "tokenizer": "b" * 64, "chat_template": "c" * 64}
 
@@ -64,6 +67,78 @@ def test_the_same_anchors_are_the_same_bytes(tmp_path):
         write_anchors(tmp_path / name, manifest(), ANSWERS, TOPK)
     for file in ("manifest.json", "answers.jsonl", "topk.safetensors"):
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+
+
+def distributions(scale: float, tokens: int = 2, k: int = 16) -> TopK:
+    """The k largest of a vocabulary of 1000, and the rest."""
+    logits = scale * np.random.default_rng(int(scale)).standard_normal((tokens, 1000))
+    logprobs = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+    ids = np.argsort(-logprobs)[:, :k]
+    kept = np.take_along_axis(logprobs, ids, 1)
+    tail = np.log1p(-np.exp(kept).sum(1))
+    return TopK(ids.astype(np.int32), kept.astype(np.float32), tail.astype(np.float32))
+
+
+@pytest.mark.parametrize("scale", [1, 3, 8])
+def test_sixteen_bits_keep_the_kl(tmp_path, scale):
+    entry = distributions(scale)
+    write_anchors(tmp_path / "a", manifest(), ANSWERS, {"reh-1": entry})
+    assert load_file(tmp_path / "a/topk.safetensors")["reh-1/logprobs"].dtype == np.float16
+    found = read_anchors(tmp_path / "a").topk["reh-1"]
+    p, q = (
+        np.exp(np.concatenate([e.logprobs, e.tail[:, None]], 1, dtype=np.float64))
+        for e in (entry, found)
+    )
+    np.testing.assert_allclose(q.sum(1), 1, atol=1e-6)
+    assert (p * np.log(p / q)).sum(1).max() < 1e-6
+    assert found.logprobs.dtype == np.float32
+
+
+def test_what_sixteen_bits_would_move_keeps_its_32(tmp_path):
+    entry = distributions(1)
+    wide = TopK(entry.ids, entry.logprobs, entry.tail + np.float32(0.05))  # no distribution
+    write_anchors(tmp_path / "a", manifest(), ANSWERS, {"reh-1": wide})
+    found = read_anchors(tmp_path / "a").topk["reh-1"]
+    np.testing.assert_array_equal(found.logprobs, wide.logprobs)
+    np.testing.assert_array_equal(found.tail, wide.tail)
+
+
+def test_a_store_with_32_bits_still_reads_as_it_is(tmp_path):
+    write_anchors(tmp_path / "a", manifest(), ANSWERS, TOPK)
+    entry = distributions(3)
+    tensors = {"ids": entry.ids, "logprobs": entry.logprobs, "tail": entry.tail}
+    file = tmp_path / "a/topk.safetensors"
+    save_file({f"reh-1/{name}": table for name, table in tensors.items()}, file)
+    found = read_anchors(tmp_path / "a").topk["reh-1"]
+    np.testing.assert_array_equal(found.logprobs, entry.logprobs)
+    np.testing.assert_array_equal(found.tail, entry.tail)
+
+
+def test_reading_anchors_reads_no_distribution(tmp_path, monkeypatch):
+    write_anchors(tmp_path / "a", manifest(), ANSWERS, TOPK)
+    asked = []
+    entry = _StoredTopK.__getitem__
+    monkeypatch.setattr(
+        _StoredTopK, "__getitem__", lambda self, item: asked.append(item) or entry(self, item)
+    )
+    anchors = read_anchors(tmp_path / "a")
+    samples = rehearsal_samples({"reh-1": [1]}, {"reh-1": (8, 2)}, anchors.topk)
+    assert asked == []
+    np.testing.assert_array_equal(samples["reh-1"].reference.ids, TOPK["reh-1"].ids)
+    assert asked == ["reh-1"]
+
+
+def test_distributions_of_another_answer_are_named(tmp_path):
+    write_anchors(tmp_path / "a", manifest(), ANSWERS, {"reh-1": distributions(3, tokens=5)})
+    with pytest.raises(InputError, match="5 stored positions for 2 gold tokens"):
+        read_anchors(tmp_path / "a")
+
+
+def test_anchors_written_anew_leave_a_run_that_reads_them_alone(tmp_path):
+    write_anchors(tmp_path / "a", manifest(), ANSWERS, TOPK)
+    open_already = read_anchors(tmp_path / "a")
+    write_anchors(tmp_path / "a", manifest(), ANSWERS, {"reh-1": distributions(3)})
+    np.testing.assert_array_equal(open_already.topk["reh-1"].ids, TOPK["reh-1"].ids)
 
 
 @pytest.mark.parametrize("file", ["manifest.json", "answers.jsonl", "topk.safetensors"])

@@ -129,7 +129,10 @@ def naive_kl_term(model, samples, weight: float) -> torch.Tensor:
         for position in range(len(sample.gold)):
             logq = torch.log_softmax(logits[position], -1)
             logp = torch.empty_like(logq)
-            logp[sample.ids[position]] = sample.logprobs[position].to(logq.dtype)
+            ids, logprobs = (
+                getattr(sample.reference, name)[position] for name in ("ids", "logprobs")
+            )
+            logp[torch.from_numpy(ids).long()] = torch.from_numpy(logprobs).to(logq.dtype)
             total = total + (logp.exp() * (logp - logq)).sum()
             tokens += 1
     return weight * total / tokens

@@ -20,6 +20,7 @@ from torch.distributed.fsdp import fully_shard
 from transformers import AutoTokenizer, set_seed
 
 from guardrail.engines.in_process import InProcessEngine, load_model
+from guardrail.kl import forward
 from guardrail.recipe import Recipe, read_recipe
 from guardrail.run import read_training_rows
 from guardrail.shipped import shipped_root
@@ -58,14 +59,20 @@ def one_window(
     )
 
 
+def each_sample_alone() -> None:
+    """Give each KL sample a forward of its own, computed again in the backward pass."""
+    forward.BUDGET = forward.Budget(1, 1)
+
+
 def gradient(out: str, how: str) -> None:
     """Save the gradient of one accumulated window, as rank 0 has it after the ranks averaged."""
     tokenizer = AutoTokenizer.from_pretrained(shipped_root() / "recipes/toy/base")
     samples = foreign_samples(tokenizer)  # before the trainer, whose seed orders the rows
     trainer = one_window(tokenizer, out, use_cpu=True)
     rank, size = trainer.accelerator.process_index, trainer.accelerator.num_processes
+    each_sample_alone()
     if how == "guarded":
-        state = GuardState(task_samples=18)  # 2 of 20 samples are due: one a rank
+        state = GuardState(task_samples=36)  # 4 of 40 samples are due: two a rank
         injection = Injection(
             samples, state, fraction=0.1, weight=0.7, loss="kl", seed=0,
             pad_id=tokenizer.pad_token_id, rank=rank, world_size=size,
@@ -102,8 +109,9 @@ def sharded(out: str) -> None:
     for layer in model.model.layers:
         fully_shard(layer, mesh=mesh)
     fully_shard(model, mesh=mesh)
+    each_sample_alone()
     injection = Injection(
-        foreign_samples(tokenizer), GuardState(task_samples=18), fraction=0.1, weight=0.7, loss="kl",
+        foreign_samples(tokenizer), GuardState(task_samples=36), fraction=0.1, weight=0.7, loss="kl",
         seed=0, pad_id=tokenizer.pad_token_id, rank=rank, world_size=size,
     )  # fmt: skip
     injection.begin_step()

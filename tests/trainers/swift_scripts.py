@@ -102,9 +102,11 @@ def naive_kl(model, samples, weight: float) -> torch.Tensor:
         logits = model(input_ids=row).logits[0, len(sample.prompt) - 1 : -1].double()
         for place in range(len(sample.gold)):
             policy = torch.log_softmax(logits[place], -1)
-            for token, logprob in zip(
-                sample.ids[place], sample.logprobs[place].double(), strict=True
-            ):
+            known, stored = (
+                torch.from_numpy(table[place])
+                for table in (sample.reference.ids, sample.reference.logprobs)
+            )
+            for token, logprob in zip(known, stored.double(), strict=True):
                 total = total + logprob.exp() * (logprob - policy[token])
             tokens += 1
     return weight * total / tokens

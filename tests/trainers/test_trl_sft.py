@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 import torch
 from peft import LoraConfig
+from transformers.integrations.neftune import neftune_post_forward_hook
 
+from guardrail.kl import forward
+from guardrail.kl.term import RehearsalSample
 from guardrail.trainers.injection import Injection
 from guardrail.trainers.references import adapter_off
 from guardrail.trainers.state import GuardState
@@ -62,44 +65,130 @@ VARIANTS = {
 QUICK = ("plain", "accumulated", "packed", "LoRA")
 
 
+def window_gradient(
+    make_trainer, samples, tokenizer, variant, *, guarded: bool
+) -> tuple[np.ndarray, Injection | None]:
+    """The gradient an optimizer step is given."""
+    trainer = make_trainer(max_steps=1, max_grad_norm=0.0, **variant)
+    one = None
+    if guarded:
+        state = GuardState(task_samples=27)
+        one = injection(samples, tokenizer, state)
+        attach_kl(trainer, one)
+        one.begin_step()  # 3 of 30 samples are due: all three
+    captured = {}
+    trainer.create_optimizer_and_scheduler(1)
+    optimizer_step = trainer.optimizer.step
+
+    def keep_gradients(*args, **kwargs):
+        captured["gradient"] = gradients(trainer.model)
+        return optimizer_step(*args, **kwargs)
+
+    trainer.optimizer.step = keep_gradients
+    trainer.train()
+    return captured["gradient"], one
+
+
+def error_of_the_term(make_trainer, samples, tokenizer, variant) -> tuple[float, Injection]:
+    """How far what the guard adds to a window's gradient is from the definition, relative to it."""
+    plain, _ = window_gradient(make_trainer, samples, tokenizer, variant, guarded=False)
+    guarded, one = window_gradient(make_trainer, samples, tokenizer, variant, guarded=True)
+    fresh = make_trainer(**variant)
+    fresh.model.eval()
+    naive_kl_term(fresh.model, samples, 0.7).backward()
+    expected = gradients(fresh.model)
+    assert np.linalg.norm(expected) > 0.01
+    assert one is not None
+    return float(np.linalg.norm(guarded - plain - expected) / np.linalg.norm(expected)), one
+
+
 @pytest.mark.parametrize(
     "variant", [v if v in QUICK else pytest.param(v, marks=pytest.mark.run) for v in VARIANTS]
 )
 def test_the_gradient_of_a_window_is_task_plus_kl(make_trainer, samples, tokenizer, variant):
-    def window_gradient(guarded: bool) -> tuple[np.ndarray, Injection | None]:
-        trainer = make_trainer(max_steps=1, max_grad_norm=0.0, **VARIANTS[variant])
-        one = None
-        if guarded:
-            state = GuardState(task_samples=27)
-            one = injection(samples, tokenizer, state)
-            attach_kl(trainer, one)
-            one.begin_step()  # 3 of 30 samples are due: all three
-        captured = {}
-        trainer.create_optimizer_and_scheduler(1)
-        optimizer_step = trainer.optimizer.step
-
-        def keep_gradients(*args, **kwargs):
-            captured["gradient"] = gradients(trainer.model)
-            return optimizer_step(*args, **kwargs)
-
-        trainer.optimizer.step = keep_gradients
-        trainer.train()
-        return captured["gradient"], one
-
-    plain, _ = window_gradient(False)
-    guarded, one = window_gradient(True)
-    fresh = make_trainer(**VARIANTS[variant])
-    fresh.model.train()
-    naive_kl_term(fresh.model, samples, 0.7).backward()
-    expected = gradients(fresh.model)
-    assert np.linalg.norm(expected) > 0.01
-    error = np.linalg.norm(guarded - plain - expected) / np.linalg.norm(expected)
-    assert error < (1e-5 if fresh.model.dtype == torch.float64 else 1e-4)
-    assert one is not None
+    error, one = error_of_the_term(make_trainer, samples, tokenizer, VARIANTS[variant])
+    assert error < (1e-4 if "LoRA" in variant else 1e-5)  # peft's adapters are float32
     rows = 2 * VARIANTS[variant].get("gradient_accumulation_steps", 1)
     # Packed rows hold several samples each; where packing cuts them anywhere, a row counts as one.
     counted = one.take_counts()[0]
     assert counted > rows if variant in ("packed", "LoRA packed") else counted == rows
+
+
+REENTRANT = {
+    "gradient_checkpointing": True,
+    "gradient_checkpointing_kwargs": {"use_reentrant": True},
+}
+
+
+@pytest.mark.parametrize(
+    "variant",
+    [
+        {"gradient_checkpointing": False},
+        VARIANTS["checkpointed"],
+        pytest.param(REENTRANT, marks=pytest.mark.run),
+        pytest.param(VARIANTS["LoRA accumulated"], marks=pytest.mark.run),
+    ],
+)
+def test_micro_batches_add_the_gradient_of_one_forward(
+    make_trainer, samples, tokenizer, variant, monkeypatch
+):
+    monkeypatch.setattr(forward, "BUDGET", forward.Budget(1, 1))  # each sample in one of its own
+    error, _ = error_of_the_term(make_trainer, samples, tokenizer, variant)
+    assert error < (1e-4 if "peft_config" in variant else 1e-5)
+
+
+@pytest.mark.parametrize("budget", [forward.BUDGET, forward.Budget(1, 1)])
+def test_what_training_does_at_random_does_not_move_the_term(
+    make_trainer, samples, tokenizer, budget, monkeypatch
+):
+    monkeypatch.setattr(forward, "BUDGET", budget)
+    adapter = LoraConfig(r=4, target_modules=["q_proj", "v_proj"], lora_dropout=0.5)
+    noisy = make_trainer(peft_config=adapter).model
+    for name, parameter in noisy.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter.data, std=0.3)
+    noisy.get_input_embeddings().neftune_noise_alpha = 50.0
+    noisy.get_input_embeddings().register_forward_hook(neftune_post_forward_hook)
+    noisy.train()
+    one = injection(samples, tokenizer, GuardState(task_samples=27))
+    one.begin_step()
+    term = one.take_term(noisy)
+    term.backward()
+    found = gradients(noisy)
+    noisy.zero_grad()
+    assert all(module.training for module in noisy.modules())
+    assert float(naive_kl_term(noisy, samples, 0.7)) != pytest.approx(
+        float(term.detach()), rel=1e-3
+    )
+    noisy.eval()
+    expected = naive_kl_term(noisy, samples, 0.7)
+    expected.backward()
+    assert float(term.detach()) == pytest.approx(float(expected.detach()), rel=1e-5)
+    np.testing.assert_allclose(found, gradients(noisy), rtol=1e-3, atol=1e-5)
+
+
+def test_ranks_deal_samples_into_equal_numbers_of_forwards(tokenizer, monkeypatch):
+    """Unequal numbers would hang a model in pieces, which every forward gathers anew."""
+    budget = forward.Budget(tokens=400, logits=4 * len(tokenizer) * 120)
+    monkeypatch.setattr(forward, "BUDGET", budget)
+    rng = np.random.default_rng(0)
+    model = tiny_model(tokenizer, seed=1)
+    for ranks in (1, 2, 4, 8):
+        due = [
+            RehearsalSample(f"r-{n}", (1,) * int(p), (2,) * int(g), {})
+            for n, (p, g) in enumerate(rng.integers(1, 150, (6 * ranks, 2)))
+        ]
+        due.sort(key=lambda sample: sample.lengths)
+        batches = injection({}, tokenizer, world_size=ranks)._batches(model, due)
+        assert sorted(i for batch in batches for i in batch) == list(range(6)), (
+            "of each rank's samples"
+        )
+        assert 1 < len(batches) <= 6
+        for rank in range(ranks):
+            mine = [sample.lengths for sample in due[rank::ranks]]
+            for batch in batches:
+                width = max(sum(mine[i]) for i in batch)
+                assert len(batch) == 1 or len(batch) * width <= budget.tokens
 
 
 def full_reference(model):
