@@ -37,8 +37,10 @@ def _clear_errors() -> Iterator[None]:
 
 
 def _tell(record: dict[str, Any]) -> None:
-    """Put looks and what they led to into ms-swift's own log."""
-    if record["kind"] == "look":
+    """Put what is injected, looks and what they led to into ms-swift's own log."""
+    if record["kind"] == "started" and record.get("rehearsal_form"):
+        logger.info(f"guardrail: KL-only samples: {record['rehearsal_form']['said']}")
+    elif record["kind"] == "look":
         logger.info(f"guardrail: look at step {record['step']}: {record['level']}")
     elif record["kind"] == "action":
         done = "" if record["carried_out"] else " (watch mode: not carried out)"

@@ -180,6 +180,10 @@ def check(recipe: RecipeArgument, as_json: JsonFlag = False) -> None:
             ),
             "anchors": guardrail.anchors_standing(),
         }
+        if checked.trainer == "trl-grpo" and checked.mode == "guard":
+            from guardrail.trainers.trl_grpo_form import recipe_form
+
+            facts["kl_only_samples"] = recipe_form(guardrail.recipe).sentence
         if not rows:  # ms-swift's command line has them
             del facts["training_rows"], facts["passes_per_prompt_and_epoch"]
         if as_json:

@@ -78,8 +78,10 @@ class Rehearsal(_Section):
     allow_large_fraction: bool = False
     """Says that a fraction above 0.05 is meant."""
     grpo: Literal["literal", "anchored", "both"] | None = None
-    """What GRPO injects: `literal`, the default there, general prompts among the rollouts on which only the KL
-    acts; `anchored`, golds in a micro-batch of their own, as in SFT; or both, each at `fraction`."""
+    """What GRPO injects: `literal`, general prompts among the rollouts on which only the KL acts; `anchored`,
+    golds in a micro-batch of their own, as in SFT; or both, each at `fraction`. Left out: `literal` wherever
+    the KL reference is at hand (`beta` above 0, or LoRA on it, then with the adapter off) and no setting of
+    the trainer's is in the way, else `anchored`; the run says which and why."""
     weight: float = Field(default=1.0, gt=0)
     """The KL weight at boost 1; the ladder multiplies it."""
     loss: Literal["kl", "ce"] = "kl"

@@ -23,6 +23,7 @@ from guardrail.sets.overlap import find_overlaps, training_texts
 from guardrail.trainers.attach import Guardrail
 from guardrail.trainers.callback import GuardCallback
 from guardrail.trainers.resume import resumed_checkpoint
+from guardrail.trainers.trl_grpo_form import recipe_form
 from guardrail.trainers.wanted_anchors import require_anchors
 from guardrail.watch.alert_services import alert_services
 from guardrail.watch.trackers import reported_to, require_trackers
@@ -97,8 +98,8 @@ def preflight(recipe: Recipe) -> tuple[Guardrail, list[dict[str, Any]]]:
         The guardrail and the training rows, none where ms-swift has the data.
 
     Raises:
-        InputError: sets, models, reward functions or training data break a rule, or a tracker or the
-            package that sends alerts is missing.
+        InputError: sets, models, reward functions or training data break a rule, the form of KL-only
+            samples asked for cannot be had, or a tracker or the package that sends alerts is missing.
     """
     require_trackers(recipe.train.arguments.get("report_to"))
     alert_services()
@@ -114,6 +115,8 @@ def preflight(recipe: Recipe) -> tuple[Guardrail, list[dict[str, Any]]]:
         for spec in recipe.train.rewards:
             load_reward(spec)
         rows = prompt_rows(rows)
+        if recipe.mode == "guard":
+            recipe_form(guardrail.recipe)  # refused by name before anchors are made
     _check_contamination(guardrail.recipe, rows, guardrail.red_line)
     return guardrail, rows
 

@@ -19,6 +19,7 @@ from guardrail.recipe import Recipe, read_recipe, with_model_folders
 from guardrail.sets.items import Item, read_items
 from guardrail.trainers.callback import GuardCallback
 from guardrail.trainers.deepspeed import check_deepspeed, under_zero3
+from guardrail.trainers.grpo_choice import Form, require_same_form
 from guardrail.trainers.grpo_forms import BothForms, attach_golds
 from guardrail.trainers.guard import Guard
 from guardrail.trainers.header import run_header
@@ -30,6 +31,7 @@ from guardrail.trainers.resume import resumed_checkpoint, rewind
 from guardrail.trainers.state import GuardState, Seen, read_state
 from guardrail.trainers.supported import check_kind_of_trainer, check_setup
 from guardrail.trainers.trl_grpo import GrpoKlOnly, attach_kl_only
+from guardrail.trainers.trl_grpo_form import trainer_form
 from guardrail.trainers.trl_sft import attach_kl
 from guardrail.trainers.versions import TRL, check_versions
 from guardrail.trainers.wanted_anchors import require_anchors, wanted_manifest
@@ -50,7 +52,9 @@ class Seam:
 
     join: Callable[[Any, Injection], None] = attach_kl
     """Given trainer and injection: lets the trainer's loss carry the injection's term."""
-    rollouts: "Callable[[Guardrail, Any, Anchors, GuardState, Ranks], KlOnly] | None" = None
+    form: Callable[[Recipe, Any], Form] | None = None
+    """GRPO's alone: given recipe and trainer, which form of KL-only samples runs, and why."""
+    rollouts: "Callable[[Guardrail, Any, Form, GuardState, Ranks, Anchors], KlOnly] | None" = None
     """GRPO's alone: puts KL-only prompts into the trainer's rollouts."""
     vllm: Callable[[Any], Any] | None = None
     """GRPO's alone: the vLLM that writes the trainer's rollouts, `None` where the model itself does."""
@@ -189,12 +193,13 @@ class Guardrail:
         check_versions(TRL)
         if seam is None:
             check_kind_of_trainer(trainer, "trl")
-            grpo = Seam(attach_golds, _mix_into_rollouts, _own_vllm)
+            grpo = Seam(attach_golds, trainer_form, _mix_into_rollouts, _own_vllm)
             seam = grpo if is_grpo(trainer) else Seam()
         recipe = self.recipe
         check_setup(trainer, GuardCallback)
         check_kind(recipe, trainer, grpo=seam.rollouts is not None)
         check_deepspeed(recipe, trainer)
+        form = seam.form(recipe, trainer) if seam.form and recipe.mode == "guard" else None
         accelerator = trainer.accelerator
         ranks = Ranks(accelerator.process_index, accelerator.num_processes)
         require_anchors(recipe, processes=ranks.size, zero3=under_zero3(trainer))
@@ -226,7 +231,11 @@ class Guardrail:
         header["engine"] = "in-process" if vllm is None else "the trainer's vLLM"
         injection: KlOnly | None = None
         if recipe.mode == "guard":  # what is refused is refused before the run's ledger begins
-            injection = self._inject(trainer, seam, anchors, state, ranks)
+            if form is not None:
+                header["rehearsal_form"] = form.record()
+                if resume:
+                    require_same_form(folder, form)
+            injection = self._inject(trainer, seam, form, anchors, state, ranks)
         # Nobody may see a ledger that another rank began before it has looked.
         trainer.accelerator.wait_for_everyone()
         ledger = Ledger(folder, tracking.on_record, writes=ranks.writes)
@@ -265,14 +274,19 @@ class Guardrail:
         return callback
 
     def _inject(
-        self, trainer: Any, seam: Seam, anchors: Anchors, state: GuardState, ranks: Ranks
+        self,
+        trainer: Any,
+        seam: Seam,
+        form: Form | None,
+        anchors: Anchors,
+        state: GuardState,
+        ranks: Ranks,
     ) -> KlOnly:
-        """Put KL-only samples into the training, in the form the recipe names."""
-        form = "anchored" if seam.rollouts is None else self.recipe.rehearsal.grpo or "literal"
+        """Put KL-only samples into the training; `form` is GRPO's alone."""
         rollouts = None
-        if seam.rollouts is not None and form != "anchored":
-            rollouts = seam.rollouts(self, trainer, anchors, state, ranks)
-            if form == "literal":
+        if seam.rollouts is not None and form is not None and form.name != "anchored":
+            rollouts = seam.rollouts(self, trainer, form, state, ranks, anchors)
+            if form.name == "literal":
                 return rollouts
         golds = self.injection(
             trainer,
@@ -280,7 +294,7 @@ class Guardrail:
             state,
             ranks,
             kind=Injection,
-            reference=wanted_reference(self.recipe, trainer, anchors.manifest),
+            reference=wanted_reference(self.recipe, trainer),
             seen=None if rollouts is None else state.golds,
         )
         seam.join(trainer, golds)
@@ -322,22 +336,19 @@ class Guardrail:
 
 
 def _mix_into_rollouts(
-    guardrail: Guardrail, trainer: Any, anchors: Anchors, state: GuardState, ranks: Ranks
+    guardrail: Guardrail,
+    trainer: Any,
+    form: Form,
+    state: GuardState,
+    ranks: Ranks,
+    anchors: Anchors,
 ) -> GrpoKlOnly:
-    """KL-only prompts among the rollouts of TRL's GRPOTrainer, against the trainer's own reference.
+    """KL-only prompts among the rollouts of TRL's GRPOTrainer.
 
     Raises:
-        InputError: the trainer's reference, which is its start model, is not the KL reference, its
-            prompts think where the recipe does not, or a setting of it cannot be guarded.
+        InputError: its prompts think where the recipe does not.
     """
     recipe, options = guardrail.recipe, guardrail.recipe.rehearsal
-    start = weights_sha256(Path(str(recipe.start_model)))
-    if start != anchors.manifest.kl_reference["weights"]:
-        raise InputError(
-            f"GRPO's own KL reference is the start model ({recipe.start_model}), and `kl_reference` is "
-            f"another ({recipe.kl_reference}); give `kl_reference` the start model, or set "
-            "`rehearsal.grpo: anchored`, which needs no reference model"
-        )
     thinks = trainer.chat_template_kwargs.get("enable_thinking", True)
     if bool(thinks) != recipe.thinking:
         raise InputError(
@@ -352,4 +363,5 @@ def _mix_into_rollouts(
         fraction=options.fraction,
         weight=options.weight,
         seed=recipe.seed,
+        adapter_off=form.adapter_off,
     )

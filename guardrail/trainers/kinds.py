@@ -38,11 +38,10 @@ def check_kind(recipe: Recipe, trainer: Any, *, grpo: bool) -> None:
         )
     if recipe.mode == "watch":
         return
-    literal_only = rehearsal.grpo in (None, "literal")
-    if literal_only and (rehearsal.loss != "kl" or rehearsal.reference != "stored"):
+    if rehearsal.grpo == "literal" and (rehearsal.loss != "kl" or rehearsal.reference != "stored"):
         raise InputError(
-            "GRPO's KL-only prompts are pulled to the trainer's own reference: leave `rehearsal.loss` and "
-            "`rehearsal.reference` away, or set `rehearsal.grpo: anchored` or `both`"
+            "`rehearsal.loss` and `rehearsal.reference` are for golds, and `rehearsal.grpo: literal` has none: "
+            "leave them away, or set `rehearsal.grpo: anchored` or `both`"
         )
     if recipe.ladder.beta == "raise" and not (
         trainer.beta > 0 and not trainer.args.use_liger_kernel

@@ -23,8 +23,9 @@ from guardrail.ledger import FILE_NAME, Record
 from guardrail.recipe import Recipe, read_recipe
 from guardrail.trainers.attach import Guardrail, Seam
 from guardrail.trainers.callback import GuardCallback
+from guardrail.trainers.grpo_choice import Form
 from guardrail.trainers.grpo_forms import attach_golds
-from guardrail.trainers.ms_swift_checks import check_run, find_kind
+from guardrail.trainers.ms_swift_checks import check_run, find_kind, swift_form
 from guardrail.trainers.ms_swift_grpo import (
     KlOnlyRollouts,
     attach_kl_only,
@@ -107,7 +108,12 @@ def _resume_checkpoint(arguments: Any) -> Path | None:
 
 
 def _roll_out(
-    guardrail: Guardrail, trainer: Any, anchors: Anchors, state: GuardState, ranks: Ranks
+    guardrail: Guardrail,
+    trainer: Any,
+    form: Form,
+    state: GuardState,
+    ranks: Ranks,
+    anchors: Anchors,
 ) -> KlOnlyRollouts:
     """KL-only prompts in the rollouts of ms-swift's GRPOTrainer."""
     rollouts = guardrail.injection(trainer, anchors, state, ranks, kind=KlOnlyRollouts)
@@ -143,5 +149,5 @@ def attach_swift(
     seam = Seam(callback=SwiftGuardCallback, packages=("ms-swift",))
     if kind == "grpo":
         join = partial(attach_golds, count=count_completions)
-        seam = replace(seam, join=join, rollouts=_roll_out)
+        seam = replace(seam, join=join, form=swift_form, rollouts=_roll_out)
     return guardrail.attach(trainer, resume=checkpoint or False, on_record=on_record, seam=seam)

@@ -17,10 +17,12 @@ from guardrail.recipe import Recipe
 from guardrail.sets.benchmarks import read_benchmarks
 from guardrail.sets.overlap import find_overlaps, training_texts
 from guardrail.trainers.attach import Guardrail
+from guardrail.trainers.grpo_choice import Form, NoLiteral, choose_form
+from guardrail.trainers.references import adapter_fault
 from guardrail.trainers.supported import check_kind_of_trainer
 from guardrail.trainers.versions import MS_SWIFT, check_versions, named
 
-__all__ = ["check_run", "find_kind", "swift_name"]
+__all__ = ["check_run", "find_kind", "swift_form", "swift_name"]
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +74,7 @@ MUST_BE_OFF_IN_GRPO = {
     "use_gym_env": "general prompts have no environment",
     "sync_ref_model": "a reference that follows the policy keeps nothing",
 }
-"""The same for runs with KL-only prompts and a KL weight that moves."""
+"""Option → why general prompts cannot stand among the rollouts; golds beside the loss can."""
 
 
 def _unsupported(what: str) -> InputError:
@@ -118,15 +120,9 @@ def check_run(trainer: Any, kind: str, guardrail: Guardrail) -> None:
             training data with judged items or benchmark questions.
     """
     recipe, arguments = guardrail.recipe, trainer.args
-    literal = recipe.rehearsal.grpo != "anchored"
-    pulls = kind == "grpo" and recipe.mode == "guard" and literal
-    for option, why in (MUST_BE_OFF | (MUST_BE_OFF_IN_GRPO if pulls else {})).items():
-        if not hasattr(arguments, option):
-            raise _unsupported(f"option `--{option}` is absent")
-        if getattr(arguments, option):
-            raise InputError(
-                f"`--{option} {getattr(arguments, option)}` cannot be guarded: {why}; leave it away"
-            )
+    for option, why in MUST_BE_OFF.items():
+        if _given(arguments, option):
+            raise InputError(_not_guarded(arguments, option, why))
     if trainer.template.model_meta.is_multimodal:
         raise InputError(
             f"`{trainer.template.model_meta.model_type}` takes pictures or sound, and the guard is proven on text "
@@ -137,39 +133,80 @@ def check_run(trainer: Any, kind: str, guardrail: Guardrail) -> None:
             "`--sequence_parallel_size` above 1 cannot be guarded: looks and KL-only samples are not cut "
             "over ranks; leave it away"
         )
-    if pulls and not arguments.beta > 0:
-        raise InputError(
-            f"`--beta {arguments.beta}` cannot be guarded: without a KL there is no reference model to "
-            "pull to; set 0.001, say"
-        )
     _check_start_model(trainer.model, recipe, resumed=bool(arguments.resume_from_checkpoint))
-    if pulls and trainer.ref_adapter_name is not None:
-        raise InputError(
-            "`--ref_adapters` cannot be guarded: its weights cannot be compared with the recipe's "
-            "`kl_reference`; merge the adapter and name the merged folder in both"
-        )
-    if pulls:
-        reference = trainer.model if trainer.ref_model is None else trainer.ref_model
-        option = "--model" if trainer.ref_model is None else "--ref_model"
-        _check_same_model("kl_reference", str(recipe.kl_reference), option, reference)
+    if kind == "grpo" and recipe.mode == "guard":
+        swift_form(recipe, trainer)  # refused by name before anchors are made
     _check_tokenizer(guardrail, trainer.processing_class)
     _check_contamination(guardrail, trainer.train_dataset)
 
 
-def _check_same_model(key: str, wanted: str, option: str, model: Any) -> None:
-    """The loaded model must be the recipe's: the same folder, or the same weights."""
-    loaded = Path(model.model_dir)
-    if loaded.resolve() == Path(wanted).resolve():
-        return
-    if weights_sha256(loaded) != weights_sha256(Path(wanted)):
-        raise InputError(
-            f"recipe and command line disagree: the recipe's `{key}` is `{wanted}`, `{option}` is "
-            f"`{loaded}`, and their weights differ. Name the same model in both"
-        )
+def _given(arguments: Any, option: str) -> bool:
+    if not hasattr(arguments, option):
+        raise _unsupported(f"option `--{option}` is absent")
+    return bool(getattr(arguments, option))
+
+
+def _not_guarded(arguments: Any, option: str, why: str) -> str:
+    return f"`--{option} {getattr(arguments, option)}` cannot be guarded: {why}; leave it away"
+
+
+def swift_form(recipe: Recipe, trainer: Any) -> Form:
+    """Return the form of KL-only samples for ms-swift's GRPOTrainer.
+
+    An MoE router loss keeps nothing out: ms-swift's GRPO adds none, and general prompts get their own forward.
+
+    Raises:
+        NoLiteral: the recipe names a form that this command line cannot have.
+    """
+    arguments = trainer.args
+
+    def check_settings() -> None:
+        if trainer.ref_adapter_name is not None:
+            raise NoLiteral(
+                "`--ref_adapters` cannot be guarded: its weights cannot be compared with the recipe's "
+                "`kl_reference`; merge the adapter and name the merged folder in both",
+                reason="setting",
+                why="`--ref_adapters` cannot be compared with the recipe's `kl_reference`",
+                setting="--ref_adapters",
+            )
+        for option, why in MUST_BE_OFF_IN_GRPO.items():
+            if _given(arguments, option):
+                raise NoLiteral(
+                    _not_guarded(arguments, option, why),
+                    reason="setting",
+                    why=f"`--{option}` lets no general prompts among the rollouts",
+                    setting=f"--{option}",
+                )
+
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    fault = adapter_fault(recipe, model)
+    full = trainer.ref_model is not None
+    return choose_form(
+        recipe,
+        beta=arguments.beta,
+        own_fault=_another_model("kl_reference", recipe, "--ref_model", trainer.ref_model)
+        if full
+        else fault,
+        adapter_fault=fault,
+        adapter=hasattr(model, "peft_config"),
+        check_settings=check_settings,
+    )
+
+
+def _another_model(key: str, recipe: Recipe, option: str, model: Any) -> str | None:
+    """Say how the loaded model is not the recipe's; None for the same folder, or the same weights."""
+    loaded, wanted = Path(model.model_dir), Path(str(getattr(recipe, key)))
+    if loaded.resolve() == wanted.resolve() or weights_sha256(loaded) == weights_sha256(wanted):
+        return None
+    return f"the recipe's `{key}` is `{wanted}`, `{option}` is `{loaded}`, and their weights differ"
 
 
 def _check_start_model(model: Any, recipe: Recipe, *, resumed: bool) -> None:
-    _check_same_model("start_model", str(recipe.start_model), "--model", model)
+    differs = _another_model("start_model", recipe, "--model", model)
+    if differs:
+        raise InputError(
+            f"recipe and command line disagree: {differs}. Name the same model in both"
+        )
     if resumed:
         return  # the adapter is the checkpoint's, whose run was checked when it began
     config = getattr(model, "peft_config", {}).get("default")

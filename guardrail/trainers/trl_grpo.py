@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from guardrail.engines.in_process import kept_training_state
 from guardrail.errors import InputError
 from guardrail.kl.loss import k3
 from guardrail.trainers.grpo_mixing import (
@@ -29,6 +30,8 @@ __all__ = ["GrpoKlOnly", "attach_kl_only"]
 
 KL_ONLY_TOKENS = "guardrail_kl_only_tokens"
 """In the trainer's batches: KL-only tokens of the whole generation batch, over all ranks."""
+ADAPTER_OFF = "guardrail_adapter_off_logps"
+"""In the trainer's batches: (rows, completion tokens), the model without its adapter at KL-only rows."""
 
 
 class GrpoKlOnly:
@@ -47,6 +50,10 @@ class GrpoKlOnly:
     weight * boost times the share of generation batches that hold any. With `num_iterations` above 1 the rows act in
     every iteration, on the policy of that moment.
 
+    The reference is the trainer's own; with `adapter_off` it is the policy without its adapter, which the
+    guard asks for KL-only rows alone when they are generated. Then `beta` may be 0 and the task's rows
+    have no KL, nor a forward for one.
+
     k3 stands in the loss as it is, so on the policy's own samples its gradient is that of
     KL(reference || policy), as in the KL term for SFT. TRL's `use_bias_correction_kl`, which turns it
     into that of KL(policy || reference), acts on task rows alone.
@@ -63,9 +70,17 @@ class GrpoKlOnly:
     """
 
     def __init__(
-        self, trainer: Any, seams: Seams, prompts: int, state: GuardState, weight: float
+        self,
+        trainer: Any,
+        seams: Seams,
+        prompts: int,
+        state: GuardState,
+        weight: float,
+        *,
+        adapter_off: bool,
     ) -> None:
         """Keep what the wrapped methods need; `state` holds the counts and is changed in place."""
+        self._adapter_off = adapter_off
         self._trainer, self._seams, self._prompts = trainer, seams, prompts
         self._state, self._weight = state, weight
         self.rewards = TaskRewards(trainer, seams)
@@ -136,9 +151,38 @@ class GrpoKlOnly:
             left_out = lengths if self._seams.counts_masked else batch[KL_ONLY_TOKENS]
             batch["num_items_in_batch"] = (batch["num_items_in_batch"] - left_out).clamp(min=1)
             self.rewards.leave_out_of_metrics(int(rows), int(kl_rows))
+            if self._adapter_off:
+                batch[ADAPTER_OFF] = self._without_adapter(batch)
         self._state.rehearsal_seen += int(kl_rows) // trainer.num_generations
         self._state.task_samples += int(rows - kl_rows) // trainer.num_generations
         return batch
+
+    def _without_adapter(self, batch: dict[str, Any]) -> Tensor:
+        """Log-probabilities of the model without its adapter at KL-only rows; 0 at the others.
+
+        Every rank runs as many forwards, for where weights are cut over ranks each takes part in all; a row
+        that stands in counts nowhere.
+        """
+        trainer, flags = self._trainer, batch[KL_ONLY]
+        own = flags.nonzero().flatten()
+        most = int(trainer.accelerator.gather(flags.sum().view(1)).max())
+        rows = torch.cat([own, own.new_zeros(most - len(own))])
+        ids, mask = (
+            torch.cat([batch[f"prompt_{what}"], batch[f"completion_{what}"]], dim=1)[rows]
+            for what in ("ids", "mask")
+        )
+        model = trainer.accelerator.unwrap_model(trainer.model)
+        with kept_training_state(model), model.disable_adapter():
+            found = trainer._get_per_token_logps_and_entropies(
+                trainer.model,
+                ids,
+                mask,
+                batch["completion_ids"].shape[1],
+                trainer.args.per_device_train_batch_size,
+            )[0]
+        reference: Tensor = found.new_zeros(batch["completion_ids"].shape)
+        reference[own] = found[: len(own)]
+        return reference
 
     def logprobs(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Around `_get_per_token_logps_and_entropies`: keep the policy's, for the KL needs no forward."""
@@ -166,7 +210,8 @@ class GrpoKlOnly:
         policy, self._policy = self._policy, None
         assert policy is not None
         chosen = flags & inputs["completion_mask"].bool()
-        total = k3(inputs["ref_per_token_logps"][chosen], policy[chosen]).sum()
+        reference = inputs[ADAPTER_OFF if self._adapter_off else "ref_per_token_logps"]
+        total = k3(reference[chosen], policy[chosen]).sum()
         window = trainer.current_gradient_accumulation_steps
         tokens = inputs[KL_ONLY_TOKENS] * (window / trainer.args.steps_per_generation)
         self._record(total, chosen.sum(), window)
@@ -205,7 +250,8 @@ class GrpoKlOnly:
             if trainer.ref_model is not None:
                 reference = logprobs(trainer.ref_model)
             else:
-                with use_adapter(model, "ref" if "ref" in model.peft_config else None):
+                copied = "ref" in model.peft_config and not self._adapter_off
+                with use_adapter(model, "ref" if copied else None):
                     reference = logprobs(model)
             return float(k3(reference, logprobs(model)).mean())
 
@@ -221,6 +267,7 @@ def attach_kl_only(
     fraction: float,
     weight: float,
     seed: int,
+    adapter_off: bool = False,
 ) -> GrpoKlOnly:
     """Mix KL-only prompts into the rollouts of a TRL `GRPOTrainer`; call before `trainer.train()`.
 
@@ -235,13 +282,15 @@ def attach_kl_only(
         fraction: KL-only share of the prompts drawn, task and KL-only together, in (0, 1).
         weight: Of the k3 term a KL-only token; `state.boost` multiplies it.
         seed: Orders the KL-only prompts.
+        adapter_off: Takes the model without its adapter for the reference, not the trainer's own; whether
+            it is the KL reference is the caller's to know.
 
     Returns:
         The counts and measurements of the KL-only rows.
 
     Raises:
         InputError: see `find_seams`; also an empty `prompts`, a fraction outside (0, 1), a negative
-            weight, or plain-text prompts the general ones cannot be rendered for.
+            weight, no reference at a `beta` of 0, or plain-text prompts the general ones cannot be rendered for.
     """
     if not prompts or not 0.0 < fraction < 1.0 or not weight >= 0.0:
         raise InputError(
@@ -249,6 +298,11 @@ def attach_kl_only(
             f"got {len(prompts)} prompts, fraction {fraction}, weight {weight}; mend the recipe"
         )
     seams = find_seams(trainer)
+    if not adapter_off and not trainer.beta > 0:
+        raise InputError(
+            f"KL-only prompts need a reference, and at beta {trainer.beta:g} the trainer has none; set `beta` "
+            "above 0, or take the model without its adapter"
+        )
     tasks = trainer.train_dataset
     mixed = MixedPrompts(tasks, in_the_users_form(trainer, prompts))
     sampler = MixedSampler(
@@ -259,7 +313,7 @@ def attach_kl_only(
         fraction=fraction,
         seed=seed,
     )
-    kl_only = GrpoKlOnly(trainer, seams, len(prompts), state, weight)
+    kl_only = GrpoKlOnly(trainer, seams, len(prompts), state, weight, adapter_off=adapter_off)
     trainer.train_dataset = mixed
     trainer._get_train_sampler = lambda dataset=None: sampler
     trainer.reward_funcs = [

@@ -12,9 +12,13 @@ from packaging.version import Version
 from transformers import PreTrainedTokenizerBase
 
 from guardrail.errors import InputError
+from guardrail.trainers.grpo_choice import NoLiteral
+from guardrail.trainers.grpo_mixing import MixedPrompts
 from guardrail.trainers.versions import check_versions, named
 
-__all__ = ["SEAMS", "Rule", "Seams", "find_seams"]
+__all__ = ["SEAMS", "Rule", "Seams", "check_arguments", "find_seams", "seams_here"]
+
+ROUTER_LOSS = "aux_loss_enabled"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +67,6 @@ _ATTRIBUTES = (
 )
 _LOSS_TYPES = ("grpo", "bnpo", "dr_grpo", "dapo", "cispo", "sapo", "luspo")
 _RULES = (
-    Rule("beta", lambda v: v > 0, "above 0 (at 0 there is no reference model); set 0.001, say"),
     Rule(
         "scale_rewards",
         lambda v: v in ("group", "none"),
@@ -77,7 +80,7 @@ _RULES = (
     Rule(
         "train_dataset",
         lambda v: isinstance(v, datasets.Dataset),
-        "a datasets.Dataset without KL-only rows; do not stream it and attach once",
+        "a datasets.Dataset; do not stream it",
     ),
     Rule(
         "processing_class",
@@ -133,7 +136,7 @@ SEAMS = (
                 "None; do not give an environment_factory",
             ),
             Rule(
-                "aux_loss_enabled",
+                ROUTER_LOSS,
                 _off,
                 "False (the router loss would act on KL-only rows); set router_aux_loss_coef=0.0",
             ),
@@ -145,12 +148,64 @@ SEAMS = (
 )
 
 
+def seams_here() -> Seams:
+    """Return what the installed version of TRL offers.
+
+    Raises:
+        InputError: a version that is not supported.
+    """
+    check_versions(_TRIED)
+    found = Version(version("trl"))
+    # A version nobody tried is held to what the one before it had, or else the oldest.
+    return next((s for s in reversed(SEAMS) if Version(s.first) <= found), SEAMS[0])
+
+
+_TRIED = [{"trl": (s.first, s.beyond)} for s in SEAMS]
+
+
+def _refused(name: str, message: str) -> NoLiteral:
+    """One setting is in the way; the router loss has a sentence of its own."""
+    router = name == ROUTER_LOSS
+    why = "the MoE router loss would act on general prompts among the rollouts"
+    return NoLiteral(
+        message,
+        reason="router_loss" if router else "setting",
+        why=why
+        if router
+        else f"`{name}` of this trainer lets no general prompts among the rollouts",
+        setting=name,
+    )
+
+
+def _check_rule(rule: Rule, value: Any) -> None:
+    if not rule.allowed(value):
+        name = rule.path.removeprefix("args.")
+        raise _refused(
+            name, f"KL-only prompts need `{name}` to be {rule.demand}; got {repr(value)[:80]}"
+        )
+
+
+def check_arguments(arguments: Mapping[str, Any], *, router_loss: bool) -> None:
+    """Hold a recipe's arguments to the rules of a trainer that is not built yet.
+
+    Raises:
+        NoLiteral: a setting under which a KL-only row would be more than its KL.
+    """
+    known: dict[str, Any] = {**arguments, ROUTER_LOSS: router_loss}
+    if isinstance(scaled := known.get("scale_rewards"), bool):
+        known["scale_rewards"] = "group" if scaled else "none"
+    for rule in seams_here().rules:
+        if (name := rule.path.removeprefix("args.")) in known:
+            _check_rule(rule, known[name])
+
+
 def find_seams(trainer: Any) -> Seams:
     """Return what this trainer's version offers, after checking that the trainer has it.
 
     Raises:
-        InputError: another trainer, a version that is not supported, a method that is absent or takes other parameters, or a
-            setting under which a KL-only row would be more than its KL.
+        InputError: another trainer, one that has KL-only rows already, a version that is not supported, or a
+            method that is absent or takes other parameters.
+        NoLiteral: a setting under which a KL-only row would be more than its KL.
     """
     from trl import GRPOTrainer  # loads slowly; whoever trains with SFT does without
     from trl.trainer.utils import RepeatSampler
@@ -160,21 +215,16 @@ def find_seams(trainer: Any) -> Seams:
             f"KL-only prompts go into a trl.GRPOTrainer, got {type(trainer).__name__}; "
             "attach to a GRPOTrainer"
         )
-    tried = [{"trl": (s.first, s.beyond)} for s in SEAMS]
-    check_versions(tried)
-    supported, found = named(tried), Version(version("trl"))
-    # A version nobody tried is held to what the one before it had, or else the oldest.
-    seams = next((s for s in reversed(SEAMS) if Version(s.first) <= found), SEAMS[0])
+    seams, supported = seams_here(), named(_TRIED)
+    if isinstance(getattr(trainer, "train_dataset", None), MixedPrompts):
+        raise InputError("`train_dataset` holds KL-only prompts already; attach to a trainer once")
     for rule in seams.rules:
         name = rule.path.removeprefix("args.")
         try:
             value = attrgetter(rule.path)(trainer)
         except AttributeError as error:
             raise InputError(f"the trainer has no `{name}`; supported is {supported}") from error
-        if not rule.allowed(value):
-            raise InputError(
-                f"KL-only prompts need `{name}` to be {rule.demand}; got {repr(value)[:80]}"
-            )
+        _check_rule(rule, value)
     for name in (*_ATTRIBUTES, *seams.methods):
         if not hasattr(trainer, name):
             raise InputError(f"the trainer has no `{name}`; supported is {supported}")
@@ -187,13 +237,15 @@ def find_seams(trainer: Any) -> Seams:
             )
     sampler = trainer._get_train_sampler()
     if not isinstance(sampler, RepeatSampler):
-        raise InputError(
+        raise _refused(
+            "_get_train_sampler",
             f"`_get_train_sampler` of {type(trainer).__name__} returns a {type(sampler).__name__}, expected "
-            "TRL's RepeatSampler; do not override it"
+            "TRL's RepeatSampler; do not override it",
         )
     pictures = sorted({"image", "images"} & set(trainer.train_dataset.column_names))
     if pictures:
-        raise InputError(
-            f"KL-only prompts are text, train_dataset has the column `{pictures[0]}`; drop it"
+        raise _refused(
+            pictures[0],
+            f"KL-only prompts are text, train_dataset has the column `{pictures[0]}`; drop it",
         )
     return seams

@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from guardrail.anchors.fingerprint import file_sha256
 from guardrail.watch import findings, records
@@ -86,6 +86,8 @@ class Reproduce(_Facts):
     trainer: str | None
     files: tuple[File, ...]
     kl_self_test: records.SelfTestFacts | None
+    rehearsal_form: records.FormFacts | None
+    """GRPO's alone; None where the ledger holds none."""
     red_line_items: int | None
     rehearsal_items: int | None
     red_line_sources: dict[str, int]
@@ -242,6 +244,7 @@ def _reproduce(data: RunData) -> Reproduce:
             if path
         ),
         kl_self_test=data.kl_self_test,
+        rehearsal_form=_form(started.get("rehearsal_form")),
         red_line_items=_whole(started.get("red_line_items")),
         rehearsal_items=_whole(started.get("rehearsal_items")),
         red_line_sources=_counts(started.get("red_line_sources")),
@@ -251,6 +254,13 @@ def _reproduce(data: RunData) -> Reproduce:
 
 def _text(value: Any) -> str | None:
     return None if value is None else str(value)
+
+
+def _form(value: Any) -> records.FormFacts | None:
+    try:
+        return records.FormFacts.model_validate(value)
+    except ValidationError:
+        return None
 
 
 def _whole(value: Any) -> int | None:

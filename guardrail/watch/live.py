@@ -61,6 +61,8 @@ class LiveDisplay:
             say(look_line(record))
         elif kind == "action" and (record["carried_out"] or record["action"] != "repeat_look"):
             say(action_line(record))
+        elif kind == "started" and record.get("rehearsal_form"):
+            say(Text(f"  KL-only samples: {record['rehearsal_form']['said']}"), soft_wrap=True)
         elif kind == "kl_self_test":
             say(
                 f"  KL self-test: {record['at_start']:.1e} at the start, "

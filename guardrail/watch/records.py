@@ -20,6 +20,9 @@ __all__ = [
     "DecisionFacts",
     "DomainLossFacts",
     "FailureFacts",
+    "FormFacts",
+    "FormName",
+    "FormReason",
     "LookFacts",
     "MetricFacts",
     "RewindFacts",
@@ -30,6 +33,20 @@ __all__ = [
     "TripwireFacts",
     "by_standing",
 ]
+
+FormName = Literal["literal", "anchored", "both"]
+FormReason = Literal[
+    "recipe",
+    "trainer",
+    "adapter_off",
+    "golds",
+    "router_loss",
+    "setting",
+    "no_reference",
+    "other_reference",
+    "adapter",
+]
+"""What decided in which form a GRPO run injects its KL-only samples."""
 
 _LARGEST = 1e15
 
@@ -280,6 +297,15 @@ class SelfTestFacts(Dated):
     at_start: Number = None
     perturbed: Number = None
     tolerance: Number = None
+
+
+class FormFacts(Facts):
+    """In which form a GRPO run injected its KL-only samples, and what decided it."""
+
+    form: FormName
+    reason: FormReason
+    setting: str | None = None
+    """The trainer's setting that kept general prompts out of the rollouts."""
 
 
 class ClosingFacts(Dated):

@@ -183,7 +183,7 @@ def gradient(model) -> np.ndarray:
     return np.concatenate([p.detach().double().numpy().ravel() for p in parts])
 
 
-def naive_k3(policy, reference, batch, *, kl_only: bool) -> tuple[torch.Tensor, int]:
+def naive_k3(policy, reference, batch, *, kl_only: bool, heat=1.0) -> tuple[torch.Tensor, int]:
     """Sum of k3 over the tokens of one kind of rows, one row at a time and without padding."""
     total, tokens = torch.zeros((), dtype=torch.float64), 0
     for row in range(len(batch["prompt_ids"])):
@@ -192,9 +192,10 @@ def naive_k3(policy, reference, batch, *, kl_only: bool) -> tuple[torch.Tensor, 
         prompt = batch["prompt_ids"][row][batch["prompt_mask"][row].bool()]
         answer = batch["completion_ids"][row][batch["completion_mask"][row].bool()]
         ids = torch.cat([prompt, answer]).unsqueeze(0)
-        said = policy(input_ids=ids).logits[0, len(prompt) - 1 : -1].log_softmax(-1)
+        here = slice(len(prompt) - 1, -1)
+        said = (policy(input_ids=ids).logits[0, here] / heat).log_softmax(-1)
         with torch.no_grad():
-            pinned = reference(input_ids=ids).logits[0, len(prompt) - 1 : -1].log_softmax(-1)
+            pinned = (reference(input_ids=ids).logits[0, here] / heat).log_softmax(-1)
         for place, token in enumerate(answer):
             d = pinned[place, token] - said[place, token]
             total = total + torch.exp(d) - d - 1.0
@@ -208,8 +209,11 @@ def gradient_of(model, loss) -> np.ndarray:
     return gradient(model)
 
 
-def ranks_main(base: Path, out: Path, weight: float) -> None:
-    """On each rank: train two steps and write down what was seen. Only one rank has KL-only rows."""
+def ranks_main(base: Path, out: Path, weight: float, *, adapter_off: bool = False) -> None:
+    """On each rank: train two steps and write down what was seen. Only one rank has KL-only rows.
+
+    With `adapter_off` LoRA is trained at beta 0.
+    """
     scorer = Scorer(constant=True)
     trainer = make_trainer(
         base,
@@ -218,9 +222,10 @@ def ranks_main(base: Path, out: Path, weight: float) -> None:
         gradient_accumulation_steps=2,
         max_steps=2,
         output_dir=str(out / "out"),
+        **({"lora": True, "beta": 0.0} if adapter_off else {}),
     )
     state = GuardState()
-    kl_only = attach(trainer, state, fraction=0.25, weight=weight)
+    kl_only = attach(trainer, state, fraction=0.25, weight=weight, adapter_off=adapter_off)
     perturb(trainer.model)
     recorder = Recorder(trainer).train()
     told = {
@@ -235,9 +240,11 @@ def ranks_main(base: Path, out: Path, weight: float) -> None:
     for number, batch in enumerate(recorder.batches[0]):
         told |= {f"{key}/{number}": batch[key].numpy() for key in keys}
         told[f"{KL_ONLY_TOKENS}/{number}"] = batch[KL_ONLY_TOKENS].numpy()
-    np.savez(out / f"{weight}-rank{trainer.accelerator.process_index}.npz", **told)
+    name = "adapter-off" if adapter_off else weight
+    np.savez(out / f"{name}-rank{trainer.accelerator.process_index}.npz", **told)
 
 
 if __name__ == "__main__":
     for each in (0.7, 0.0):
         ranks_main(Path(sys.argv[1]), Path(sys.argv[2]), each)
+    ranks_main(Path(sys.argv[1]), Path(sys.argv[2]), 0.7, adapter_off=True)

@@ -36,9 +36,9 @@ def norm_of_error(found, expected) -> float:
     return float(np.linalg.norm(found - expected) / np.linalg.norm(expected))
 
 
-def recorded(base, weight, **arguments) -> Recorder:
+def recorded(base, weight, *, adapter_off=False, **arguments) -> Recorder:
     trainer = make_trainer(base, Scorer(constant=True), **arguments)
-    attach(trainer, weight=weight)
+    attach(trainer, weight=weight, adapter_off=adapter_off)
     perturb(trainer.model)
     return Recorder(trainer).train()
 
@@ -53,10 +53,13 @@ def expected_parts(run, reference, step):
         with model.disable_adapter():
             return model(input_ids=input_ids)
 
+    heat = run.trainer.args.temperature
     pinned = without_adapter if hasattr(model, "peft_config") else reference
     parts = []
     for kind in (True, False):
-        sums = [naive_k3(model, pinned, batch, kl_only=kind) for batch in run.batches[step]]
+        sums = [
+            naive_k3(model, pinned, batch, kl_only=kind, heat=heat) for batch in run.batches[step]
+        ]
         loss = sum(total for total, _ in sums) / sum(tokens for _, tokens in sums)
         parts.append(gradient_of(model, loss))
     return parts
@@ -84,6 +87,26 @@ def test_the_gradient_is_the_kl_by_hand_and_beta_acts_on_task_rows_alone(
     # DAPO divides by the completion tokens; those of KL-only rows are not among them.
     assert guarded.trainer.loss_type == "dapo"
     assert norm_of_error(without.gradients[0], 0.3 * task) < 1e-5
+
+
+@pytest.mark.run
+@pytest.mark.parametrize(("accumulation", "temperature"), [(1, 1.0), (4, 0.8)])
+def test_at_beta_0_lora_is_pulled_to_the_model_without_its_adapter_on_general_prompts_alone(
+    base, accumulation, temperature
+):
+    shape = {
+        "per_device_train_batch_size": 8 // accumulation,
+        "gradient_accumulation_steps": accumulation,
+        "lora": True,
+        "beta": 0.0,
+        "temperature": temperature,
+        "adapter_off": True,
+    }
+    guarded, without = recorded(base, 0.7, **shape), recorded(base, 0.0, **shape)
+    assert guarded.trainer.ref_model is None
+    kl_only, _ = expected_parts(guarded, None, 0)
+    assert norm_of_error(guarded.gradients[0], 0.7 * kl_only) < 1e-5
+    assert not without.gradients[0].any(), "a constant reward leaves the task's rows nothing"
 
 
 @pytest.mark.run
@@ -202,32 +225,55 @@ def test_truncated_completions_that_are_masked_stay_out(base, reference):
     assert norm_of_error(guarded.gradients[0] - without.gradients[0], 0.7 * kl_only) < 1e-5
 
 
-@pytest.mark.run
-def test_two_ranks_of_which_one_has_kl_only_rows_add_what_one_process_adds(
-    base, reference, tmp_path
-):
-    done = script("trainers.grpo_fixtures", base, tmp_path, ranks=2)
+KEYS = ("prompt_ids", "prompt_mask", "completion_ids", "completion_mask", KL_ONLY)
+
+
+@pytest.fixture(scope="module")
+def two_ranks(base, tmp_path_factory):
+    """What each of two ranks wrote down, by run."""
+    folder = tmp_path_factory.mktemp("ranks")
+    done = script("trainers.grpo_fixtures", base, folder, ranks=2)
     assert done.returncode == 0, done.stderr[-3000:]
-    told = {w: [np.load(tmp_path / f"{w}-rank{r}.npz") for r in (0, 1)] for w in (0.7, 0.0)}
-    ranks = told[0.7]
-    keys = ("prompt_ids", "prompt_mask", "completion_ids", "completion_mask", KL_ONLY)
+    runs = (0.7, 0.0, "adapter-off")
+    return {run: [np.load(folder / f"{run}-rank{r}.npz") for r in (0, 1)] for run in runs}
+
+
+def summed_over_ranks(ranks, policy, reference) -> np.ndarray:
+    """The gradient of 0.7 times the mean k3 of both ranks' KL-only tokens, of which rank 0 has none."""
     batches = [
-        {key: torch.from_numpy(rank[f"{key}/{number}"]) for key in keys}
+        {key: torch.from_numpy(rank[f"{key}/{number}"]) for key in KEYS}
         for rank in ranks
         for number in (0, 1)
     ]
     assert [int(b[KL_ONLY].sum()) for b in batches[:2]] == [0, 0], "rank 0 has none"
     assert sum(int(b[KL_ONLY].sum()) for b in batches[2:]) == 2
-    policy = transformers.AutoModelForCausalLM.from_pretrained(base, dtype="auto").eval()
-    perturb(policy)
     sums = [naive_k3(policy, reference, batch, kl_only=True) for batch in batches]
     total, tokens = sum(s for s, _ in sums), sum(n for _, n in sums)
     assert tokens == int(ranks[0][f"{KL_ONLY_TOKENS}/0"])
-    expected = 0.7 * gradient_of(policy, total / tokens)
+    return 0.7 * gradient_of(policy, total / tokens)
+
+
+@pytest.mark.run
+def test_two_ranks_of_which_one_has_kl_only_rows_add_what_one_process_adds(
+    base, reference, two_ranks
+):
+    ranks = two_ranks[0.7]
+    policy = transformers.AutoModelForCausalLM.from_pretrained(base, dtype="auto").eval()
+    perturb(policy)
+    expected = summed_over_ranks(ranks, policy, reference)
     for rank in (0, 1):
-        added = told[0.7][rank]["gradient"] - told[0.0][rank]["gradient"]
+        added = ranks[rank]["gradient"] - two_ranks[0.0][rank]["gradient"]
         assert norm_of_error(added, expected) < 1e-5
     for key in ("counts", "steps", "mean_kl", "weight_sum"):
         assert np.array_equal(ranks[0][key], ranks[1][key]), key
     assert ranks[0]["counts"].tolist() == [6, 2]
     assert [int(rank["scored"]) for rank in ranks] == [8, 4]
+
+
+@pytest.mark.run
+def test_two_ranks_ask_the_model_without_its_adapter_together(base, reference, two_ranks):
+    policy = make_trainer(base, Scorer(), lora=True, beta=0.0).model.eval()
+    perturb(policy)
+    expected = summed_over_ranks(two_ranks["adapter-off"], policy, reference)
+    for rank in two_ranks["adapter-off"]:
+        assert norm_of_error(rank["gradient"], expected) < 1e-5

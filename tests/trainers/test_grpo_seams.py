@@ -22,10 +22,10 @@ from tests.trainers.grpo_fixtures import (
 pytestmark = MARKS
 
 
-@pytest.mark.parametrize("lora", [False, True])
-def test_the_self_test_is_zero_at_the_reference_and_sees_a_perturbation(base, lora):
-    trainer = make_trainer(base, Scorer(), lora=lora)
-    kl_only = attach(trainer)
+@pytest.mark.parametrize(("lora", "beta"), [(False, 0.3), (True, 0.3), (True, 0.0)])
+def test_the_self_test_is_zero_at_the_reference_and_sees_a_perturbation(base, lora, beta):
+    trainer = make_trainer(base, Scorer(), lora=lora, beta=beta)
+    kl_only = attach(trainer, adapter_off=beta == 0)
     kept = {name: value.clone() for name, value in trainer.model.state_dict().items()}
     at_start, perturbed = kl_only.self_test(
         trainer.model,
@@ -39,7 +39,6 @@ def test_the_self_test_is_zero_at_the_reference_and_sees_a_perturbation(base, lo
 
 
 BAD = {
-    "beta": 0.0,
     "scale_rewards": "batch",
     "multi_objective_aggregation": "normalize_then_sum",
     "train_dataset": [{"prompt": "streamed"}],
@@ -75,8 +74,13 @@ def test_images_and_a_second_attach_are_refused(base):
         attach(trainer)
     trainer = make_trainer(base, Scorer())
     attach(trainer)
-    with pytest.raises(InputError, match="`train_dataset` to be"):
+    with pytest.raises(InputError, match="attach to a trainer once"):
         attach(trainer)
+
+
+def test_at_beta_0_the_trainer_alone_has_no_reference(base):
+    with pytest.raises(InputError, match="at beta 0 the trainer has none"):
+        attach(make_trainer(base, Scorer(), lora=True, beta=0.0))
 
 
 def test_another_trainer_is_refused(make_sft_trainer):
