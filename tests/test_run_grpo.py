@@ -85,6 +85,7 @@ def test_a_killed_and_resumed_grpo_run_equals_an_unkilled_one(tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     first = guardrail("run", recipe, "--out", whole, cwd=tmp_path)
     assert first.returncode == 0, first.stderr[-3000:]
+    assert "KL-only samples: general prompts among the rollouts and golds" in first.stderr
     assert [r["step"] for r in records(whole, "look")] == [0, 4, 8]
     logs = records(whole, "log")
     assert all(0 <= log["reward"] <= 3 for log in logs)
@@ -201,6 +202,25 @@ def test_a_grpo_recipe_without_rewards_is_refused_before_anything_is_made(tmp_pa
     with pytest.raises(InputError, match=r"`train\.rewards` is empty"):
         run_recipe(read_recipe(recipe), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("beta", "lora", "said"),
+    [
+        (0.02, None, "(`literal`): at beta 0.02 the trainer's own reference is the KL reference"),
+        (0.0, {"r": 4}, "(`literal`): the model with its adapter off is the KL reference"),
+        (0.0, None, "(`anchored`): full fine-tuning at beta 0 has no reference model"),
+    ],
+)
+def test_check_says_which_kl_only_samples_a_grpo_run_will_get(tmp_path, beta, lora, said):
+    file = grpo_recipe(tmp_path, items_an_ability=1, rehearsal={"grpo": None})
+    content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    content["train"]["arguments"]["beta"] = beta
+    content["train"]["lora"] = lora
+    file.write_text(yaml.safe_dump(content), encoding="utf-8")
+    done = CliRunner().invoke(app, ["check", str(file)])
+    assert done.exit_code == 0, done.output
+    assert said in done.stdout
 
 
 def test_a_recipe_for_ms_swift_is_checked_and_not_run(tmp_path):

@@ -12,12 +12,12 @@ import torch
 from swift.rewards import ORM, orms
 from torch import distributed
 
-from guardrail.recipe import read_recipe
+from guardrail.recipe import Recipe, read_recipe
 from guardrail.trainers.attach import Guardrail
 from guardrail.trainers.grpo_forms import attach_golds
 from guardrail.trainers.injection import Injection
 from guardrail.trainers.ms_swift import attach_swift
-from guardrail.trainers.ms_swift_checks import check_run
+from guardrail.trainers.ms_swift_checks import check_run, swift_form
 from guardrail.trainers.ms_swift_grpo import KlOnlyRollouts, attach_kl_only, count_completions
 from guardrail.trainers.state import GuardState
 from tests.trainers.conftest import foreign_samples
@@ -78,8 +78,8 @@ def naive_k3(policy, reference, samples, weight: float, temperature: float) -> t
     return weight * total / int(over_ranks(torch.tensor(tokens)))
 
 
-def moved_trainer(data: str, out: str, accumulation: int, tuner: str):
-    """A trainer in float64 off its reference, whose task's loss is near nothing."""
+def moved_trainer(data: str, out: str, accumulation: int, tuner: str, beta: float = 1e-12):
+    """A trainer in float64 off its reference, whose task's loss is near nothing, or at a beta of 0 nothing."""
     Nothing.seen = []
     orms["nothing"] = Nothing
     trainer = build(
@@ -91,7 +91,7 @@ def moved_trainer(data: str, out: str, accumulation: int, tuner: str):
         num_generations=4,
         max_completion_length=16,
         gradient_accumulation_steps=accumulation,
-        beta=1e-12,
+        beta=beta,
         temperature=0.9,
         tuner_type=tuner,
         lora_dropout=0,
@@ -143,9 +143,11 @@ def golds_window(data: str, out: str, accumulation: int, tuner: str) -> dict[str
     }
 
 
-def grpo_window(data: str, out: str, accumulation: int, tuner: str) -> dict[str, object]:
+def grpo_window(
+    data: str, out: str, accumulation: int, tuner: str, beta: float = 1e-12
+) -> dict[str, object]:
     """KL-only prompts in ms-swift's GRPO against their definition; the task's beta is near nothing."""
-    trainer = moved_trainer(data, out, accumulation, tuner)
+    trainer = moved_trainer(data, out, accumulation, tuner, beta)
     chats = {f"r-{n}": [{"role": "user", "content": text}] for n, text in enumerate("天地玄")}
     injection, _, state = due_injection(Held, trainer)
     attach_kl_only(trainer, injection, chats=chats, thinking=False)
@@ -176,6 +178,12 @@ def grpo_window(data: str, out: str, accumulation: int, tuner: str) -> dict[str,
     }
 
 
+def by_name(recipe: Recipe) -> Recipe:
+    """The recipe, which asks for general prompts among the rollouts."""
+    asked = recipe.rehearsal.model_copy(update={"grpo": "literal"})
+    return recipe.model_copy(update={"rehearsal": asked})
+
+
 def grpo(recipe: str, data: str, out: str) -> dict[str, object]:
     facts: dict[str, object] = {}
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
@@ -185,6 +193,9 @@ def grpo(recipe: str, data: str, out: str) -> dict[str, object]:
     for accumulation in (1, 4):
         for tuner in ("full", "lora"):
             facts[f"{tuner}, {accumulation}"] = grpo_window(data, out, accumulation, tuner)
+            if tuner == "lora":
+                found = grpo_window(data, out, accumulation, tuner, beta=0.0)
+                facts[f"lora at beta 0, {accumulation}"] = found
             golds = golds_window(data, out, accumulation, tuner)
             facts[f"golds, {tuner}, {accumulation}"] = golds
     trainer = build(
@@ -204,14 +215,18 @@ def grpo(recipe: str, data: str, out: str) -> dict[str, object]:
     ):
         before = getattr(trainer.args, name)
         setattr(trainer.args, name, value)
-        facts[name] = refusal(lambda: attach_swift(trainer, read_recipe(recipe)))
+        facts[name] = refusal(lambda: attach_swift(trainer, by_name(read_recipe(recipe))))
+        facts[f"{name}, form"] = swift_form(read_recipe(recipe), trainer).record()
         setattr(trainer.args, name, before)
     next(iter(trainer.model.parameters())).data += 1
     trainer.model.save_pretrained(Path(out) / "other")
     for key in ("kl_reference", "start_model"):
         guardrail = Guardrail.from_recipe(recipe)
-        guardrail.recipe = guardrail.recipe.model_copy(update={key: str(Path(out) / "other")})
+        changed = guardrail.recipe.model_copy(update={key: str(Path(out) / "other")})
+        guardrail.recipe = by_name(changed)
         facts[key] = refusal(partial(check_run, trainer, "grpo", guardrail))
+        if key == "kl_reference":
+            facts[f"{key}, form"] = swift_form(changed, trainer).record()
     return facts
 
 

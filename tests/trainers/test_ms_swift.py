@@ -60,7 +60,7 @@ def test_samples_of_flattened_rows_are_counted_one_by_one(sft_facts):
 
 
 @pytest.mark.parametrize("accumulation", [1, 4])
-@pytest.mark.parametrize("tuner", ["full", "lora"])
+@pytest.mark.parametrize("tuner", ["full", "lora", "lora at beta 0"])
 def test_kl_only_prompts_of_grpo_add_their_k3_and_nothing_else(grpo_facts, tuner, accumulation):
     found = grpo_facts[f"{tuner}, {accumulation}"]
     assert found["size"] > 0.1
@@ -70,7 +70,8 @@ def test_kl_only_prompts_of_grpo_add_their_k3_and_nothing_else(grpo_facts, tuner
     assert found["samples"] == 4 * accumulation
     assert found["asked"] > 0
     assert found["scored"] == 0, "a reward function saw KL-only prompts"
-    assert found["beta"] == 1e-12, "the boost is the KL-only weight's; beta stays as it is"
+    expected = 0 if "beta 0" in tuner else 1e-12
+    assert found["beta"] == expected, "the boost is the KL-only weight's; beta stays as it is"
 
 
 @pytest.mark.parametrize("accumulation", [1, 4])
@@ -94,11 +95,22 @@ def test_what_cannot_be_guarded_is_refused_by_name(sft_facts, grpo_facts):
     assert sft_facts["newer"] == "sft"
     assert "too old to be guarded; supported is ms-swift from 4.7 below 4.8" in sft_facts["older"]
     assert "`qwen2_5_vl` takes pictures" in sft_facts["pictures"]
-    for option in ("kl_in_reward", "dynamic_sample", "sync_ref_model", "beta"):
+    for option in ("kl_in_reward", "dynamic_sample", "sync_ref_model"):
         assert f"`--{option} " in grpo_facts[option]
+    assert "full fine-tuning at beta 0 has none; set `beta` above 0" in grpo_facts["beta"]
     for key, option in (("kl_reference", "--ref_model"), ("start_model", "--model")):
         assert f"the recipe's `{key}` is" in grpo_facts[key]
         assert f"`{option}` is" in grpo_facts[key]
+
+
+def test_what_nobody_asked_for_by_name_gives_way_to_golds(grpo_facts):
+    for option in ("kl_in_reward", "dynamic_sample", "sync_ref_model"):
+        form = grpo_facts[f"{option}, form"]
+        assert (form["form"], form["reason"]) == ("anchored", "setting")
+        assert form["setting"] == f"--{option}"
+    for key, reason in (("beta", "no_reference"), ("kl_reference", "other_reference")):
+        form = grpo_facts[f"{key}, form"]
+        assert (form["form"], form["reason"]) == ("anchored", reason)
 
 
 # --- `swift` as a user types it. ------------------------------------------------------------------

@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.run, pytest.mark.swift]
 
 STEPS = {"gradient_accumulation_steps": 2, "learning_rate": 1e-3, "logging_steps": 1}
 LORA = f"{GRPO} --tuner_type lora --max_steps 4 --save_steps 2"
-LORA_OPTIONS = ROLLOUTS | STEPS | {"repetition_penalty": 20}
+LORA_OPTIONS = ROLLOUTS | STEPS | {"repetition_penalty": 20, "beta": 0}
 OF_SWIFT = {"trainer": "ms-swift", "train": None}
 
 
@@ -73,14 +73,16 @@ def lora(tmp_path_factory):
 
 
 def test_a_grpo_run_with_lora_is_guarded_and_looks_keep_the_models_own_decoding(lora):
-    """GRPO always has a repetition penalty; the reference is the model without its adapter."""
+    """GRPO always has a repetition penalty; at `--beta 0` the reference is the model without its adapter."""
     _, run = lora
     assert [r["step"] for r in records(run, "look")] == [0, 2, 4]
     assert records(run, "look")[0]["level"] == "ok"
     assert records(run, "kl_self_test")[0]["at_start"] == pytest.approx(0, abs=1e-4)
     assert records(run, "started")[0]["versions"]["ms-swift"].startswith("4.6.")
+    form = records(run, "started")[0]["rehearsal_form"]
+    assert (form["form"], form["reason"]) == ("literal", "adapter_off")
     log = records(run, "log")[-1]
-    assert (log["task_samples"], log["rehearsal_samples"]) == (32, 2)
+    assert (log["task_samples"], log["rehearsal_samples"], log["beta"]) == (32, 2, 0)
     assert any(r["rehearsal_kl"] for r in records(run, "log"))
     assert records(run, "ended")[0]["outcome"] == "finished"
     adapter = load_file(run / "checkpoint-4/adapter_model.safetensors")
@@ -148,13 +150,16 @@ def test_a_sigterm_ends_with_a_checkpoint_to_go_on_from(lora, tmp_path):
 
 
 def test_golds_beside_the_loss_guard_a_run_without_a_reference_model(lora, tmp_path):
-    """`anchored`: with general prompts among the rollouts the trainer's `--beta 0` would be refused."""
+    """At `--beta 0` full fine-tuning has none for general prompts among the rollouts; nobody asked for them."""
     anchors = str(lora[0].parent / "anchors")
-    recipe = short_recipe(tmp_path, **OF_SWIFT, anchors=anchors, rehearsal={"grpo": "anchored"})
+    recipe = short_recipe(tmp_path, **OF_SWIFT, anchors=anchors)
     command = f"{GRPO} --tuner_type full --max_steps 4 --save_steps 4"
     done = swift(command, tmp_path, recipe, beta=0, **ROLLOUTS, **STEPS)
     assert done.returncode == 0, done.stderr[-3000:]
     run = run_folder(tmp_path)
+    form = records(run, "started")[0]["rehearsal_form"]
+    assert (form["form"], form["reason"]) == ("anchored", "no_reference")
+    assert form["said"] in done.stdout + done.stderr
     assert [r["step"] for r in records(run, "look")] == [0, 2, 4]
     assert records(run, "look")[0]["level"] == "ok"
     assert [r["step"] for r in records(run, "tripwire")] == [0, 2, 4]

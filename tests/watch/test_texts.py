@@ -14,6 +14,7 @@ from guardrail.probes.fluency import machine_flavour
 from guardrail.probes.measure import METRICS
 from guardrail.sets.checks import Check
 from guardrail.sets.items import ABILITIES
+from guardrail.watch.records import FormName, FormReason
 from guardrail.watch.texts import LANGUAGES, texts
 from guardrail.watch.verdict import Recommendation
 
@@ -46,6 +47,8 @@ CODED = {
         field.alias or name for c in CHECKS for name, field in c.model_fields.items()
     } - {"kind"},
     "check_value": ["numbered", "bulleted", "zh", "en", "required", "forbidden"],
+    "form": get_args(FormName),
+    "form_why": get_args(FormReason),
     "flavour": machine_flavour("", "").parts,
 }  # fmt: skip
 """Sections whose keys are codes of the program: exactly these."""
