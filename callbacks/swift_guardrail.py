@@ -16,14 +16,10 @@ from contextlib import contextmanager
 from typing import Any
 
 from swift.callbacks import TrainerCallback, callbacks_map
-from swift.utils import get_logger
 
 from guardrail.errors import InputError
 from guardrail.exits import BAD_INPUT, FINISHED
 from guardrail.trainers.ms_swift import attach_swift, recipe_from_environment
-from guardrail.watch.report import build_report
-
-logger = get_logger()
 
 
 @contextmanager
@@ -36,19 +32,6 @@ def _clear_errors() -> Iterator[None]:
         raise SystemExit(BAD_INPUT) from error
 
 
-def _tell(record: dict[str, Any]) -> None:
-    """Put what is injected, looks and what they led to into ms-swift's own log."""
-    if record["kind"] == "started" and record.get("rehearsal_form"):
-        logger.info(f"guardrail: KL-only samples: {record['rehearsal_form']['said']}")
-    elif record["kind"] == "look":
-        logger.info(f"guardrail: look at step {record['step']}: {record['level']}")
-    elif record["kind"] == "action":
-        done = "" if record["carried_out"] else " (watch mode: not carried out)"
-        logger.info(f"guardrail: {record['action']}, {record['reason']}{done}")
-    elif record["kind"] == "error":
-        logger.warning(f"guardrail: the look failed, {record['then']}: {record['error']}")
-
-
 class GuardrailCallback(TrainerCallback):
     """Attaches the guard as soon as the trainer has a model, and closes the run when it ends."""
 
@@ -59,29 +42,15 @@ class GuardrailCallback(TrainerCallback):
             self.recipe = recipe_from_environment()
 
     def on_init_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Attach the guard, which adds a callback of its own, and watch over the training itself."""
-        trainer, train = self.trainer, self.trainer.train
+        """Attach the guard, which adds a callback of its own, and let the training exit as it ended."""
+        trainer = self.trainer
         with _clear_errors():
-            callback = attach_swift(trainer, self.recipe, _tell)
-        guard = callback.guard
+            callback = attach_swift(trainer, self.recipe)
+        train = trainer.train
 
         def guarded_train(*args: Any, **kwargs: Any) -> Any:
             with _clear_errors():
-                try:
-                    output = train(*args, **kwargs)
-                except BaseException as error:
-                    guard.ledger.append(
-                        "crashed",
-                        trainer.state.global_step,
-                        error=f"{type(error).__name__}: {error}"[:2000],
-                        last_ok_checkpoint=callback.last_ok_checkpoint(),
-                    )
-                    raise
-                finally:
-                    if guard.ranks.writes:
-                        logger.info(f"guardrail: report {build_report(guard.run)}")
-            if callback.halted:
-                logger.info("guardrail: HALTED, the run drifted beyond its margins")
+                output = train(*args, **kwargs)
             if callback.exit_code != FINISHED:
                 raise SystemExit(callback.exit_code)
             return output

@@ -1,6 +1,8 @@
 """The command line: `guardrail run | demo | check | anchor | status | watch | report | resolve | look | simulate | recipes | sets`."""
 
 import json
+import os
+import shlex
 import shutil
 import sys
 from collections.abc import Iterable
@@ -108,8 +110,11 @@ def _close(run: Path, recipe: str) -> None:
     from guardrail.watch.report import build_report
     from guardrail.watch.run_status import run_status
 
+    if os.environ.get("RANK", "0") != "0":  # of several processes the first one speaks and writes
+        return
     report_path = build_report(run)
-    console.print(closing_words(run_status(run), report_path, recipe), soft_wrap=True)
+    go_on = f"guardrail run {shlex.quote(recipe)} --out {shlex.quote(str(run))} --resume"
+    console.print(closing_words(run_status(run), report_path, go_on), soft_wrap=True)
 
 
 @app.command("plugin-path")

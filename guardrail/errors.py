@@ -1,6 +1,8 @@
-"""The one error that callers act on: input a person can mend."""
+"""The errors that callers act on: input a person can mend, and a training that the guard halted."""
 
-__all__ = ["InputError"]
+from pathlib import Path
+
+__all__ = ["HaltedByGuard", "InputError"]
 
 
 class InputError(ValueError):
@@ -9,3 +11,17 @@ class InputError(ValueError):
     The message names the subject, the rule, the value received and the next step. The command line
     prints it without a traceback and exits with code 2.
     """
+
+
+class HaltedByGuard(RuntimeError):
+    """The guard halted the training, which has ended with its checkpoint on disk."""
+
+    def __init__(self, step: int, checkpoint: Path, run: Path) -> None:
+        """Keep the step, the checkpoint saved at it, and the run folder with ledger and report."""
+        super().__init__(
+            f"the guard halted the training at step {step}; its checkpoint is `{checkpoint}`, why stands in "
+            f"`{run / 'report.html'}`"
+        )
+        self.step = step
+        self.checkpoint = checkpoint
+        self.run = run

@@ -170,7 +170,9 @@ def run_recipe(
         tensorboard.logging_dir = str(run / "tensorboard")
     run.mkdir(parents=True, exist_ok=True)
     write_whole(run / "recipe.resolved.json", recipe.model_dump_json(indent=2) + "\n")
-    callback = guardrail.attach(trainer, run=run, resume=resume, on_record=on_record)
+    callback = guardrail.attach(
+        trainer, run=run, resume=resume, on_record=on_record, quiet=True, report=False
+    )
     if on_step is not None:
         trainer.add_callback(_step_listener(on_step))
     with contextlib.closing(callback.tracking):
@@ -201,17 +203,8 @@ def _train(trainer: Any, callback: GuardCallback) -> tuple[float | None, float |
     start = _DomainLossAtStart(trainer, callback)
     if trainer.eval_dataset is not None and callback.resume_from is None:
         trainer.add_callback(start)
-    try:
-        checkpoint = callback.resume_from
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    except BaseException as error:
-        ledger.append(
-            "crashed",
-            trainer.state.global_step,
-            error=f"{type(error).__name__}: {error}"[:2000],
-            last_ok_checkpoint=callback.last_ok_checkpoint(),
-        )
-        raise
+    checkpoint = callback.resume_from
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if trainer.eval_dataset is not None and not callback.terminated:
         after = float(trainer.evaluate()["eval_loss"])
         ledger.append("domain_loss", trainer.state.global_step, held_out=after)

@@ -1,6 +1,9 @@
-"""Your own TRL script with the guard attached: the two marked lines are all that is new.
+"""Your own TRL script with the guard attached: the marked lines are all that is new.
 
 Run: python launch/trl_sft.py toy-sft runs/mine
+
+While it trains, the guard says looks and actions on standard error; at the end, also after a halt or a crash,
+it writes the report and says how it ended. The script exits as `guardrail run` does: 3 where the guard halted.
 """
 
 import json
@@ -13,11 +16,10 @@ import trl
 
 from guardrail.recipe import read_recipe
 from guardrail.trainers.attach import Guardrail  # new
-from guardrail.watch.report import build_report
 
 
-def main(recipe_name: str, out: str) -> None:
-    """Fine-tune with everything from the recipe; replace the parts below by your own."""
+def main(recipe_name: str, out: str) -> int:
+    """Fine-tune with everything from the recipe; replace the parts below by your own. Return the exit code."""
     recipe = read_recipe(recipe_name)
     lines = Path(recipe.train.data).read_text(encoding="utf-8").splitlines()
     rows = [{"messages": json.loads(line)["messages"]} for line in lines]
@@ -32,10 +34,10 @@ def main(recipe_name: str, out: str) -> None:
         ),
         train_dataset=datasets.Dataset.from_list(rows),
     )
-    Guardrail.from_recipe(recipe).attach(trainer)  # new
+    guard = Guardrail.from_recipe(recipe).attach(trainer)  # new
     trainer.train()
-    print(build_report(Path(out)))
+    return guard.exit_code  # new; `guard.halted` says whether the guard stopped it
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2])
+    sys.exit(main(sys.argv[1], sys.argv[2]))

@@ -19,6 +19,7 @@ from guardrail.recipe import Recipe, read_recipe, with_model_folders
 from guardrail.sets.items import Item, read_items
 from guardrail.trainers.callback import GuardCallback
 from guardrail.trainers.deepspeed import check_deepspeed, under_zero3
+from guardrail.trainers.ending import end_with_the_training, say_record
 from guardrail.trainers.grpo_choice import Form, require_same_form
 from guardrail.trainers.grpo_forms import BothForms, attach_golds
 from guardrail.trainers.guard import Guard
@@ -61,6 +62,8 @@ class Seam:
     callback: type[GuardCallback] = GuardCallback
     packages: tuple[str, ...] = ()
     """What drives the run besides TRL; the run's header tells their versions too."""
+    go_on: str = "attach(trainer, resume=True), then trainer.train(resume_from_checkpoint=callback.resume_from)"
+    """How a training that was broken off goes on."""
 
 
 @dataclass(slots=True)
@@ -174,6 +177,9 @@ class Guardrail:
         run: str | Path | None = None,
         resume: bool | str | Path = False,
         on_record: Callable[[Record], None] | None = None,
+        quiet: bool = False,
+        report: bool = True,
+        raise_on_halt: bool = False,
         seam: Seam | None = None,
     ) -> GuardCallback:
         """Guard a TRL `SFTTrainer` or `GRPOTrainer`; call before `trainer.train()`.
@@ -183,7 +189,11 @@ class Guardrail:
             run: Folder of ledger, looks and report; by default the trainer's output folder.
             resume: Go on from this checkpoint in the trainer's output folder, or with True from the newest
                 complete one there. Those beyond it are moved to `undone-N` beside it.
-            on_record: Called with every ledger record, for progress displays.
+            on_record: Called with every ledger record, for progress displays; then the guard says nothing itself.
+            quiet: Say nothing on standard error; else the first rank tells looks, actions and how it ended.
+            report: Write the report when the training ends, also by a crash or a halt.
+            raise_on_halt: Let `trainer.train()` raise `guardrail.errors.HaltedByGuard` where the guard halted
+                it, its checkpoint on disk. Else see `halted` and `exit_code` of what is returned.
             seam: How to join a trainer of another kind than TRL's.
 
         Raises:
@@ -204,7 +214,8 @@ class Guardrail:
         ranks = Ranks(accelerator.process_index, accelerator.num_processes)
         require_anchors(recipe, processes=ranks.size, zero3=under_zero3(trainer))
         folder = Path(run or trainer.args.output_dir)
-        tracking = Tracking(recipe, folder, on_record)
+        quiet = quiet or on_record is not None
+        tracking = Tracking(recipe, folder, on_record if quiet else say_record)
         anchors = self.anchors()
         tokenizer = trainer.processing_class
         folder.mkdir(parents=True, exist_ok=True)
@@ -271,6 +282,14 @@ class Guardrail:
         if ranks.writes:
             tracking.begin(trainer, ledger)
         callback.tracking = tracking
+        end_with_the_training(
+            trainer,
+            callback,
+            quiet=quiet,
+            report=report,
+            raise_on_halt=raise_on_halt,
+            go_on=seam.go_on,
+        )
         return callback
 
     def _inject(

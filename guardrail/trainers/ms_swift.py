@@ -11,7 +11,7 @@ for `guardrail run` it is ignored here.
 import logging
 import math
 import os
-from collections.abc import Callable
+import shlex
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,7 @@ from typing import Any
 
 from guardrail.anchors.store import Anchors
 from guardrail.errors import InputError
-from guardrail.ledger import FILE_NAME, Record
+from guardrail.ledger import FILE_NAME
 from guardrail.recipe import Recipe, read_recipe
 from guardrail.trainers.attach import Guardrail, Seam
 from guardrail.trainers.callback import GuardCallback
@@ -122,15 +122,12 @@ def _roll_out(
     return rollouts
 
 
-def attach_swift(
-    trainer: Any, recipe: Recipe, on_record: Callable[[Record], None] | None = None
-) -> GuardCallback:
+def attach_swift(trainer: Any, recipe: Recipe) -> GuardCallback:
     """Guard a trainer of ms-swift; call at `on_init_end`. Everything is written to its output folder.
 
     Args:
         trainer: A `Seq2SeqTrainer` or `GRPOTrainer`, constructed but for what follows `on_init_end`.
         recipe: The guard's recipe.
-        on_record: Called with every ledger record.
 
     Raises:
         InputError: this ms-swift or one of its options cannot be guarded, recipe and command line name
@@ -146,8 +143,13 @@ def attach_swift(
             guardrail.recipe.anchors,
         )
     checkpoint = _resume_checkpoint(trainer.args)
-    seam = Seam(callback=SwiftGuardCallback, packages=("ms-swift",))
+    folder = shlex.quote(str(trainer.args.output_dir))
+    go_on = (
+        f"the same command with --resume_from_checkpoint {folder}/checkpoint-N --output_dir {folder} "
+        "--add_version false"
+    )
+    seam = Seam(callback=SwiftGuardCallback, packages=("ms-swift",), go_on=go_on)
     if kind == "grpo":
         join = partial(attach_golds, count=count_completions)
         seam = replace(seam, join=join, form=swift_form, rollouts=_roll_out)
-    return guardrail.attach(trainer, resume=checkpoint or False, on_record=on_record, seam=seam)
+    return guardrail.attach(trainer, resume=checkpoint or False, seam=seam)

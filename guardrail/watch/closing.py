@@ -1,4 +1,4 @@
-"""What `guardrail run` leaves in the terminal: how it ended, what guarding cost, what to type next."""
+"""What a guarded training leaves in the terminal: how it ended, what guarding cost, what to type next."""
 
 import shlex
 from collections.abc import Mapping
@@ -8,20 +8,20 @@ from typing import Any
 from rich.text import Text
 
 from guardrail.drift.rule import UNTESTED, shows_harm
-from guardrail.exits import UNTESTED_END
+from guardrail.exits import BAD_INPUT, UNTESTED_END
 from guardrail.watch.run_status import shown_state
 from guardrail.watch.status import LEVEL_STYLE, cost_said, one_line, untested_said
 
 __all__ = ["closing_words"]
 
 
-def closing_words(status: Mapping[str, Any], report: Path, recipe: str) -> Text:
+def closing_words(status: Mapping[str, Any], report: Path, go_on: str) -> Text:
     """Return the closing lines; commands are whole and on lines of their own, to be copied.
 
     Args:
         status: Facts of `run_status`.
         report: The report page, as just written.
-        recipe: The recipe as the user named it.
+        go_on: How a run that was broken off goes on; said where it was.
     """
     run = shlex.quote(status["run"])
     drifted = any(a["action"] == "halt" and a["carried_out"] for a in status["actions"])
@@ -44,8 +44,7 @@ def closing_words(status: Mapping[str, Any], report: Path, recipe: str) -> Text:
         lines.append(_row("guarding took", cost_said(status["cost"])))
     lines += [_row("report", str(report)), _row("in a browser", f"guardrail watch {run}")]
     if status["outcome"] != "finished" and not drifted:
-        again = f"guardrail run {shlex.quote(recipe)} --out {run} --resume"
-        lines.append(_row("go on", again))
+        lines.append(_row("go on", go_on))
     lines += [
         _row("in figures", f"guardrail status {run}"),
         _row("report anew", f"guardrail report {run}"),
@@ -69,6 +68,8 @@ def _headline(status: Mapping[str, Any], *, drifted: bool) -> Text:
         return Text.assemble(("terminated", "bold yellow"), where)
     if shown_state(status) == "interrupted":
         return Text.assemble(("interrupted by hand", "bold yellow"), f" at step {step}")
+    if status["exit_code"] == BAD_INPUT:
+        return Text.assemble(("REFUSED", "bold red"), f" at step {step}")
     if outcome != "finished":
         return Text.assemble(("CRASHED", "bold red"), f" at step {step}")
     if status["exit_code"] == UNTESTED_END:

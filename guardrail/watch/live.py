@@ -20,7 +20,7 @@ from guardrail.ledger import Record
 from guardrail.watch.records import StreamFacts, by_standing
 from guardrail.watch.status import LEVEL_STYLE, one_line, untested_said
 
-__all__ = ["LiveDisplay", "live_display"]
+__all__ = ["LiveDisplay", "live_display", "record_lines"]
 
 
 class LiveDisplay:
@@ -49,38 +49,43 @@ class LiveDisplay:
 
     def on_record(self, record: Record) -> None:
         """Show what a ledger record says."""
-        kind, step = record["kind"], record["step"]
-        say = self._progress.console.print
+        kind = record["kind"]
         if kind == "log":
             self._numbers["loss"] = _number("loss", record["loss"])
             self._numbers["kl"] = _number("KL", record.get("rehearsal_kl"))
             self._numbers["weight"] = _number("λ", record.get("kl_weight"))
         elif kind == "tripwire":
             self._numbers["wire"] = _number("tripwire", record["kl"])
-        elif kind == "look":
-            say(look_line(record))
-        elif kind == "action" and (record["carried_out"] or record["action"] != "repeat_look"):
-            say(action_line(record))
-        elif kind == "started" and record.get("rehearsal_form"):
-            say(Text(f"  KL-only samples: {record['rehearsal_form']['said']}"), soft_wrap=True)
-        elif kind == "kl_self_test":
-            say(
-                f"  KL self-test: {record['at_start']:.1e} at the start, "
-                f"{record['perturbed']:.3f} nats a token when perturbed"
-            )
-        elif kind == "rewound":
-            where = "the start" if step < 0 else f"step {step}"
-            say(f"  resuming: rewound to {where}")
-            for path in record["set_aside"]:
-                say(f"  set aside with what is undone: {path}", soft_wrap=True)
-        elif kind == "error":
-            say(
-                Text(
-                    f"  step {step}: the look failed ({one_line(record['error'])}), then {record['then']}",
-                    "red",
-                )
-            )
+        for line in record_lines(record):
+            self._progress.console.print(line, soft_wrap=True)
         self._progress.update(self._bar, numbers="  ".join(self._numbers.values()))
+
+
+def record_lines(record: Record) -> list[Text]:
+    """Return what a terminal says of a ledger record as it comes; nothing of most kinds."""
+    kind, step = record["kind"], record["step"]
+    if kind == "look":
+        return [look_line(record)]
+    if kind == "action" and (record["carried_out"] or record["action"] != "repeat_look"):
+        return [action_line(record)]
+    if kind == "started" and record.get("rehearsal_form"):
+        return [Text(f"  KL-only samples: {record['rehearsal_form']['said']}")]
+    if kind == "kl_self_test":
+        said = (
+            f"  KL self-test: {record['at_start']:.1e} at the start, "
+            f"{record['perturbed']:.3f} nats a token when perturbed"
+        )
+        return [Text(said)]
+    if kind == "rewound":
+        where = "the start" if step < 0 else f"step {step}"
+        aside = [f"  set aside with what is undone: {path}" for path in record["set_aside"]]
+        return [Text(f"  resuming: rewound to {where}"), *map(Text, aside)]
+    if kind == "error":
+        failed = (
+            f"  step {step}: the look failed ({one_line(record['error'])}), then {record['then']}"
+        )
+        return [Text(failed, "red")]
+    return []
 
 
 def alarmed_streams(look: Record) -> list[str]:

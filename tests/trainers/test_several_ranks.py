@@ -88,6 +88,7 @@ def whole(recipe, tmp_path_factory) -> Path:
     run = tmp_path_factory.mktemp("whole") / "run"
     done = launch("train", recipe, run, "{}")
     assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stderr.count("  look 0 ") == 1  # one rank speaks
     return run
 
 

@@ -25,7 +25,8 @@ def story(tmp_path: Path) -> Story:
 
 
 def closing(story: Story) -> str:
-    return closing_words(run_status(story.run), story.run / "report.html", "my recipe.yaml").plain
+    go_on = f"guardrail run 'my recipe.yaml' --out '{story.run}' --resume"
+    return closing_words(run_status(story.run), story.run / "report.html", go_on).plain
 
 
 def test_a_finished_run_names_level_cost_and_every_next_command(story: Story) -> None:
