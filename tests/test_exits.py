@@ -39,6 +39,15 @@ def test_the_help_has_every_code(command):
         assert f"{code} {said}" in shown
 
 
+def test_ctrl_c_has_the_code_of_a_shell(monkeypatch, tmp_path):
+    def pressed(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("guardrail.recipe.read_recipe", pressed)
+    done = CliRunner().invoke(app, ["run", "toy-sft", "--out", str(tmp_path / "run")])
+    assert done.exit_code == exits.INTERRUPTED
+
+
 def blind_to_the_end(story: Story) -> None:
     """Every look measures too few items to test anything."""
     story.items = story.items[:20]

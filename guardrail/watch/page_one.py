@@ -39,12 +39,17 @@ _WITHOUT_AGE = {
 def outcome(p: Phrases, data: RunData, verdict: Verdict, silent_s: float | None) -> Markup:
     """Return how the run ended or where it is; without an age where a live page tells that elsewhere."""
     code = data.outcome
-    if verdict.because in ("silent", "interrupted", "halted_on_failure"):
+    if data.mode == "look":
+        code = "look"
+    elif verdict.because in (
+        "silent",
+        "interrupted",
+        "halted_on_failure",
+        "finished_unmeasured",
+    ):
         code = verdict.because
     elif verdict.because in ("pipeline", "inherited"):
         code = "refused"
-    elif data.mode == "look":
-        code = "look"
     elif code == "running" and data.step == 0:
         code = "not_begun"
     elif code == "terminated" and data.step == 0:

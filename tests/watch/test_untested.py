@@ -77,6 +77,8 @@ def test_a_run_that_tested_nothing_is_nowhere_ok(story: Story, ledger) -> None:
         }  # fmt: skip
         assert {s["level"] for k in facts["looks"] for s in k["streams"]} == {"untested"}
         assert "lv-ok" not in header_of(page)
+        ended = {"zh": "但最终权重没有检验", "en": "but the final weights were not tested"}
+        assert ended[language] in shown_text(header_of(page))
         assert str(Phrases(language).t["level_sentence"]["untested"]) in shown_text(header_of(page))
 
 
