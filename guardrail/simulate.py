@@ -94,6 +94,8 @@ class Trajectory:
     looks: Sequence[Mapping[str, MetricValues]]
     last_step: int
     """A look at this step is the run's final one and may spend what budget is left."""
+    planned: Sequence[int] = ()
+    """Looks planned in all, as each look knew it; empty where the plan never changed."""
 
 
 def _array(values: Any) -> FloatArray:
@@ -175,7 +177,8 @@ def read_run_trajectory(run: Path) -> Trajectory:
     run = run.parent if run.name == "ledger.jsonl" else run
     records = live_records(read_ledger(run))
     started = next((r for r in records if r["kind"] == "started"), None)
-    looks = [r for r in records if r["kind"] == "look"]
+    # The best model, loaded when the training is over, is no point on its way.
+    looks = [r for r in records if r["kind"] == "look" and r["trigger"] != "best"]
     if started is None or not looks:
         raise InputError(f"`{run}` holds no look to replay; give the folder of a run that looked")
     recipe = Recipe.model_validate(started["recipe"])
@@ -206,7 +209,8 @@ def read_run_trajectory(run: Path) -> Trajectory:
             {m: MetricValues(baseline[m], now[m].mean(axis=1)) for m in metrics}
             for now in measured[1:]
         ],
-        last_step=next((look["step"] for look in looks if look["trigger"] == "end"), -1),
+        last_step=next((look["step"] for look in looks[1:] if look["final"]), -1),
+        planned=[look["planned_looks"] for look in looks[1:]],
     )
 
 
@@ -240,7 +244,9 @@ def simulate(
         verdict, after = judge(
             values,
             trajectory.groups,
-            config,
+            replace(config, planned_looks=trajectory.planned[number - 1])
+            if trajectory.planned
+            else config,
             before if repeat else state,
             clusters=trajectory.clusters,
             final=step == trajectory.last_step,

@@ -65,7 +65,7 @@ def told(run) -> list[dict[str, object]]:
     return [
         {k: v for k, v in r.items() if k not in aside}
         for r in live_records(read_ledger(run))
-        if r["kind"] not in ("started", "rewound")
+        if r["kind"] not in ("started", "rewound", "levers")
     ]
 
 

@@ -130,6 +130,10 @@ class RuleState:
     looks_used: int = 0
     spent: Mapping[str, Spent] = field(default_factory=dict)
     """`warn overall`, `halt overall`, `warn by ability`, `halt by ability`."""
+    share: float = 0.0
+    """Part of the budgets that was released so far, 0 to 1; the final look releases all."""
+    draws: int = 0
+    """Bootstrap draws of this run, fixed at its first look: a draw is spent by its number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,6 +282,7 @@ def _boundaries(
     config: DriftConfig,
     state: RuleState,
     share: float,
+    draws: int,
 ) -> tuple[dict[str, float], dict[str, Spent]]:
     """The boundary of each budget at this look, infinite where nothing is tested, and what is spent after it."""
     bounds = {f"{kind} {family}": math.inf for kind in _KINDS for family in _FAMILIES}
@@ -291,7 +296,7 @@ def _boundaries(
     for k, candidate in enumerate(countable):
         sizes[k] = np.bincount(units[~np.isnan(candidate.harm)], minlength=count)
         sums[k, sizes[k] > 0] = unit_sums(candidate.harm, units)
-    weights = multipliers(config.seed, config.draws, count)
+    weights = multipliers(config.seed, draws, count)
     for family in _FAMILIES:
         members = [k for k, c in enumerate(countable) if _family(c) == family]
         if not members:
@@ -330,9 +335,12 @@ def judge(
 ) -> tuple[Verdict, RuleState]:
     """Return the verdict of one look and the state to hand to the next.
 
-    Each tested look may spend budgets up to its share of the planned looks, the final one all that is
-    left. The last planned look is kept for the final one: earlier looks beyond the plan are measured but
-    not tested.
+    Each tested look may spend budgets up to a share of them, the final one all that is left. With r looks
+    planned and not yet used, the share grows by 1/r of what was not released before: (k + 1)/T at the k-th of T
+    looks, and where `planned_looks` changes on the way the looks ahead divide what is left. However often it
+    changes the share never exceeds 1, so that no more draws die than alpha allows: every schedule keeps the
+    promise that is fixed without regard to the verdicts (Lan & DeMets 1983, section 3). The last
+    planned look is kept for the final one: earlier looks beyond the plan are measured but not tested.
 
     Args:
         values: metric → values; every metric of the config must be there.
@@ -355,8 +363,10 @@ def judge(
         c for c in candidates if c.items >= config.min_items and c.unit_count >= config.min_units
     ]
     has_budget = state.looks_used < config.planned_looks - (0 if final else 1)
-    share = 1.0 if final else (state.looks_used + 1) / config.planned_looks
-    bounds, spent = _boundaries(countable if has_budget else [], config, state, share)
+    ahead = max(1, config.planned_looks - state.looks_used)
+    share = 1.0 if final else state.share + (1.0 - state.share) / ahead
+    draws = state.draws or config.draws
+    bounds, spent = _boundaries(countable if has_budget else [], config, state, share, draws)
     streams = [
         _judge_stream(
             c, bounds[f"warn {_family(c)}"], bounds[f"halt {_family(c)}"], config, has_budget
@@ -364,7 +374,10 @@ def judge(
         for c in candidates
     ]
     level = max((s.level for s in streams if s.tested), key=rank, default=UNTESTED)
-    return Verdict(level, tuple(streams)), RuleState(state.looks_used + int(has_budget), spent)
+    after = RuleState(
+        state.looks_used + int(has_budget), spent, share if has_budget else state.share, draws
+    )
+    return Verdict(level, tuple(streams)), after
 
 
 def _judge_stream(

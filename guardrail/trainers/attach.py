@@ -26,11 +26,13 @@ from guardrail.trainers.guard import Guard
 from guardrail.trainers.header import run_header
 from guardrail.trainers.injection import Injection, KlOnly
 from guardrail.trainers.kinds import check_kind, is_grpo
+from guardrail.trainers.plan import refuse_longer
 from guardrail.trainers.ranks import Ranks
 from guardrail.trainers.references import wanted_reference
 from guardrail.trainers.resume import resumed_checkpoint, rewind
 from guardrail.trainers.state import GuardState, Seen, read_state
 from guardrail.trainers.supported import check_kind_of_trainer, check_setup
+from guardrail.trainers.training import guard_training
 from guardrail.trainers.trl_grpo import GrpoKlOnly, attach_kl_only
 from guardrail.trainers.trl_grpo_form import trainer_form
 from guardrail.trainers.trl_sft import attach_kl
@@ -223,6 +225,7 @@ class Guardrail:
         checkpoint = resumed_checkpoint(Path(trainer.args.output_dir), resume)
         if checkpoint is not None:
             state = read_state(checkpoint)
+            refuse_longer(state, checkpoint, trainer.args)
         if (folder / FILE_NAME).is_file() and not resume:
             raise InputError(
                 f"run folder `{folder}` already holds a run; attach with `resume=True` to go on, or give "
@@ -290,6 +293,7 @@ class Guardrail:
             raise_on_halt=raise_on_halt,
             go_on=seam.go_on,
         )
+        guard_training(trainer, callback)  # around the rest: what it refuses never began
         return callback
 
     def _inject(

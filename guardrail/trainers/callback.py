@@ -1,10 +1,9 @@
 """The guard inside a Trainer: when to look, and moving the levers it decides on."""
 
 import contextlib
+import copy
 import logging
 import math
-import signal
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -19,16 +18,25 @@ from guardrail import exits
 from guardrail.drift.rule import UNTESTED
 from guardrail.engines.in_process import InProcessEngine
 from guardrail.engines.rollout import with_vllm
+from guardrail.errors import InputError
 from guardrail.ladder import Action, decide
 from guardrail.trainers.grpo_mixing import MixedPrompts
 from guardrail.trainers.guard import Guard
 from guardrail.trainers.injection import KlOnly
-from guardrail.trainers.levers import scale_learning_rate
+from guardrail.trainers.levers import (
+    base_rates,
+    hold_levers,
+    scale_learning_rate,
+    scheduler_steps,
+)
+from guardrail.trainers.plan import due_looks, looks_kept, plan_looks
 from guardrail.trainers.ranks import RankFailed, failure_kind
+from guardrail.trainers.resume import checkpoint_step, rewind
 from guardrail.trainers.rotation import rotate
 from guardrail.trainers.self_test import kl_self_test
-from guardrail.trainers.state import write_state
+from guardrail.trainers.state import GuardState, put_back, write_state
 from guardrail.trainers.task_prompts import opening_tokens, task_prompts, tokenised
+from guardrail.trainers.training import check_beginning
 from guardrail.watch.own_metrics import take_metrics
 from guardrail.watch.tracking import Tracking
 
@@ -74,12 +82,17 @@ class GuardCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
         """Whether the weights at the end were tested; None until training has ended."""
         self._failed_since = False
         """Whether a look failed after the newest one that did not."""
+        self.began = False
+        self.save_limit: int | None = None
         self._tokenizer = tokenizer
         self._encoded: dict[str, list[int]] = {}
         self._vllm = vllm
         self._sigterm = False
-        self._sigterm_before: Any = None
-        self._save_limit: int | None = None
+        self._attached = copy.deepcopy(guard.state)
+        """The state the training begins with, in case it begins anew with smaller batches."""
+        self._ready: GuardState | None = None
+        """The same after look 0, or what a resume owed."""
+        self._stepping = False
         self._train_started = time.perf_counter()
         self._seconds_before = 0.0
         self._steps_at_start = 0
@@ -117,24 +130,52 @@ class GuardCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Test the KL term against its reference, then take look 0, once a run."""
         guard = self.guard
+        if self.began:
+            self._begin_anew()
+        check_beginning(state.global_step, self.resume_from)
+        self.began = True
         self._train_started = time.perf_counter()
         self._seconds_before = guard.state.seconds.get("train", 0.0)
         self._steps_at_start = state.global_step
-        # The Trainer would rotate before a checkpoint is complete, and spare too few: see `rotate`.
-        self._save_limit, args.save_total_limit = args.save_total_limit, None
-        self._listen_for_sigterm()
         self._set_beta()
-        if guard.state.looks:
-            self._go_on(state, control)
-            return
-        guard.state.planned_looks = self._planned_looks(state.max_steps, args)
+        resumed = guard.state.looks > 0
+        due, kept = due_looks(guard.recipe, state.max_steps, args), looks_kept(guard.recipe, args)
+        changed = plan_looks(guard.state, due, kept, step=state.global_step)
+        if resumed and changed is not None:
+            guard.ledger.append("replanned", state.global_step, **changed)
+        if resumed:
+            told = hold_levers(guard.state, self.trainer.optimizer, self.trainer.lr_scheduler)
+            if told is not None:
+                guard.ledger.append("levers", state.global_step, **told)
         try:
-            self._begin(state.max_steps)
+            if not resumed:
+                self._begin(state.max_steps)
+            elif self._ready is None:
+                self._go_on(state, control)
         except Exception as error:
-            if failure_kind(error) != "stopped":
+            if resumed or failure_kind(error) != "stopped":
                 raise
             self.terminated = True  # there is nothing yet to save
             self._train_no_more(control)
+        self._ready = copy.deepcopy(guard.state)
+
+    def _begin_anew(self) -> None:
+        """Go back to where this training began: `auto_find_batch_size` starts it over with smaller batches.
+
+        The Trainer keeps the weights, so nothing may have been learnt yet.
+        """
+        guard = self.guard
+        if self._stepping:
+            raise InputError(
+                "`auto_find_batch_size` begins the training anew after optimizer steps whose weights it keeps, and "
+                "looks and KL-only samples would be counted from the start; leave it away and set "
+                f"`per_device_train_batch_size` to {self.trainer._train_batch_size}"
+            )
+        if self.injection is not None:
+            self.injection.take_counts()  # of micro-batches that led to no step
+        put_back(guard.state, self._ready or self._attached)
+        if self._ready is None:  # look 0 was not done with
+            rewind(guard.ledger, self.resume_from, writes=guard.ranks.writes)
 
     def _begin(self, max_steps: int) -> None:
         """Do what comes before the first step."""
@@ -165,7 +206,7 @@ class GuardCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
             self._record_checkpoint(step)
         elif guard.state.owed_look:
             trigger, guard.state.owed_look = guard.state.owed_look, ""
-            self._look(step, trigger, control, final=step >= state.max_steps)
+            self._look(step, trigger, control, final=self._is_final(state))
             self._record_checkpoint(step)
         history = guard.state.history
         if guard.recipe.mode == "guard" and history and history[-1].step == step:
@@ -192,18 +233,6 @@ class GuardCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
         if prompts:
             self.guard.set_task_wire(engine, prompts)
 
-    def _planned_looks(self, max_steps: int, args: Any) -> int:
-        """Looks this run will take, the reserve included; the error budget is spent over them."""
-        every = self.guard.recipe.looks.every_steps
-        due = {step for step in range(every, max_steps + 1, every)} | {max_steps}
-        if args.save_strategy == "steps":
-            saves = int(args.save_steps if args.save_steps >= 1 else args.save_steps * max_steps)
-            due |= set(range(max(1, saves), max_steps + 1, max(1, saves)))
-        elif args.save_strategy == "epoch":
-            epochs = max(1, round(args.num_train_epochs))
-            due |= {max_steps * e // epochs for e in range(1, epochs + 1)}
-        return len(due) + self.guard.recipe.looks.reserve
-
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Draw the rehearsal samples of the coming optimizer step."""
         if self.injection is not None:
@@ -221,13 +250,12 @@ class GuardCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
         """Do what is due after an optimizer step."""
         step = state.global_step
         looks = self.guard.recipe.looks
-        final = step >= state.max_steps
         early = False
         if looks.tripwire_every_steps and step % looks.tripwire_every_steps == 0:
             with self.guard.ranks.agreed(), self._engine() as engine:
                 early = self.guard.tripwire(engine, step)
         trigger = ""
-        if final:
+        if step >= state.max_steps:
             trigger = "end"
         elif saving:
             trigger = "save"
@@ -236,7 +264,12 @@ class GuardCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
         elif early:
             trigger = "tripwire"
         if trigger:
-            self._look(step, trigger, control, final=final)
+            self._look(step, trigger, control, final=self._is_final(state))
+
+    def _is_final(self, state: Any) -> bool:
+        """Whether a look now is the run's last; the best model, loaded at the end, gets one of its own."""
+        best_follows = self.trainer.args.load_best_model_at_end
+        return bool(state.global_step >= state.max_steps and not best_follows)
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Look where the end of an epoch asks for a save, which no step's end has seen."""
@@ -244,7 +277,7 @@ class GuardCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
         if not control.should_save or (history and history[-1].step == step):
             return
         if not self.terminated:
-            self._look(step, "save", control, final=step >= state.max_steps)
+            self._look(step, "save", control, final=self._is_final(state))
         elif not self.guard.state.owed_look and math.isclose(
             state.epoch, round(state.epoch), abs_tol=1e-9
         ):
@@ -266,15 +299,13 @@ class GuardCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
             self.injection.add_counts(counts)
         return bool(terminate)
 
-    def _listen_for_sigterm(self) -> None:
-        """Let a SIGTERM end the training after the step or answer in progress, with a checkpoint."""
-        if threading.current_thread() is not threading.main_thread():
-            return
+    def told_to_end(self) -> None:
+        """Remember a SIGTERM: it ends the training after the step or answer in progress, with a checkpoint."""
+        self._sigterm = True
 
-        def remember(number: int, frame: Any) -> None:
-            self._sigterm = True
-
-        self._sigterm_before = signal.signal(signal.SIGTERM, remember)
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Remember that the weights may have moved."""
+        self._stepping = True
 
     def _terminate(self, control: Any) -> None:
         self.terminated = control.should_save = control.should_training_stop = True
@@ -360,6 +391,9 @@ class GuardCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
         # Before the state, which makes it complete: who resumes from it finds it in the ledger.
         self._record_checkpoint(state.global_step)
         guard.state.seconds["train"] = self._train_seconds()
+        optimizer, scheduler = self.trainer.optimizer, self.trainer.lr_scheduler
+        guard.state.base_rates = base_rates(optimizer, scheduler)
+        guard.state.scheduler_steps = scheduler_steps(scheduler)
         if not guard.ranks.writes:
             return
         write_state(path, guard.state)
@@ -368,15 +402,20 @@ class GuardCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
             spared.append(folder / guard.state.last_ok_checkpoint)
         if state.best_model_checkpoint is not None:
             spared.append(Path(state.best_model_checkpoint))
-        rotate(folder, self._save_limit, spared)
+        rotate(folder, self.save_limit, spared)
 
-    def _record_checkpoint(self, step: int) -> None:
-        """Write to the ledger which level a checkpoint has; remember the newest that is ok."""
+    def _record_checkpoint(self, step: int, *, looked_at: int | None = None) -> None:
+        """Write to the ledger which level a checkpoint has; remember the newest that is ok.
+
+        Its look was taken at its own step, or at a later one where it was loaded again.
+        """
         guard = self.guard
         path = Path(self.trainer.args.output_dir) / f"checkpoint-{step}"
         last = guard.state.history[-1] if guard.state.history else None
-        level = last.level if last is not None and last.step == step else UNTESTED
-        if level == "ok":
+        at = step if looked_at is None else looked_at
+        level = last.level if last is not None and last.step == at else UNTESTED
+        newest_ok = guard.state.last_ok_checkpoint
+        if level == "ok" and (newest_ok is None or step >= checkpoint_step(Path(newest_ok))):
             guard.state.last_ok_checkpoint = path.name
         guard.ledger.append("checkpoint", step, path=self._named(path), level=level)
 
@@ -433,11 +472,8 @@ class GuardCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Close the run in the ledger."""
         guard = self.guard
-        args.save_total_limit = self._save_limit
-        vars(self.trainer).pop("_run_epoch", None)
         guard.state.seconds["train"] = self._train_seconds()
-        if self._sigterm_before is not None:
-            signal.signal(signal.SIGTERM, self._sigterm_before)
+        self._look_at_best(state, control)
         self._take_metrics(state.global_step, final=True)
         last = guard.state.history[-1] if guard.state.history else None
         self._tested_end = (
@@ -456,6 +492,23 @@ class GuardCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
             steps=state.global_step - self._steps_at_start,
             seconds={what: round(spent, 3) for what, spent in guard.state.seconds.items()},
         )
+
+    def _look_at_best(self, state: Any, control: Any) -> None:
+        """Look at the best model where the Trainer has put it in the place of the last: it is what is left.
+
+        Its look is the run's final one; its checkpoint then stands last in the ledger.
+        """
+        best = state.best_model_checkpoint
+        loaded = self.trainer.args.load_best_model_at_end and best is not None
+        if not loaded or self.halted or self.terminated:
+            return
+        saved_at, step = checkpoint_step(Path(best)), state.global_step
+        if saved_at == step:
+            return
+        failures = self.guard.state.failures
+        self._look(step, "best", control, final=True)
+        if self.guard.state.failures == failures:
+            self._record_checkpoint(saved_at, looked_at=step)
 
 
 def _finite(value: Any) -> float | None:

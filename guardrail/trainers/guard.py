@@ -183,6 +183,8 @@ class Guard:
             trigger=trigger,
             answers=file,
             seconds=round(seconds, 3),
+            planned_looks=self.state.planned_looks,
+            final=final,
             **self._reference(engine),
             **verdict_as_dict(verdict),
         )

@@ -8,17 +8,24 @@ from guardrail.errors import InputError
 from guardrail.ledger import Ledger
 from guardrail.trainers.state import STATE_FILE
 
-__all__ = ["checkpoints", "last_complete_checkpoint", "resumed_checkpoint", "rewind"]
+__all__ = [
+    "checkpoint_step",
+    "checkpoints",
+    "last_complete_checkpoint",
+    "resumed_checkpoint",
+    "rewind",
+]
 
 
-def _step(checkpoint: Path) -> int:
+def checkpoint_step(checkpoint: Path) -> int:
+    """Return the step a checkpoint's name says."""
     return int(checkpoint.name.split("-")[1])
 
 
 def checkpoints(folder: Path) -> list[Path]:
     """Return the trainer's checkpoints in a folder, complete or not, by step."""
     found = [p for p in folder.glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", p.name)]
-    return sorted(found, key=_step)
+    return sorted(found, key=checkpoint_step)
 
 
 def _complete(folder: Path) -> list[Path]:
@@ -65,7 +72,9 @@ def _set_aside_later(checkpoint: Path) -> list[Path]:
     of them for the newest of the new branch. The furthest goes first: whenever this is cut off, what is left
     is still one branch.
     """
-    later = [p for p in _complete(checkpoint.parent) if _step(p) > _step(checkpoint)]
+    later = [
+        p for p in _complete(checkpoint.parent) if checkpoint_step(p) > checkpoint_step(checkpoint)
+    ]
     if not later:
         return []
     folders = (checkpoint.parent / f"undone-{number}" for number in count(1))
@@ -78,6 +87,6 @@ def rewind(ledger: Ledger, checkpoint: Path | None, *, writes: bool) -> None:
     """Say in the ledger where the run goes on, the checkpoints of the branch it leaves out of the way."""
     name, step, aside = None, -1, list[Path]()
     if checkpoint is not None:
-        name, step = checkpoint.name, _step(checkpoint)
+        name, step = checkpoint.name, checkpoint_step(checkpoint)
         aside = _set_aside_later(checkpoint) if writes else []
     ledger.append("rewound", step, checkpoint=name, set_aside=[str(path) for path in aside])

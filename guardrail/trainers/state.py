@@ -1,5 +1,6 @@
 """What a guard must remember to go on after a crash; a copy lies inside every checkpoint."""
 
+import copy
 import json
 import math
 from dataclasses import asdict, dataclass, field, fields
@@ -18,6 +19,7 @@ __all__ = [
     "STATE_FILE",
     "GuardState",
     "Seen",
+    "put_back",
     "read_state",
     "write_state",
 ]
@@ -55,11 +57,19 @@ class GuardState(Seen):
     looks: int = 0
     """Looks taken, repeats included; seeds the next one."""
     planned_looks: int = 0
-    """Looks the error budget is spent over; fixed at the start."""
+    """Looks the error budget is spent over: those used up and those ahead."""
+    due: list[int] = field(default_factory=list)
+    """Steps at which looks were planned."""
+    kept: int = 0
+    """Looks planned beside those: the reserve, and that of the best model at the end."""
     rule: RuleState = field(default_factory=RuleState)
     history: list[Judged] = field(default_factory=list)
     boost: float = 1.0
     lr_factor: float = 1.0
+    base_rates: list[float] = field(default_factory=list)
+    """What the scheduler computed learning rates from when this was saved, the guard's cut included."""
+    scheduler_steps: int = 0
+    """How often it had stepped then."""
     golds: Seen = field(default_factory=Seen)
     """Golds beside GRPO's loss, where the rollouts hold KL-only prompts too."""
     baseline: Measured | None = None
@@ -112,12 +122,21 @@ def write_state(folder: Path, state: GuardState) -> None:
     write_whole(folder / STATE_FILE, text)
 
 
+def put_back(state: GuardState, kept: GuardState) -> None:
+    """Make a state what it was when `kept` was copied from it; whoever holds it or its golds sees that."""
+    for entry in fields(kept):
+        if entry.name != "golds":
+            setattr(state, entry.name, copy.deepcopy(getattr(kept, entry.name)))
+    for entry in fields(kept.golds):
+        setattr(state.golds, entry.name, getattr(kept.golds, entry.name))
+
+
 def read_state(folder: Path) -> GuardState:
     """Return the state of a checkpoint, bit for bit as it was written."""
     content = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
     rule = content["rule"]
     spent = {name: Spent(dead) for name, dead in rule["spent"].items()}
-    content["rule"] = RuleState(rule["looks_used"], spent)
+    content["rule"] = RuleState(**{**rule, "spent": spent})
     content["golds"] = Seen(**content["golds"])
     content["history"] = [_judged(entry) for entry in content["history"]]
     if content["baseline"] is not None:

@@ -134,8 +134,11 @@ class RunData:
     def last_ok(self) -> CheckpointFacts | None:
         """The newest checkpoint saved at a look that was ok; one that tested nothing shows nothing."""
         blank = {look.step for look in self.looks if not look.tested}
-        found = (c for c in reversed(self.checkpoints) if c.level == "ok")
-        return next((c for c in found if c.step not in blank), None)
+        newest = {
+            c.path: c for c in self.checkpoints
+        }  # the best model is looked at again at the end
+        found = [c for c in newest.values() if c.level == "ok" and c.step not in blank]
+        return max(found, key=lambda c: c.step, default=None)
 
     @property
     def levers(self) -> Levers:
@@ -300,6 +303,8 @@ def run_data(
         pace=measure_pace(live),
     )
     planned = looks[0].planned_steps if looks else None
+    if replanned := of("replanned"):  # a resume made the run longer or shorter
+        planned = replanned[-1].get("planned_steps")
     if planned is None:
         planned = data.trainer_arguments.get("max_steps")
     return replace(

@@ -7,7 +7,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from guardrail.drift.rule import DriftConfig, MetricRule, MetricValues, RuleState, judge
+from guardrail.drift.rule import (
+    Budget,
+    DriftConfig,
+    MetricRule,
+    MetricValues,
+    RuleState,
+    judge,
+)
 from guardrail.drift.spending import (
     Spent,
     bootstrap_maxima,
@@ -219,7 +226,7 @@ def test_the_state_resumes_bit_for_bit():
     whole = run()
     values = measured(4)
     _, state = whole[3]
-    copy = RuleState(state.looks_used, {k: Spent(str(s.dead)) for k, s in state.spent.items()})
+    copy = replace(state, spent={k: Spent(str(s.dead)) for k, s in state.spent.items()})
     verdict, after = judge(values, GROUPS, config(), copy)
     assert verdict == whole[4][0]
     assert after == whole[4][1]
@@ -267,3 +274,57 @@ def test_levels_are_nested_and_movement_inside_the_margin_is_marked():
             assert (stream.level, stream.attention) == ("ok", True)
         if fallen == 0:
             assert not stream.attention
+
+
+# --- A plan that changes on the way -----------------------------------------------------------------
+
+
+def changing_plan(rng, settings, change):
+    """Judge looks at nulls under a plan that `change` may redraw before each; return levels and states."""
+    base = np.zeros((N, 1))
+    shared = rng.normal(0, 1, N)  # looks share their items, and much of how they fall
+    state, planned, found = RuleState(), settings.planned_looks, []
+    for _ in range(40):
+        planned = change(rng, state, planned, found)
+        final = state.looks_used + 1 >= planned
+        harm = 0.2 + 0.8 * shared + 0.6 * rng.normal(0, 1, N)
+        values = {"length-0": MetricValues(base, base[:, 0] - harm)}
+        now = replace(settings, planned_looks=planned)
+        verdict, state = judge(values, GROUPS, now, state, final=final)
+        found.append((verdict, state))
+        if final:
+            break
+    return found
+
+
+def redrawn(rng, state, planned, found):
+    """Another number of looks ahead, now and then, whatever the verdicts were."""
+    return state.looks_used + int(rng.integers(1, 9)) if rng.random() < 0.4 else planned
+
+
+NULL = DriftConfig(
+    {"length-0": MetricRule("lower", 0.2, 0.5)},
+    planned_looks=4,
+    overall=Budget(0.1, 0.05),
+    by_ability=Budget(0.1, 0.05),
+)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_plan_that_changes_spends_no_more_than_the_budget(seed):
+    found = changing_plan(np.random.default_rng(seed), NULL, redrawn)
+    draws = found[0][1].draws
+    shares = [state.share for _, state in found]
+    assert shares == sorted(shares)
+    assert shares[-1] == 1.0
+    for name, alpha in (("warn", 0.1), ("halt", 0.05)):
+        for family in ("overall", "by ability"):
+            dead = [int((~s.spent[f"{name} {family}"].alive(draws)).sum()) for _, s in found]
+            for count, share in zip(dead, shares, strict=True):
+                assert count <= alpha * share * (draws + 1) + 1e-6
+            assert dead[-1] > 0.9 * alpha * draws, "the final look spends what is left"
+
+
+def test_without_a_change_the_looks_get_equal_shares():
+    shares = [state.share for _, state in run()]
+    assert shares == pytest.approx([k / 5 for k in range(1, 5)] + [4 / 5])

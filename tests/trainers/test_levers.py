@@ -2,7 +2,13 @@ import pytest
 import torch
 from transformers import SchedulerType, get_scheduler
 
-from guardrail.trainers.levers import scale_learning_rate
+from guardrail.errors import InputError
+from guardrail.trainers.levers import (
+    base_rates,
+    hold_cut,
+    scale_learning_rate,
+    scheduler_steps,
+)
 
 pytestmark = pytest.mark.trl1
 
@@ -92,6 +98,68 @@ def test_a_cut_holds_for_schedulers_that_step_at_evaluation(name):
     resumed.load_state_dict(scheduler.state_dict())
     then = rates_at_evaluation(resumed_optimizer, resumed, METRICS[24:])
     assert then == pytest.approx([0.5 * rate for rate in reference[24:]])
+
+
+def cut_and_saved(made_one):
+    """An optimizer and scheduler that were cut after some steps, what was saved of them, and their rates."""
+    optimizer, scheduler = made_one
+    scale_learning_rate(optimizer, scheduler, 0.5)
+    saved = {"saved": base_rates(optimizer, scheduler), "saved_steps": scheduler_steps(scheduler)}
+    return optimizer, scheduler, saved
+
+
+@pytest.mark.parametrize("name", sorted(SCHEDULERS))
+def test_a_cut_that_was_loaded_is_left_and_one_that_was_not_is_put_in_force(name):
+    reference = rates(*made(name), 12)
+    optimizer, scheduler = made(name)
+    rates(optimizer, scheduler, 7)
+    optimizer, scheduler, saved = cut_and_saved((optimizer, scheduler))
+    loaded_optimizer, loaded = made(name)
+    loaded_optimizer.load_state_dict(optimizer.state_dict())
+    loaded.load_state_dict(scheduler.state_dict())
+    before, after = hold_cut(loaded_optimizer, loaded, 0.5, **saved)
+    assert before == after == saved["saved"]
+    fresh_optimizer, fresh = made(name)
+    before, after = hold_cut(fresh_optimizer, fresh, 0.5, **saved)
+    assert before == pytest.approx([2 * rate for rate in after])
+    assert rates(fresh_optimizer, fresh, 12) == pytest.approx([0.5 * r for r in reference])
+
+
+@pytest.mark.parametrize("name", sorted(AT_EVALUATION))
+def test_the_same_for_schedulers_that_step_at_evaluation(name):
+    optimizer, scheduler = made_at_evaluation(name)
+    rates_at_evaluation(optimizer, scheduler, METRICS[:12])
+    optimizer, scheduler, saved = cut_and_saved((optimizer, scheduler))
+    loaded_optimizer, loaded = made_at_evaluation(name)
+    loaded_optimizer.load_state_dict(optimizer.state_dict())
+    loaded.load_state_dict(scheduler.state_dict())
+    before, after = hold_cut(loaded_optimizer, loaded, 0.5, **saved)
+    assert before == after == saved["saved"]
+    before, after = hold_cut(*made_at_evaluation(name), 0.5, **saved)
+    assert after == pytest.approx([0.5 * rate for rate in before])
+
+
+def test_a_new_rate_that_happens_to_be_the_cut_one_is_cut_too():
+    optimizer, scheduler = made("linear")
+    rates(optimizer, scheduler, 7)
+    *_, saved = cut_and_saved((optimizer, scheduler))
+    new = torch.optim.AdamW(torch.nn.Linear(2, 2).parameters(), lr=0.05)
+    fresh = get_scheduler("linear", new, num_warmup_steps=0, num_training_steps=60)
+    assert base_rates(new, fresh) == saved["saved"]
+    _, after = hold_cut(new, fresh, 0.5, **saved)
+    assert after == pytest.approx([0.025])
+
+
+def test_an_optimizer_that_steps_with_another_rate_than_its_scheduler_says_is_refused():
+    optimizer, scheduler = made("linear")
+    rates(optimizer, scheduler, 7)
+    *_, saved = cut_and_saved((optimizer, scheduler))
+    for key in ("lr", "initial_lr"):
+        kept = optimizer.param_groups[0][key]
+        optimizer.param_groups[0][key] = 2 * kept
+        with pytest.raises(InputError, match=r"the guard's cut to 0\.5 of the rate would not hold"):
+            hold_cut(optimizer, scheduler, 0.5, **saved)
+        optimizer.param_groups[0][key] = kept
 
 
 def test_every_scheduler_of_transformers_is_covered():
