@@ -11,7 +11,7 @@ from typing import Any
 from guardrail.anchors.fingerprint import chat_template_sha256
 from guardrail.anchors.store import Manifest, read_anchors, require_answers
 from guardrail.drift.rule import DriftConfig, RuleState, Verdict, verdict_as_dict
-from guardrail.engines.in_process import InProcessEngine, load_model
+from guardrail.engines.in_process import InProcessEngine, load_model, on_accelerator
 from guardrail.engines.look import (
     Measured,
     anchor_measurements,
@@ -111,7 +111,7 @@ def look_at(
         )
     weights.eval()
     engine = InProcessEngine(
-        weights, tokenizer, manifest.decoding, manifest.thinking, manifest.batch_size
+        on_accelerator(weights), tokenizer, manifest.decoding, manifest.profile, manifest.batch_size
     )
     started = time.perf_counter()
     answers: list[list[Any]] = [[] for _ in items]

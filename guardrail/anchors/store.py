@@ -23,6 +23,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from guardrail.anchors.decoding import Decoding
+from guardrail.anchors.profile import Profile
 from guardrail.errors import InputError
 from guardrail.files import write_whole
 
@@ -33,6 +34,7 @@ __all__ = [
     "Manifest",
     "TopK",
     "answer_line",
+    "as_stored",
     "manifest_difference",
     "read_anchors",
     "read_answer",
@@ -44,8 +46,11 @@ ROUNDING = 1e-5
 """KL a token, in nats, that 16-bit log-probabilities may add at any token of the anchors."""
 
 
+_FOR_THE_RECORD = ("batch_size", "dtype", "versions", "kl_error")
+
+
 class Manifest(BaseModel):
-    """What made the anchors. Two manifests that differ in any field but `versions` do not mix."""
+    """What made the anchors. Two manifests that differ in more than what is kept for the record do not mix."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -57,19 +62,22 @@ class Manifest(BaseModel):
     """SHA-256 of the red-line items."""
     rehearsal: str
     """SHA-256 of the rehearsal items."""
-    thinking: bool
+    profile: Profile
+    """How the gold base opens and ends its turns, thinking mode included."""
     decoding: Decoding
     replicates: int
     seed: int
     top_k: int | None
     """Log-probabilities stored a token; `None`, in what a recipe asks for: as few as are enough."""
-    batch_size: int
     engine: str
+    batch_size: int
+    """For the record, as are all that follow: a difference is noise, which look 0 measures."""
     dtype: str
+    """Of the weights that answered."""
     versions: dict[str, str]
-    """Library versions, for the record; a difference is not refused."""
+    """Of libraries."""
     kl_error: dict[int, float] = Field(default_factory=dict)
-    """k → share of the full KL that k log-probabilities and a tail missed, for the record."""
+    """k → share of the full KL that k log-probabilities and a tail missed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +164,12 @@ def _rounded(entry: TopK) -> TopK | None:
     return short if bool((np.abs(moved.sum(axis=1)) <= ROUNDING).all()) else None
 
 
+def as_stored(entry: TopK) -> TopK:
+    """Return the distribution that comes back where this one is written."""
+    short = _rounded(entry)
+    return entry if short is None else _normalised(short)
+
+
 @dataclass(frozen=True, slots=True)
 class Anchors:
     """Anchors of one recipe; the answers in memory, the distributions read when they are used."""
@@ -221,13 +235,16 @@ def read_anchors(folder: Path) -> Anchors:
     if not manifest_path.is_file():
         raise InputError(f"`{folder}` holds no finished anchors; run `guardrail anchor RECIPE`")
     try:
-        manifest = Manifest.model_validate_json(manifest_path.read_text(encoding="utf-8"))
+        content = json.loads(manifest_path.read_text(encoding="utf-8"))
+        manifest = Manifest.model_validate(_as_of_today(folder, content))
         answers: dict[str, list[AnchorAnswer]] = {}
         with (folder / "answers.jsonl").open(encoding="utf-8") as file:
             for line in file:
                 answer = read_answer(line)
                 answers.setdefault(answer.item, []).append(answer)
         topk = _StoredTopK(folder / "topk.safetensors")
+    except InputError:
+        raise
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise _damaged(folder, f"{type(error).__name__}: {error}") from error
     sampled = manifest.decoding.mode == "sampled"
@@ -251,6 +268,15 @@ def require_answers(folder: Path, anchors: Anchors, items: Iterable[str]) -> Non
         raise _damaged(folder, f"no answer to {', '.join(lacking[:3])}")
 
 
+def _as_of_today(folder: Path, manifest: dict[str, Any]) -> dict[str, Any]:
+    if "thinking" in manifest and "profile" not in manifest:
+        raise InputError(
+            f"anchors `{folder}` were made by an earlier version, which took the tokenizer's end of sequence "
+            "for the only one; run `guardrail anchor RECIPE --rebuild`"
+        )
+    return manifest
+
+
 def _damaged(folder: Path, what: str) -> InputError:
     return InputError(
         f"anchors `{folder}` are damaged ({what}); run `guardrail anchor RECIPE --rebuild`"
@@ -262,7 +288,7 @@ def manifest_difference(found: Manifest, wanted: Manifest) -> list[str]:
     differences = []
     mine, theirs = found.model_dump(mode="json"), wanted.model_dump(mode="json")
     for name in mine:
-        if name in ("versions", "kl_error") or mine[name] == theirs[name]:
+        if name in _FOR_THE_RECORD or mine[name] == theirs[name]:
             continue
         if name == "top_k" and theirs[name] is None:
             continue  # the recipe leaves it to the measured error

@@ -61,6 +61,6 @@ def right_choices(engine: InProcessEngine, choices: Sequence[Choice]) -> list[bo
             "cannot be told apart. Set `looks.benchmark_questions: 0`"
         )
     chats = [[{"role": "user", "content": choice.prompt}] for choice in choices]
-    prompts = encode_prompts(engine.tokenizer, chats, thinking=engine.thinking)
+    prompts = encode_prompts(engine.tokenizer, chats, thinking=engine.profile.thinking)
     best = engine.likeliest_first_token(prompts, letters)
     return [LETTERS[k] == choice.right for k, choice in zip(best, choices, strict=True)]

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from jinja2 import TemplateError
 from peft import PeftModel
 from transformers import (
     AutoModelForCausalLM,
@@ -24,7 +25,9 @@ from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 
 from guardrail.anchors.decoding import Decoding
 from guardrail.anchors.fingerprint import adapter_base, is_adapter
+from guardrail.anchors.profile import Profile
 from guardrail.anchors.store import TopK
+from guardrail.errors import InputError
 from guardrail.kl.forward import each_answer
 from guardrail.kl.loss import reference_topk, topk_shortfall
 from guardrail.sets.items import Item
@@ -38,6 +41,7 @@ __all__ = [
     "generate",
     "kept_training_state",
     "load_model",
+    "on_accelerator",
 ]
 
 Result = TypeVar("Result")
@@ -62,13 +66,24 @@ class Completion:
 def encode_prompts(
     tokenizer: Any, chats: Sequence[list[dict[str, str]]], *, thinking: bool
 ) -> list[list[int]]:
-    """Return the prompt token ids of each chat, assistant opening included, thinking mode pinned."""
-    return [
-        tokenizer.apply_chat_template(
-            chat, add_generation_prompt=True, enable_thinking=thinking, return_dict=False
-        )
-        for chat in chats
-    ]
+    """Return the prompt token ids of each chat, assistant opening included, thinking mode pinned.
+
+    Raises:
+        InputError: the chat template refuses a chat, as some do with system turns.
+    """
+    try:
+        return [
+            tokenizer.apply_chat_template(
+                chat, add_generation_prompt=True, enable_thinking=thinking, return_dict=False
+            )
+            for chat in chats
+        ]
+    except TemplateError as error:
+        roles = sorted({" ".join(turn["role"] for turn in chat) for chat in chats}, key=len)
+        raise InputError(
+            f"the chat template refuses a prompt of the sets ({error}); roles asked for are "
+            f"{'; '.join(roles[-3:])}. Take those items out, or give the model a template that takes them"
+        ) from error
 
 
 @contextlib.contextmanager
@@ -95,7 +110,7 @@ def kept_training_state(model: torch.nn.Module) -> Iterator[None]:
             torch.cuda.set_rng_state_all(cuda_states)
 
 
-def _generation_config(tokenizer: Any, decoding: Decoding) -> GenerationConfig:
+def _generation_config(profile: Profile, decoding: Decoding) -> GenerationConfig:
     sampling: dict[str, Any] = {"do_sample": False}
     if decoding.mode == "sampled":
         sampling = {
@@ -108,8 +123,8 @@ def _generation_config(tokenizer: Any, decoding: Decoding) -> GenerationConfig:
         max_new_tokens=decoding.max_new_tokens,
         repetition_penalty=decoding.repetition_penalty,
         num_beams=1,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=list(profile.stop),
+        pad_token_id=profile.pad,
         use_cache=True,
         **sampling,
     )
@@ -120,15 +135,20 @@ def _without_own_decoding(model: Any) -> Iterator[None]:
     """Take the model's own generation settings away for the body.
 
     `generate` fills whatever its argument leaves open from them: penalties, forbidden words, beams, stop
-    strings. Qwen2.5 ships a repetition penalty, and trainers write their own options there.
+    strings. Qwen2.5 ships a repetition penalty, and trainers write their own options there. A router's loss,
+    which training may ask for, is computed from whole sequences and fails on single tokens.
     """
     inner = model.get_base_model() if isinstance(model, PeftModel) else model
-    own = inner.generation_config
+    own, routers = inner.generation_config, getattr(inner.config, "output_router_logits", None)
     inner.generation_config = GenerationConfig()
+    if routers:
+        inner.config.output_router_logits = False
     try:
         yield
     finally:
         inner.generation_config = own
+        if routers:
+            inner.config.output_router_logits = routers
 
 
 class _AtOnce(StoppingCriteria):  # type: ignore[misc, unused-ignore]
@@ -146,6 +166,7 @@ def generate(
     tokenizer: Any,
     prompts: Sequence[list[int]],
     decoding: Decoding,
+    profile: Profile,
     *,
     seed: int,
     batch_size: int,
@@ -153,16 +174,17 @@ def generate(
 ) -> list[Completion]:
     """Return one completion per prompt, in the order of `prompts`.
 
-    Decoding is the argument's alone, whatever the model's generation_config says; the end of a sequence
-    is the tokenizer's. Prompts are sorted by length, so a batch holds little padding. The same weights, prompts, seed
+    Decoding is the argument's alone, whatever the model's generation_config says; what ends an answer is
+    the profile's. Prompts are sorted by length, so a batch holds little padding. The same weights, prompts, seed
     and batch size give the same answers on one device; another batch size may not, since padding
     changes the last bits of the logits. The caller keeps the training state (`kept_training_state`).
 
     Args:
         model: A causal language model, unwrapped.
-        tokenizer: Its tokenizer, with an end-of-sequence and a padding token.
+        tokenizer: Its tokenizer.
         prompts: Token ids of each prompt.
         decoding: Greedy or sampled, and the length limit.
+        profile: What ends an answer and pads a batch.
         seed: Seeds torch before the first batch.
         batch_size: Prompts a batch.
         stop: Asked at every token whether to end at once.
@@ -170,7 +192,7 @@ def generate(
     Raises:
         GenerationStopped: `stop` said so.
     """
-    config = _generation_config(tokenizer, decoding)
+    config = _generation_config(profile, decoding)
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     completions: dict[int, Completion] = {}
     device = next(model.parameters()).device
@@ -181,7 +203,7 @@ def generate(
     for start in range(0, len(order), batch_size):
         chosen = order[start : start + batch_size]
         width = max(len(prompts[i]) for i in chosen)
-        ids = torch.full((len(chosen), width), tokenizer.pad_token_id)
+        ids = torch.full((len(chosen), width), profile.pad)
         mask = torch.zeros_like(ids)
         for row, i in enumerate(chosen):
             ids[row, width - len(prompts[i]) :] = torch.tensor(prompts[i])
@@ -197,16 +219,22 @@ def generate(
         if stop():
             raise GenerationStopped(f"{len(prompts) - len(completions)} prompts are left")
         for row, i in enumerate(chosen):
-            completions[i] = completion(tokenizer, output[row, width:].tolist())
+            completions[i] = completion(tokenizer, output[row, width:].tolist(), profile)
     return [completions[i] for i in range(len(prompts))]
 
 
-def completion(tokenizer: Any, new_ids: list[int]) -> Completion:
-    """Return the completion of newly generated token ids; what follows the end of the sequence is cut off."""
-    if tokenizer.eos_token_id in new_ids:
-        ids = new_ids[: new_ids.index(tokenizer.eos_token_id) + 1]
-        return Completion(tokenizer.decode(ids[:-1]), tuple(ids), "stop")
-    return Completion(tokenizer.decode(new_ids), tuple(new_ids), "length")
+def completion(tokenizer: Any, new_ids: list[int], profile: Profile) -> Completion:
+    """Return the completion of newly generated token ids; what follows the first stop token is cut off.
+
+    A thinking block that the prompt opened stands before the text, so that one which was cut off is told
+    from an answer.
+    """
+    end = next((at for at, token in enumerate(new_ids) if token in profile.stop), None)
+    if end is None:
+        text = profile.opened + tokenizer.decode(new_ids)
+        return Completion(text, tuple(new_ids), "length")
+    text = profile.opened + tokenizer.decode(new_ids[:end])
+    return Completion(text, tuple(new_ids[: end + 1]), "stop")
 
 
 def load_model(
@@ -234,14 +262,20 @@ def load_model(
     return model, AutoTokenizer.from_pretrained(folder, local_files_only=True)
 
 
+def on_accelerator(model: Any) -> Any:
+    """Return a loaded model on this machine's accelerator, where it has one; a trainer moves its own."""
+    accelerator = torch.accelerator.current_accelerator(check_available=True)
+    return model if accelerator is None else model.to(accelerator)
+
+
 @dataclass(frozen=True, slots=True)
 class InProcessEngine:
-    """A model that answers in this process, with the decoding and thinking mode it was made with."""
+    """A model that answers in this process, with the decoding and the profile it was made with."""
 
     model: Any
     tokenizer: Any
     decoding: Decoding
-    thinking: bool
+    profile: Profile
     batch_size: int
     encoded: dict[str, list[int]] = field(default_factory=dict)
     """Prompt token ids by item id, filled as they are asked for; engines of one run may share it."""
@@ -252,7 +286,7 @@ class InProcessEngine:
         """Return each item's prompt token ids."""
         new = [item for item in items if item.id not in self.encoded]
         chats = [item.chat() for item in new]
-        rows = encode_prompts(self.tokenizer, chats, thinking=self.thinking)
+        rows = encode_prompts(self.tokenizer, chats, thinking=self.profile.thinking)
         self.encoded.update(zip((item.id for item in new), rows, strict=True))
         return [self.encoded[item.id] for item in items]
 
@@ -271,9 +305,8 @@ class InProcessEngine:
         use: Callable[[int, torch.Tensor], Result],
     ) -> list[Result]:
         """What `use` makes of each row's number and logits at its gold; the model's training state is kept."""
-        pad_id = self.tokenizer.pad_token_id
         with kept_training_state(self.model):
-            return each_answer(self.model, prompts, golds, use, pad_id=pad_id)
+            return each_answer(self.model, prompts, golds, use, pad_id=self.profile.pad)
 
     def topk(self, items: Sequence[Item], golds: Sequence[Sequence[int]], k: int) -> list[TopK]:
         """Return the k best log-probabilities at every gold token, and the tail's."""
@@ -312,6 +345,7 @@ class InProcessEngine:
                 self.tokenizer,
                 prompts,
                 self.decoding,
+                self.profile,
                 seed=seed,
                 batch_size=self.batch_size,
                 stop=self.stop,

@@ -8,6 +8,7 @@ from typing import Any
 from accelerate.utils import gather_object
 
 from guardrail.anchors.decoding import Decoding
+from guardrail.anchors.profile import Profile
 from guardrail.engines.in_process import (
     Completion,
     InProcessEngine,
@@ -20,7 +21,7 @@ __all__ = ["RolloutEngine", "with_vllm"]
 
 
 @contextlib.contextmanager
-def _decoding(vllm: Any, decoding: Decoding) -> Iterator[None]:
+def _decoding(vllm: Any, decoding: Decoding, profile: Profile) -> Iterator[None]:
     """Let the trainer's vLLM decode as looks do for the body, and as its rollouts after it."""
     sampled = decoding.mode == "sampled"
     wanted: dict[str, Any] = {
@@ -31,7 +32,7 @@ def _decoding(vllm: Any, decoding: Decoding) -> Iterator[None]:
         "repetition_penalty": decoding.repetition_penalty,
         "max_completion_length": decoding.max_new_tokens,
         "logprobs": None,
-        "generation_kwargs": {},
+        "generation_kwargs": {"stop_token_ids": list(profile.stop)},
         "structured_outputs_regex": None,
     }
     before = {name: getattr(vllm, name) for name in wanted}
@@ -69,11 +70,11 @@ class RolloutEngine(InProcessEngine):
             )
         # The trainer cuts what comes back into equal shares of the ranks.
         share = max(gather_object([len(prompts)]))
-        filled = [*prompts, *[[self.tokenizer.eos_token_id]] * (share - len(prompts))]
-        with kept_training_state(self.model), _decoding(self.vllm, self.decoding):
+        filled = [*prompts, *[[self.profile.stop[0]]] * (share - len(prompts))]
+        with kept_training_state(self.model), _decoding(self.vllm, self.decoding, self.profile):
             self.vllm.sync_weights()
             ids = self.vllm.generate(filled, None, 1)[1]
-        return [completion(self.tokenizer, list(row)) for row in ids[: len(prompts)]]
+        return [completion(self.tokenizer, list(row), self.profile) for row in ids[: len(prompts)]]
 
 
 def with_vllm(engine: InProcessEngine, vllm: Any) -> RolloutEngine:

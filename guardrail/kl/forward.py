@@ -108,8 +108,13 @@ def vocabulary(model: Any) -> int:
 
 
 @functools.cache
-def _takes_positions(forward: Callable[..., Any]) -> bool:
-    return "logits_to_keep" in inspect.signature(forward).parameters
+def _parameters(forward: Callable[..., Any]) -> frozenset[str]:
+    return frozenset(inspect.signature(forward).parameters)
+
+
+def _takes(model: Any, name: str) -> bool:
+    """Whether the model below all wrappers (PEFT's, the trainers'), which hand arguments on, has a parameter."""
+    return any(name in _parameters(type(module).forward) for module in model.modules())
 
 
 @functools.cache
@@ -142,9 +147,10 @@ def answer_logits(
         ids[row, : ends[row]] = torch.tensor([*prompt, *gold])
         mask[row, : ends[row]] = 1
     starts = [len(prompt) - 1 for prompt in prompts]
-    options = {}
-    # Wrappers (PEFT's, the trainers') hand the argument on to the model that has it.
-    if any(_takes_positions(type(module).forward) for module in model.modules()):
+    options: dict[str, Any] = {}
+    if _takes(model, "output_router_logits"):
+        options["output_router_logits"] = False  # the router's loss is the task's alone
+    if _takes(model, "logits_to_keep"):
         # The int form cuts the tail of the padded rows, which is wrong for all but the longest.
         kept = sorted({at for s, e in zip(starts, ends, strict=True) for at in range(s, e - 1)})
         options["logits_to_keep"] = torch.tensor(kept, device=device)

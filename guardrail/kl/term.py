@@ -2,18 +2,26 @@
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from guardrail.anchors.store import TopK
+from guardrail.anchors.store import TopK, as_stored
 from guardrail.kl.forward import answer_logits, micro_batches, undisturbed, vocabulary
-from guardrail.kl.loss import Direction, forward_kl_topk, full_kl
+from guardrail.kl.loss import Direction, forward_kl_topk, full_kl, reference_topk
 
-__all__ = ["Reference", "RehearsalSample", "rehearsal_samples", "sample_logits", "token_losses"]
+__all__ = [
+    "Reference",
+    "RehearsalSample",
+    "pinned",
+    "rehearsal_samples",
+    "sample_logits",
+    "token_losses",
+]
 
 _PIECE = 256
 """Tokens whose loss is computed at a time: 160 MB of float32 for a vocabulary of 152,000."""
@@ -69,6 +77,16 @@ def sample_logits(model: Any, samples: Sequence[RehearsalSample], pad_id: int) -
     """Return a model's logits at the gold tokens of each sample, (tokens, vocabulary); one forward for all."""
     prompts, golds = [s.prompt for s in samples], [s.gold for s in samples]
     return answer_logits(model, prompts, golds, pad_id=pad_id)
+
+
+def pinned(model: Any, samples: Sequence[RehearsalSample], pad_id: int) -> list[RehearsalSample]:
+    """Return the samples with a model's own log-probabilities of now, as they would be stored."""
+    fresh = {}
+    for sample, logits in zip(samples, sample_logits(model, samples, pad_id), strict=True):
+        k = sample.reference.ids.shape[-1]
+        ids, logprobs, tail = (part.cpu().numpy() for part in reference_topk(logits.float(), k))
+        fresh[sample.item] = as_stored(TopK(ids.astype(np.int32), logprobs, tail))
+    return [replace(sample, stored=fresh) for sample in samples]
 
 
 def token_losses(

@@ -9,9 +9,15 @@ from typing_extensions import Self
 
 from guardrail.anchors.fingerprint import weights_sha256
 from guardrail.anchors.make import make_anchors
+from guardrail.anchors.profile import Profile
 from guardrail.anchors.store import Anchors, manifest_difference, read_anchors, require_answers
 from guardrail.engines.choices import draw_choices
-from guardrail.engines.in_process import InProcessEngine, encode_prompts, load_model
+from guardrail.engines.in_process import (
+    InProcessEngine,
+    encode_prompts,
+    load_model,
+    on_accelerator,
+)
 from guardrail.errors import InputError
 from guardrail.kl.term import Reference, rehearsal_samples
 from guardrail.ledger import FILE_NAME, Ledger, Record
@@ -24,11 +30,13 @@ from guardrail.trainers.grpo_choice import Form, require_same_form
 from guardrail.trainers.grpo_forms import BothForms, attach_golds
 from guardrail.trainers.guard import Guard
 from guardrail.trainers.header import run_header
+from guardrail.trainers.identity import check_weights
 from guardrail.trainers.injection import Injection, KlOnly
 from guardrail.trainers.kinds import check_kind, is_grpo
 from guardrail.trainers.plan import refuse_longer
 from guardrail.trainers.ranks import Ranks
 from guardrail.trainers.references import wanted_reference
+from guardrail.trainers.rendering import Render, check_rendering
 from guardrail.trainers.resume import resumed_checkpoint, rewind
 from guardrail.trainers.state import GuardState, Seen, read_state
 from guardrail.trainers.supported import check_kind_of_trainer, check_setup
@@ -61,6 +69,8 @@ class Seam:
     """GRPO's alone: puts KL-only prompts into the trainer's rollouts."""
     vllm: Callable[[Any], Any] | None = None
     """GRPO's alone: the vLLM that writes the trainer's rollouts, `None` where the model itself does."""
+    renders: Callable[[Any], dict[str, Render]] | None = None
+    """What renders prompts in this trainer besides its tokenizer, by the name a user knows it by."""
     callback: type[GuardCallback] = GuardCallback
     packages: tuple[str, ...] = ()
     """What drives the run besides TRL; the run's header tells their versions too."""
@@ -121,9 +131,9 @@ class Guardrail:
             self.check_anchors(anchors)
             self._anchors = anchors
             return anchors
-        gold = self._engine(self.recipe.gold_base)
+        gold = self._engine(self.recipe.gold_base, wanted.profile)
         same = wanted.kl_reference == wanted.gold_base
-        reference = gold if same else self._engine(str(self.recipe.kl_reference))
+        reference = gold if same else self._engine(str(self.recipe.kl_reference), wanted.profile)
         self._anchors = make_anchors(
             folder, wanted, self.red_line, self.rehearsal, gold, reference, on_progress
         )
@@ -162,14 +172,11 @@ class Guardrail:
                 "`guardrail anchor RECIPE --rebuild`, or give the recipe another `anchors` folder"
             )
 
-    def _engine(self, folder: str) -> InProcessEngine:
+    def _engine(self, folder: str, profile: Profile) -> InProcessEngine:
         model, tokenizer = load_model(folder)
+        looks = self.recipe.looks
         return InProcessEngine(
-            model,
-            tokenizer,
-            self.recipe.looks.decoding,
-            self.recipe.thinking,
-            self.recipe.looks.batch_size,
+            on_accelerator(model), tokenizer, looks.decoding, profile, looks.batch_size
         )
 
     def attach(
@@ -220,12 +227,25 @@ class Guardrail:
         tracking = Tracking(recipe, folder, on_record if quiet else say_record)
         anchors = self.anchors()
         tokenizer = trainer.processing_class
+        check_rendering(
+            recipe,
+            [*self.red_line, *self.rehearsal],
+            anchors.manifest.profile,
+            tokenizer,
+            {} if seam.renders is None else seam.renders(trainer),
+        )
         folder.mkdir(parents=True, exist_ok=True)
         state = GuardState()
         checkpoint = resumed_checkpoint(Path(trainer.args.output_dir), resume)
         if checkpoint is not None:
             state = read_state(checkpoint)
             refuse_longer(state, checkpoint, trainer.args)
+        else:
+            check_weights(
+                "start_model",
+                Path(str(recipe.start_model)),
+                accelerator.unwrap_model(trainer.model),
+            )
         if (folder / FILE_NAME).is_file() and not resume:
             raise InputError(
                 f"run folder `{folder}` already holds a run; attach with `resume=True` to go on, or give "
@@ -349,7 +369,7 @@ class Guardrail:
             weight=options.weight,
             loss=options.loss,
             seed=self.recipe.seed,
-            pad_id=tokenizer.pad_token_id,
+            pad_id=anchors.manifest.profile.pad,
             direction=options.direction,
             reference=reference,
             rank=ranks.rank,
@@ -372,6 +392,9 @@ def _mix_into_rollouts(
         InputError: its prompts think where the recipe does not.
     """
     recipe, options = guardrail.recipe, guardrail.recipe.rehearsal
+    if trainer.ref_model is not None:
+        reference = trainer.accelerator.unwrap_model(trainer.ref_model)
+        check_weights("kl_reference", Path(str(recipe.kl_reference)), reference)
     thinks = trainer.chat_template_kwargs.get("enable_thinking", True)
     if bool(thinks) != recipe.thinking:
         raise InputError(

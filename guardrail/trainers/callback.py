@@ -18,6 +18,7 @@ from guardrail import exits
 from guardrail.drift.rule import UNTESTED
 from guardrail.engines.in_process import InProcessEngine
 from guardrail.engines.rollout import with_vllm
+from guardrail.engines.rounding import coarser, forward_dtype
 from guardrail.errors import InputError
 from guardrail.ladder import Action, decide
 from guardrail.trainers.grpo_mixing import MixedPrompts
@@ -29,6 +30,7 @@ from guardrail.trainers.levers import (
     scale_learning_rate,
     scheduler_steps,
 )
+from guardrail.trainers.normalisation import loss_scale
 from guardrail.trainers.plan import due_looks, looks_kept, plan_looks
 from guardrail.trainers.ranks import RankFailed, failure_kind
 from guardrail.trainers.resume import checkpoint_step, rewind
@@ -110,7 +112,7 @@ class GuardCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
                 model,
                 self._tokenizer,
                 recipe.looks.decoding,
-                recipe.thinking,
+                self.guard.anchors.manifest.profile,
                 recipe.looks.batch_size,
                 self._encoded,
                 lambda: self._sigterm and not to_the_end,
@@ -186,16 +188,33 @@ class GuardCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
                     self.injection,
                     engine.model,
                     guard.ledger,
+                    dtype=self._forward_dtype(engine.model),
+                    anchors_dtype=getattr(torch, guard.anchors.manifest.dtype),
                     start_is_kl_reference=self.start_is_kl_reference,
                 )
             guard.look_zero(
                 engine,
                 start_is_gold_base=self.start_is_gold_base,
                 planned_steps=max_steps,
+                rounding=coarser(
+                    self._forward_dtype(engine.model), getattr(torch, guard.anchors.manifest.dtype)
+                ),
             )
             if guard.recipe.looks.tripwire_every_steps:
                 self._set_task_wire(engine)
                 guard.tripwire(engine, 0)
+
+    def _forward_dtype(self, model: Any) -> torch.dtype:
+        return forward_dtype(model, str(self.trainer.accelerator.mixed_precision))
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """See whether the trainer weighed the KL term as its formula says, before weights move by it."""
+        if self.injection is None:
+            return
+        for normalisation in self.injection.normalisations:
+            found = normalisation.check(loss_scale(self.trainer))
+            if found is not None:
+                self.guard.ledger.append("gradient_check", state.global_step, **found)
 
     def _go_on(self, state: Any, control: Any) -> None:
         """Take up a run where its checkpoint left it: a look that is owed, a halt, the end."""

@@ -6,7 +6,8 @@ from typing import Any
 import torch
 
 from guardrail.trainers.grpo_mixing import KL_ONLY
-from guardrail.trainers.injection import Injection, KlOnly
+from guardrail.trainers.injection import Injection, KlOnly, Probe
+from guardrail.trainers.normalisation import Normalisation
 from guardrail.trainers.trl_sft import attach_kl
 
 __all__ = ["BothForms", "attach_golds", "count_completions"]
@@ -71,9 +72,15 @@ class BothForms:
         """Return what a log line says of the rollouts, and under `golds` of the golds."""
         return {**self.rollouts.numbers(), "golds": self.golds.numbers()}
 
-    def self_test(
-        self, model: torch.nn.Module, perturb: Callable[[], None], undo: Callable[[], None]
-    ) -> tuple[float, float]:
-        """Return the worse of both: the KL farther from 0 as the model is, the smaller one perturbed."""
-        found = [form.self_test(model, perturb, undo) for form in (self.rollouts, self.golds)]
-        return max((start for start, _ in found), key=abs), min(moved for _, moved in found)
+    @property
+    def normalisations(self) -> list[Normalisation]:
+        """Return what watches the gradients that arrive at both terms."""
+        return [*self.rollouts.normalisations, *self.golds.normalisations]
+
+    def probes(self, model: torch.nn.Module) -> list[Probe]:
+        """Return what measures the KL of the rollouts' prompts, and of the golds."""
+        return [*self.rollouts.probes(model), *self.golds.probes(model)]
+
+    def stored_kl(self, model: torch.nn.Module) -> float | None:
+        """Return the mean KL a token to the golds' stored log-probabilities."""
+        return self.golds.stored_kl(model)

@@ -3,15 +3,15 @@
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-from scipy import special
+import torch
 
 from guardrail.anchors.store import Anchors
-from guardrail.drift.rule import RuleState, Verdict, judge, shows_harm, verdict_as_dict
+from guardrail.drift.rule import RuleState, judge, shows_harm, verdict_as_dict
 from guardrail.engines.choices import Choice, right_choices
 from guardrail.engines.in_process import Completion, InProcessEngine
 from guardrail.engines.look import (
@@ -22,11 +22,13 @@ from guardrail.engines.look import (
     measure_completions,
     write_answers,
 )
+from guardrail.engines.rounding import one_rounding_more
 from guardrail.errors import InputError
 from guardrail.ladder import Action, decide, judged_look
 from guardrail.ledger import Ledger
 from guardrail.recipe import Recipe
 from guardrail.sets.items import Item
+from guardrail.trainers.pipeline_check import disagreements
 from guardrail.trainers.ranks import Ranks
 from guardrail.trainers.state import GuardState
 
@@ -75,7 +77,7 @@ class Guard:
 
     def _measure(
         self, engine: InProcessEngine, count: int, step: int
-    ) -> tuple[Measured, str, float]:
+    ) -> tuple[Measured, list[list[Completion]], str, float]:
         started = time.perf_counter()
         answers = self._answers(engine, count)
         items = list(self.red_line)
@@ -84,7 +86,25 @@ class Guard:
         file = f"looks/look-{self.state.looks:04d}-step-{step}.jsonl"
         if self.ranks.writes:
             write_answers(self.run / file, items, answers, measured)
-        return self._only_judged(measured), file, time.perf_counter() - started
+        return self._only_judged(measured), answers, file, time.perf_counter() - started
+
+    def _greedy_noise(
+        self, engine: InProcessEngine, texts: Sequence[str], rounding: torch.dtype
+    ) -> tuple[Measured, Measured] | None:
+        """Greedy answers against those of the same weights under one rounding more: (the first, the second).
+
+        None where answers are sampled, which vary by themselves, or no answer differs from its anchor.
+        """
+        items, golds = list(self.red_line), [self.anchors.gold(item.id) for item in self.red_line]
+        if self.recipe.looks.decoding.mode == "sampled" or list(texts) == golds:
+            return None
+        here = {f.name: getattr(engine, f.name) for f in fields(InProcessEngine)}
+        in_process = InProcessEngine(**here)  # whoever answered: the noise is that of these weights
+        with one_rounding_more(engine.model, rounding, seed=0):
+            again = self.ranks.shared(items, partial(in_process.answer, seed=self.recipe.seed))
+        first = measure_completions(items, [[text] for text in texts], texts)
+        second = measure_completions(items, [[a.text] for a in again], texts)
+        return self._only_judged(first), self._only_judged(second)
 
     def _reference(self, engine: InProcessEngine) -> dict[str, dict[str, int]]:
         """How many benchmark questions are right: recorded beside the verdict, which does not see it."""
@@ -100,15 +120,23 @@ class Guard:
         return {name: table[keep] for name, table in measured.items()}
 
     def look_zero(
-        self, engine: InProcessEngine, *, start_is_gold_base: bool, planned_steps: int
+        self,
+        engine: InProcessEngine,
+        *,
+        start_is_gold_base: bool,
+        planned_steps: int,
+        rounding: torch.dtype,
     ) -> None:
         """Take the look before the first step: baseline, pipeline check or inherited harm.
+
+        `rounding` is the coarser precision of the anchors' forwards and these: what rounding explains is
+        no difference of the pipeline.
 
         Raises:
             InputError: the start model is the gold base and yet answers unlike the anchors, or it
                 is another model already beyond the margin and the recipe refuses that.
         """
-        measured, file, seconds = self._measure(engine, self.recipe.replicates, 0)
+        measured, answers, file, seconds = self._measure(engine, self.recipe.replicates, 0)
         self._spend("looks", seconds)
         self.state.looks += 1
         anchored = self._only_judged(anchor_measurements(list(self.red_line), self.anchors))
@@ -119,7 +147,11 @@ class Guard:
             # clusters do not matter here.
             groups = [item.ability for item in self.judged_items]
             by_item, _ = judge(look_values(anchored, measured), groups, config, RuleState())
-            disagreement = _disagreement(by_item)
+            noise = self._greedy_noise(engine, [row[0].text for row in answers], rounding)
+            by_noise = None
+            if noise is not None:
+                by_noise, _ = judge(look_values(*noise), groups, config, RuleState())
+            disagreement = disagreements(by_item, by_noise)
             self.state.baseline = measured
         else:
             disagreement = []
@@ -157,7 +189,7 @@ class Guard:
         if self.state.baseline is None:
             raise LookFailed("there is no baseline: look 0 was not taken")
         repeat = trigger == "repeat"
-        measured, file, seconds = self._measure(engine, self.recipe.looks.samples, step)
+        measured, _, file, seconds = self._measure(engine, self.recipe.looks.samples, step)
         self._spend("looks", seconds)
         verdict, after = judge_look(
             self.judged_items,
@@ -280,14 +312,3 @@ class Guard:
 
     def _spend(self, what: str, seconds: float) -> None:
         self.state.seconds[what] = self.state.seconds.get(what, 0.0) + seconds
-
-
-def _disagreement(verdict: Verdict) -> list[str]:
-    """Streams in which look 0 differs from the anchors beyond a simultaneous 1 % noise bound."""
-    tested = [s for s in verdict.streams if s.n >= 2]
-    found = []
-    for s in tested:
-        t = abs(s.harm) / s.se
-        if 2 * float(special.stdtr(s.n - 1, -t)) < 0.01 / len(tested):
-            found.append(f"{s.metric}/{s.group} is off by {s.harm:+.3f}, {t:.1f} standard errors")
-    return found

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
@@ -10,10 +11,23 @@ from torch import Tensor
 from guardrail.kl.forward import cut_by_zero3, micro_batches, vocabulary
 from guardrail.kl.loss import Direction
 from guardrail.kl.schedule import due_samples, rehearsal_order
-from guardrail.kl.term import Reference, RehearsalSample, token_losses
+from guardrail.kl.term import Reference, RehearsalSample, pinned, token_losses
+from guardrail.trainers.normalisation import Normalisation
 from guardrail.trainers.state import GuardState, Seen
 
-__all__ = ["Injection", "KlOnly", "before_and_after"]
+__all__ = ["Injection", "KlOnly", "Probe"]
+
+_PROBED = 8
+"""Golds the self-test measures on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """Measures the mean KL a token of a model as it is when asked."""
+
+    measure: Callable[[], float]
+    calm_in_training: bool
+    """Whether dropout and other noise of the training are lifted for these forwards."""
 
 
 class KlOnly(Protocol):
@@ -38,22 +52,18 @@ class KlOnly(Protocol):
     def numbers(self) -> dict[str, Any]:
         """Return what a log line says: mean KL since the last call, weight, exposure."""
 
-    def self_test(
-        self, model: torch.nn.Module, perturb: Callable[[], None], undo: Callable[[], None]
-    ) -> tuple[float, float]:
-        """Return the mean KL a token of the model as it is and after a perturbation of its weights."""
+    @property
+    def normalisations(self) -> list[Normalisation]:
+        """Return what watches the gradient that arrives at the KL-only terms."""
 
+    def probes(self, model: torch.nn.Module) -> list[Probe]:
+        """Return for each form what measures the mean KL a token of the model, asked any number of times.
 
-def before_and_after(
-    measure: Callable[[], float], perturb: Callable[[], None], undo: Callable[[], None]
-) -> tuple[float, float]:
-    """Return what is measured on the weights as they are and on perturbed ones, which are put back."""
-    untouched = measure()
-    perturb()
-    try:
-        return untouched, measure()
-    finally:
-        undo()
+        The reference is pinned now, where it is not a model's own: the KL of the model as it is to itself is 0.
+        """
+
+    def stored_kl(self, model: torch.nn.Module) -> float | None:
+        """Return the mean KL a token to the anchors' stored log-probabilities, None where none are used."""
 
 
 class Injection:
@@ -94,6 +104,7 @@ class Injection:
         self._direction: Direction = direction
         self._reference = reference
         self._rank, self._world_size = rank, world_size
+        self._normalisation = Normalisation()
         self._pending: list[str] = []
         self._rows = 0
         self._kl_sum = torch.zeros((), dtype=torch.float64)
@@ -157,6 +168,7 @@ class Injection:
         started = time.perf_counter()
         losses = self._losses(model, mine, self._loss, self._batches(model, due))
         total = torch.stack([loss.sum() for loss in losses]).sum()
+        self._normalisation.watch(total, self.weight * self._world_size / tokens)
         self._spend(time.perf_counter() - started)
         self._kl_sum += total.detach().double().cpu()
         self._kl_tokens += sum(len(sample.gold) for sample in mine)
@@ -199,16 +211,30 @@ class Injection:
         self._kl_tokens = 0
         return mean
 
-    def self_test(
-        self, model: torch.nn.Module, perturb: Callable[[], None], undo: Callable[[], None]
-    ) -> tuple[float, float]:
-        """Return the mean KL a token of the model as it is and after a perturbation of its weights."""
-        probe = [self._samples[item] for item in self._ids[:8]]
+    @property
+    def normalisations(self) -> list[Normalisation]:
+        """Return what watches the gradient that arrives at the term."""
+        return [self._normalisation]
 
-        def mean() -> float:
-            return float(torch.cat(self._losses(model, probe, "kl")).mean())
+    def _probed(self) -> list[RehearsalSample]:
+        return [self._samples[item] for item in self._ids[:_PROBED]]
 
-        return before_and_after(mean, perturb, undo)
+    def _mean_kl(self, model: torch.nn.Module, samples: list[RehearsalSample]) -> float:
+        return float(torch.cat(self._losses(model, samples, "kl")).double().mean())
+
+    def probes(self, model: torch.nn.Module) -> list[Probe]:
+        """Return what measures the mean KL a token on a few golds.
+
+        Where the reference is stored, the model's own log-probabilities of this moment stand in its place.
+        """
+        samples = self._probed()
+        if self._reference is None:
+            samples = pinned(model, samples, self._pad_id)
+        return [Probe(lambda: self._mean_kl(model, samples), calm_in_training=True)]
+
+    def stored_kl(self, model: torch.nn.Module) -> float | None:
+        """Return the mean KL a token to the stored log-probabilities, None where a model is the reference."""
+        return None if self._reference is not None else self._mean_kl(model, self._probed())
 
     def _losses(
         self,

@@ -80,7 +80,9 @@ class KlOnlyRollouts(Injection):
         total = k3(batch.ref_per_token_logps[chosen], policy[chosen]).sum()
         self._kl_sum += total.detach().double().cpu()
         self._kl_tokens += int(chosen.sum())
-        return self.weight * self._world_size * total / tokens
+        factor = self.weight * self._world_size / tokens
+        self._normalisation.watch(total, factor)
+        return factor * total
 
 
 def attach_kl_only(

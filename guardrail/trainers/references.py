@@ -81,7 +81,7 @@ def wanted_reference(recipe: Recipe, trainer: Any) -> Reference | None:
     Raises:
         InputError: `adapter off`, and the model without an adapter is not the reference.
     """
-    kind, pad_id = recipe.rehearsal.reference, trainer.processing_class.pad_token_id
+    kind, pad_id = recipe.rehearsal.reference, manifest.profile.pad
     if kind == "stored":
         return None
     if kind == "frozen":

@@ -21,7 +21,8 @@ from guardrail.trainers.grpo_mixing import (
     in_the_users_form,
     prompt_tokens,
 )
-from guardrail.trainers.injection import before_and_after
+from guardrail.trainers.injection import Probe
+from guardrail.trainers.normalisation import Normalisation
 from guardrail.trainers.state import GuardState
 from guardrail.trainers.trl_grpo_rewards import TaskRewards
 from guardrail.trainers.trl_grpo_seams import Seams, find_seams
@@ -85,6 +86,7 @@ class GrpoKlOnly:
         self._state, self._weight = state, weight
         self.rewards = TaskRewards(trainer, seams)
         self._listening = False
+        self._normalisation = Normalisation()
         self._policy: Tensor | None = None
         self._kl_sum, self._kl_tokens = 0.0, 0
 
@@ -215,7 +217,9 @@ class GrpoKlOnly:
         window = trainer.current_gradient_accumulation_steps
         tokens = inputs[KL_ONLY_TOKENS] * (window / trainer.args.steps_per_generation)
         self._record(total, chosen.sum(), window)
-        term: Tensor = self.weight * trainer.accelerator.num_processes * total / tokens
+        factor = self.weight * trainer.accelerator.num_processes / tokens
+        self._normalisation.watch(total, factor)
+        term: Tensor = factor * total
         return task_loss + term.to(task_loss.dtype)
 
     def _record(self, total: Tensor, tokens: Tensor, window: int) -> None:
@@ -225,10 +229,16 @@ class GrpoKlOnly:
         self._kl_tokens += int(kl_tokens)
         self._state.weight_sum += self.weight / window
 
-    def self_test(
-        self, model: Any, perturb: Callable[[], None], undo: Callable[[], None]
-    ) -> tuple[float, float]:
-        """Return the mean k3 of the model as it is and after a perturbation of its weights.
+    @property
+    def normalisations(self) -> list[Normalisation]:
+        """Return what watches the gradient that arrives at the KL-only rows' term."""
+        return [self._normalisation]
+
+    def stored_kl(self, model: Any) -> None:
+        """Return None: the reference is the trainer's own."""
+
+    def probes(self, model: Any) -> list[Probe]:
+        """Return what measures the mean k3 a token to the trainer's own reference.
 
         Over the tokens of up to eight KL-only prompts themselves, so nothing is generated. `model` is
         the unwrapped policy.
@@ -255,8 +265,7 @@ class GrpoKlOnly:
                     reference = logprobs(model)
             return float(k3(reference, logprobs(model)).mean())
 
-        with torch.no_grad():
-            return before_and_after(mean, perturb, undo)
+        return [Probe(mean, calm_in_training=False)]  # the task's rows share its forwards
 
 
 def attach_kl_only(

@@ -4,8 +4,11 @@ import json
 from importlib.metadata import version
 from pathlib import Path
 
+from transformers import AutoTokenizer
+
 from guardrail.anchors.fingerprint import model_fingerprint
 from guardrail.anchors.store import Manifest
+from guardrail.engines.profile import resolve_profile
 from guardrail.errors import InputError
 from guardrail.recipe import Recipe
 from guardrail.sets.items import Item, items_sha256
@@ -14,14 +17,19 @@ __all__ = ["require_anchors", "wanted_manifest"]
 
 
 def wanted_manifest(recipe: Recipe, red_line: list[Item], rehearsal: list[Item]) -> Manifest:
-    """Return the manifest the recipe's anchors must carry."""
+    """Return the manifest the recipe's anchors must carry.
+
+    Raises:
+        InputError: the gold base lacks files, or its chat template does not fit the recipe (`resolve_profile`).
+    """
+    tokenizer = AutoTokenizer.from_pretrained(recipe.gold_base, local_files_only=True)
     config = json.loads((Path(recipe.gold_base) / "config.json").read_text(encoding="utf-8"))
     return Manifest(
         gold_base=model_fingerprint(recipe.gold_base),
         kl_reference=model_fingerprint(str(recipe.kl_reference)),
         red_line=items_sha256(red_line),
         rehearsal=items_sha256(rehearsal),
-        thinking=recipe.thinking,
+        profile=resolve_profile(recipe.gold_base, tokenizer, thinking=recipe.thinking),
         decoding=recipe.looks.decoding,
         replicates=recipe.replicates,
         seed=0,

@@ -14,6 +14,7 @@ from guardrail.anchors.fuses import poor_fuses
 from guardrail.anchors.make import make_anchors
 from guardrail.anchors.store import read_anchors
 from guardrail.engines.in_process import InProcessEngine, load_model
+from guardrail.engines.profile import resolve_profile
 from guardrail.errors import InputError
 from guardrail.sets.items import read_items, write_items
 from guardrail.shipped import shipped_root
@@ -28,7 +29,9 @@ DECODING = Decoding(mode="sampled", max_new_tokens=16)
 
 @pytest.fixture(scope="module")
 def engine():
-    return InProcessEngine(*load_model(BASE), DECODING, False, 32)
+    model, tokenizer = load_model(BASE)
+    profile = resolve_profile(BASE, tokenizer, thinking=False)
+    return InProcessEngine(model, tokenizer, DECODING, profile, 32)
 
 
 def recipe_at(folder: Path, base: Path = BASE, red: int = 66, **changes) -> Path:

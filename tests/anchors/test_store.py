@@ -1,8 +1,11 @@
+import json
+
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
 from guardrail.anchors.decoding import Decoding
+from guardrail.anchors.profile import Profile
 from guardrail.anchors.store import (
     AnchorAnswer,
     Manifest,
@@ -19,13 +22,25 @@ from guardrail.kl.term import rehearsal_samples
 HASHES = {"weights": "a" * 64, "tokenizer": "b" * 64, "chat_template": "c" * 64}
 
 
+PROFILE = Profile(
+    stop=(2,),
+    pad=0,
+    thinking=False,
+    heeds_thinking=True,
+    opened="",
+    system_turns=True,
+    alternating=False,
+    vocabulary=9,
+)
+
+
 def manifest(**changes) -> Manifest:
     content = {
         "gold_base": HASHES,
         "kl_reference": HASHES,
         "red_line": "d" * 64,
         "rehearsal": "e" * 64,
-        "thinking": False,
+        "profile": PROFILE,
         "decoding": Decoding(),
         "replicates": 1,
         "seed": 0,
@@ -175,12 +190,18 @@ def test_a_folder_without_manifest_is_unfinished(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"thinking": True}, "thinking: anchors have False, the recipe True"),
+        (
+            {"profile": PROFILE.model_copy(update={"thinking": True})},
+            "profile.thinking: anchors have False, the recipe True",
+        ),
+        (
+            {"profile": PROFILE.model_copy(update={"stop": (2, 4)})},
+            "profile.stop: anchors have [2], the recipe [2, 4]",
+        ),
         ({"gold_base": HASHES | {"weights": "f" * 64}}, "gold_base.weights"),
         ({"kl_reference": HASHES | {"chat_template": "f" * 64}}, "kl_reference.chat_template"),
         ({"decoding": Decoding(temperature=1.0)}, "decoding.temperature: anchors have 0.7"),
         ({"red_line": "f" * 64}, "red_line: anchors have dddddddddddd"),
-        ({"dtype": "bfloat16"}, "dtype: anchors have float32"),
     ],
 )
 def test_every_difference_is_named(changes, named):
@@ -191,3 +212,20 @@ def test_every_difference_is_named(changes, named):
 
 def test_library_versions_are_recorded_but_not_refused():
     assert manifest_difference(manifest(), manifest(versions={"torch": "9.9"})) == []
+
+
+@pytest.mark.parametrize(
+    "changes", [{"dtype": "bfloat16"}, {"batch_size": 9}, {"versions": {}}, {"kl_error": {2: 0.1}}]
+)
+def test_the_same_model_in_another_dtype_or_batch_size_is_no_difference(changes):
+    assert manifest_difference(manifest(), manifest(**changes)) == []
+
+
+def test_anchors_of_an_earlier_version_are_to_be_made_anew(tmp_path):
+    write_anchors(tmp_path / "a", manifest(), ANSWERS, TOPK)
+    path = tmp_path / "a" / "manifest.json"
+    content = json.loads(path.read_text())
+    content["thinking"] = content.pop("profile")["thinking"]
+    path.write_text(json.dumps(content))
+    with pytest.raises(InputError, match="made by an earlier version"):
+        read_anchors(tmp_path / "a")

@@ -4,6 +4,7 @@ import torch
 from guardrail.anchors.decoding import Decoding
 from guardrail.engines.choices import LETTERS, Choice, draw_choices, right_choices
 from guardrail.engines.in_process import InProcessEngine, encode_prompts, load_model
+from guardrail.engines.profile import resolve_profile
 from guardrail.errors import InputError
 from guardrail.shipped import shipped_root
 
@@ -13,7 +14,8 @@ HEADER = ",Question,A,B,C,D,Answer\n"
 @pytest.fixture(scope="module")
 def engine():
     model, tokenizer = load_model(shipped_root() / "recipes/toy/base")
-    return InProcessEngine(model, tokenizer, Decoding(mode="greedy", max_new_tokens=8), False, 3)
+    profile = resolve_profile(model.name_or_path, tokenizer, thinking=False)
+    return InProcessEngine(model, tokenizer, Decoding(mode="greedy", max_new_tokens=8), profile, 3)
 
 
 def write_benchmark(path, answers):

@@ -15,16 +15,18 @@ from guardrail.engines.in_process import (
     kept_training_state,
     load_model,
 )
+from guardrail.engines.profile import resolve_profile
 from guardrail.sets.items import read_items
 from guardrail.shipped import shipped_root
 
 pytestmark = pytest.mark.trl1
+BASE = shipped_root() / "recipes/toy/base"
 GREEDY = Decoding(mode="greedy", max_new_tokens=48)
 
 
 @pytest.fixture(scope="module")
 def base():
-    return load_model(shipped_root() / "recipes/toy/base")
+    return load_model(BASE)
 
 
 @pytest.fixture(scope="module")
@@ -32,8 +34,12 @@ def items():
     return read_items(shipped_root() / "eval_sets/toy-redline-300/items.jsonl")[::25]
 
 
+def profile(base):
+    return resolve_profile(BASE, base[1], thinking=False)
+
+
 def answers(base, items, decoding=GREEDY, *, seed=1, batch_size=6):
-    return InProcessEngine(*base, decoding, False, batch_size).answer(items, seed=seed)
+    return InProcessEngine(*base, decoding, profile(base), batch_size).answer(items, seed=seed)
 
 
 def test_greedy_answers_do_not_depend_on_their_batch(base, items):
@@ -60,7 +66,7 @@ def test_answers_stop_at_the_token_at_which_they_are_told_to(base, items):
         return len(asked) > 5
 
     model.train()
-    engine = InProcessEngine(*base, GREEDY, False, 6, stop=stop)
+    engine = InProcessEngine(*base, GREEDY, profile(base), 6, stop=stop)
     with pytest.raises(GenerationStopped, match="12 prompts are left"):
         engine.answer(items, seed=1)
     assert asked == [False] * 7  # at six tokens, and of the batch
@@ -115,7 +121,7 @@ def test_thinking_mode_is_part_of_the_prompt(base):
 
 def test_mean_gold_logprob_equals_the_definition(base, items):
     model, tokenizer = base
-    engine = InProcessEngine(model, tokenizer, GREEDY, False, 5)
+    engine = InProcessEngine(model, tokenizer, GREEDY, profile(base), 5)
     golds = [a.token_ids for a in engine.answer(items, seed=0)]
     batched = engine.mean_logprobs(engine.prompts(items), golds)
     model.eval()
@@ -131,7 +137,7 @@ def test_mean_gold_logprob_equals_the_definition(base, items):
 
 def test_no_prompt_at_all_gives_no_answer(base):
     with kept_training_state(base[0]):
-        assert generate(*base, [], GREEDY, seed=0, batch_size=4) == []
+        assert generate(*base, [], GREEDY, profile(base), seed=0, batch_size=4) == []
 
 
 OWN_DECODING = {

@@ -8,16 +8,19 @@ from hypothesis import strategies as st
 from guardrail.anchors.decoding import Decoding
 from guardrail.engines.in_process import InProcessEngine, load_model
 from guardrail.engines.look import measure_completions
+from guardrail.engines.profile import resolve_profile
 from guardrail.probes.measure import check_passes
 from guardrail.sets.items import ABILITIES, read_items
 from guardrail.shipped import shipped_root
 from guardrail.toy.build_sets import _item
 from guardrail.toy.tasks import TASKS, bucket_of, draw_task
 
+BASE = shipped_root() / "recipes/toy/base"
+
 
 @pytest.fixture(scope="module")
 def base():
-    return load_model(shipped_root() / "recipes/toy/base")
+    return load_model(BASE)
 
 
 def test_every_generated_answer_passes_its_own_checks():
@@ -63,7 +66,8 @@ def test_any_unicode_text_encodes_and_decodes_unchanged(base, text):
 @pytest.mark.run
 def test_base_passes_nine_of_ten_items_of_every_ability_it_never_saw(base):
     items = read_items(shipped_root() / "eval_sets/toy-redline-300/items.jsonl")
-    engine = InProcessEngine(*base, Decoding(max_new_tokens=96), False, 100)
+    profile = resolve_profile(BASE, base[1], thinking=False)
+    engine = InProcessEngine(*base, Decoding(max_new_tokens=96), profile, 100)
     texts = [[a.text] for a in engine.answer(items, seed=5)]
     passed = measure_completions(items, texts, [t[0] for t in texts])["passed"][:, 0]
     rates = {

@@ -3,6 +3,7 @@
 import datasets
 import numpy as np
 import pytest
+import torch
 
 from guardrail.trainers.grpo_forms import BothForms, attach_golds
 from guardrail.trainers.injection import Injection
@@ -125,19 +126,14 @@ def test_both_forms_count_for_themselves_and_both_counts_survive_a_checkpoint(
     assert both.exposure()["golds"]["share"] == pytest.approx(0.1)
 
 
-def test_the_self_test_of_both_forms_tells_the_worse(base, samples, tokenizer):
-    """The rollouts' reference is the model itself, the golds' another: only they are off at the start."""
+def test_both_forms_are_probed_each_against_its_own_reference(base, samples, tokenizer):
+    """The rollouts' reference is the model itself, the golds' stored one another's, and pinned it is its own."""
     trainer, state = make_trainer(base, Scorer()), GuardState()
     both = BothForms(attach(trainer, state), golds(samples, tokenizer, state))
-    kept = {name: value.clone() for name, value in trainer.model.state_dict().items()}
-
-    def tested(form):
-        return form.self_test(
-            trainer.model,
-            lambda: perturb(trainer.model),
-            lambda: trainer.model.load_state_dict(kept) and None,
-        )
-
-    (of_rollouts, moved), (of_golds, moved_golds) = tested(both.rollouts), tested(both.golds)
-    assert abs(of_rollouts) < 1e-9 < 0.1 < of_golds
-    assert tested(both) == (of_golds, min(moved, moved_golds))
+    probes = both.probes(trainer.model)
+    with torch.no_grad():
+        at_start = [probe.measure() for probe in probes]
+        assert both.stored_kl(trainer.model) > 0.1
+        perturb(trainer.model)
+        assert [probe.measure() > 1e-3 for probe in probes] == [True, True]
+    assert max(map(abs, at_start)) < 1e-6

@@ -26,16 +26,14 @@ pytestmark = MARKS
 def test_the_self_test_is_zero_at_the_reference_and_sees_a_perturbation(base, lora, beta):
     trainer = make_trainer(base, Scorer(), lora=lora, beta=beta)
     kl_only = attach(trainer, adapter_off=beta == 0)
-    kept = {name: value.clone() for name, value in trainer.model.state_dict().items()}
-    at_start, perturbed = kl_only.self_test(
-        trainer.model,
-        lambda: perturb(trainer.model),
-        lambda: trainer.model.load_state_dict(kept) and None,
-    )
+    (probe,) = kl_only.probes(trainer.model)
+    with torch.no_grad():
+        at_start = probe.measure()
+        perturb(trainer.model)
+        perturbed = probe.measure()
     assert abs(at_start) < 1e-9
     assert perturbed > 1e-3
-    for name, value in trainer.model.state_dict().items():
-        assert torch.equal(value, kept[name])
+    assert kl_only.stored_kl(trainer.model) is None
 
 
 BAD = {
