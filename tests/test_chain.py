@@ -78,7 +78,7 @@ def test_grpo_from_a_base_sft_tells_inherited_from_new_harm(tmp_path, kind):
     # The trainer's own reference is the Base-SFT: at the start the KL is 0, and it sees a perturbation.
     test = records(run, "kl_self_test")[0]
     assert test["at_start"] == pytest.approx(0, abs=1e-6)
-    assert test["perturbed"] > 1e-3
+    assert test["perturbed"] >= 10 * test["tolerance"] > 0
     # So is the golds' stored one: to the original the Base-SFT would be whole nats away.
     kls = [log["golds"]["rehearsal_kl"] for log in records(run, "log")]
     assert 0 <= max(kl for kl in kls if kl is not None) < 0.05

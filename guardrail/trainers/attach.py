@@ -337,7 +337,7 @@ class Guardrail:
             state,
             ranks,
             kind=Injection,
-            reference=wanted_reference(self.recipe, trainer),
+            reference=wanted_reference(self.recipe, trainer, anchors.manifest.profile.pad),
             seen=None if rollouts is None else state.golds,
         )
         seam.join(trainer, golds)

@@ -208,7 +208,8 @@ class GuardCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
         return forward_dtype(model, str(self.trainer.accelerator.mixed_precision))
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """See whether the trainer weighed the KL term as its formula says, before weights move by it."""
+        """See whether the trainer weighed the KL term as its formula says; now the weights may move."""
+        self._stepping = True
         if self.injection is None:
             return
         for normalisation in self.injection.normalisations:
@@ -321,10 +322,6 @@ class GuardCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
     def told_to_end(self) -> None:
         """Remember a SIGTERM: it ends the training after the step or answer in progress, with a checkpoint."""
         self._sigterm = True
-
-    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Remember that the weights may have moved."""
-        self._stepping = True
 
     def _terminate(self, control: Any) -> None:
         self.terminated = control.should_save = control.should_training_stop = True

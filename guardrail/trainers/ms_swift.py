@@ -12,6 +12,7 @@ import logging
 import math
 import os
 import shlex
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -32,6 +33,7 @@ from guardrail.trainers.ms_swift_grpo import (
     count_completions,
 )
 from guardrail.trainers.ranks import Ranks
+from guardrail.trainers.rendering import Render
 from guardrail.trainers.resume import last_complete_checkpoint
 from guardrail.trainers.state import STATE_FILE, GuardState
 
@@ -107,6 +109,21 @@ def _resume_checkpoint(arguments: Any) -> Path | None:
     return checkpoint
 
 
+def _renders(trainer: Any) -> dict[str, Render]:
+    """ms-swift renders rows with a template of its own, not with the tokenizer's."""
+    template = trainer.template
+
+    def render(chat: list[dict[str, str]]) -> Sequence[int]:
+        mode = template.mode
+        template.set_mode("transformers")  # a prompt to be answered, as looks ask it
+        try:
+            return list(template.encode({"messages": [dict(turn) for turn in chat]})["input_ids"])
+        finally:
+            template.set_mode(mode)
+
+    return {"ms-swift's template (`--template`, `--system`, `--enable_thinking`)": render}
+
+
 def _roll_out(
     guardrail: Guardrail,
     trainer: Any,
@@ -148,7 +165,7 @@ def attach_swift(trainer: Any, recipe: Recipe) -> GuardCallback:
         f"the same command with --resume_from_checkpoint {folder}/checkpoint-N --output_dir {folder} "
         "--add_version false"
     )
-    seam = Seam(callback=SwiftGuardCallback, packages=("ms-swift",), go_on=go_on)
+    seam = Seam(renders=_renders, callback=SwiftGuardCallback, packages=("ms-swift",), go_on=go_on)
     if kind == "grpo":
         join = partial(attach_golds, count=count_completions)
         seam = replace(seam, join=join, form=swift_form, rollouts=_roll_out)

@@ -8,10 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoTokenizer
-
 from guardrail.anchors.fingerprint import weights_sha256
-from guardrail.engines.in_process import encode_prompts
 from guardrail.errors import InputError
 from guardrail.recipe import Recipe
 from guardrail.sets.benchmarks import read_benchmarks
@@ -113,11 +110,10 @@ def find_kind(trainer: Any) -> str:
 
 
 def check_run(trainer: Any, kind: str, guardrail: Guardrail) -> None:
-    """Check options, models, tokenizer and data of a run against its recipe.
+    """Check options, models and data of a run against its recipe.
 
     Raises:
-        InputError: an option that cannot be guarded, another model or tokenizer than the recipe's, or
-            training data with judged items or benchmark questions.
+        InputError: an option that cannot be guarded, another model than the recipe's, or training data with judged items or benchmark questions.
     """
     recipe, arguments = guardrail.recipe, trainer.args
     for option, why in MUST_BE_OFF.items():
@@ -136,7 +132,6 @@ def check_run(trainer: Any, kind: str, guardrail: Guardrail) -> None:
     _check_start_model(trainer.model, recipe, resumed=bool(arguments.resume_from_checkpoint))
     if kind == "grpo" and recipe.mode == "guard":
         swift_form(recipe, trainer)  # refused by name before anchors are made
-    _check_tokenizer(guardrail, trainer.processing_class)
     _check_contamination(guardrail, trainer.train_dataset)
 
 
@@ -216,25 +211,6 @@ def _check_start_model(model: Any, recipe: Recipe, *, resumed: bool) -> None:
             f"`--adapters` starts from another model than the recipe's `start_model`, "
             f"`{recipe.start_model}`. Merge the adapter (`swift export --merge_lora true`) and name the "
             "merged folder in both"
-        )
-
-
-def _check_tokenizer(guardrail: Guardrail, tokenizer: Any) -> None:
-    """Prompts of looks and KL-only samples must be the anchors', token by token."""
-    recipe, items = guardrail.recipe, [*guardrail.red_line, *guardrail.rehearsal]
-    own = AutoTokenizer.from_pretrained(recipe.gold_base, local_files_only=True)
-    chats = [item.chat() for item in items]
-    anchored, given = (
-        encode_prompts(each, chats, thinking=recipe.thinking) for each in (own, tokenizer)
-    )
-    differ = [i.id for i, a, b in zip(items, anchored, given, strict=True) if a != b]
-    if own.eos_token_id != tokenizer.eos_token_id:
-        differ.append("the end of sequence")
-    if differ:
-        raise InputError(
-            f"the tokenizer or chat template of `--model` is not that of the gold base "
-            f"`{recipe.gold_base}`: {len(differ)} differences, such as {', '.join(differ[:3])}. Its answers "
-            "cannot be compared with the anchors; train with the gold base's tokenizer and template"
         )
 
 

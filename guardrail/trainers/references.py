@@ -13,9 +13,16 @@ from guardrail.errors import InputError
 from guardrail.kl.term import Reference, RehearsalSample, sample_logits
 from guardrail.recipe import Recipe
 
-__all__ = ["adapter_fault", "adapter_off", "below_adapter_fault", "frozen_copy", "wanted_reference"]
+__all__ = [
+    "CHANGES_BELOW",
+    "adapter_fault",
+    "adapter_off",
+    "below_adapter_fault",
+    "frozen_copy",
+    "wanted_reference",
+]
 
-_CHANGES_BELOW = ("pissa", "olora", "corda", "loftq", "lora_ga")
+CHANGES_BELOW = ("pissa", "olora", "corda", "loftq", "lora_ga")
 """Ways to initialise LoRA that change the weights below it (PEFT's LoraConfig.init_lora_weights)."""
 
 
@@ -64,7 +71,7 @@ def adapter_fault(recipe: Recipe, model: Any) -> str | None:
         return "this model has no adapter"
     for config in model.peft_config.values():
         how = str(getattr(config, "init_lora_weights", "")).lower()
-        if how.startswith(_CHANGES_BELOW):
+        if how.startswith(CHANGES_BELOW):
             return f"`init_lora_weights: {how}` changes the weights below the adapter"
     names, trained = set(model.peft_config), model.named_parameters()
     # PEFT names an adapter's own weights by the adapter; biases (`bias: all`) and what was unfrozen by
@@ -75,13 +82,13 @@ def adapter_fault(recipe: Recipe, model: Any) -> str | None:
     return below_adapter_fault(recipe)
 
 
-def wanted_reference(recipe: Recipe, trainer: Any) -> Reference | None:
+def wanted_reference(recipe: Recipe, trainer: Any, pad_id: int) -> Reference | None:
     """Return the model that the recipe has the KL taken against, None for the stored log-probabilities.
 
     Raises:
         InputError: `adapter off`, and the model without an adapter is not the reference.
     """
-    kind, pad_id = recipe.rehearsal.reference, manifest.profile.pad
+    kind = recipe.rehearsal.reference
     if kind == "stored":
         return None
     if kind == "frozen":

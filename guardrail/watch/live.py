@@ -72,8 +72,8 @@ def record_lines(record: Record) -> list[Text]:
         return [Text(f"  KL-only samples: {record['rehearsal_form']['said']}")]
     if kind == "kl_self_test":
         said = (
-            f"  KL self-test: {record['at_start']:.1e} at the start, "
-            f"{record['perturbed']:.3f} nats a token when perturbed"
+            f"  KL self-test ({record['dtype']}): {record['at_start']:.1e} nats a token at the start, "
+            f"rounding explains {record['noise']:.1e}, perturbed {record['perturbed']:.1e}"
         )
         return [Text(said)]
     if kind == "rewound":

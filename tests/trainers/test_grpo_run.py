@@ -38,7 +38,7 @@ def test_a_guarded_run_mixes_general_prompts_looks_and_reports(tmp_path, lora):
     assert records(run, "started")[0]["trainer"] == "GRPOTrainer"
     self_test = records(run, "kl_self_test")[0]
     assert self_test["at_start"] == pytest.approx(0, abs=1e-4)
-    assert self_test["perturbed"] > 1e-3
+    assert self_test["perturbed"] >= 10 * self_test["tolerance"] > 0
     assert any(r["rehearsal_kl"] is not None for r in records(run, "log"))
     assert (run / "checkpoint-6/guardrail_state.json").is_file()
     assert build_report(run).is_file()

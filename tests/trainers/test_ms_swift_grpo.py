@@ -166,7 +166,7 @@ def test_golds_beside_the_loss_guard_a_run_without_a_reference_model(lora, tmp_p
     assert records(run, "tripwire")[-1]["task_kl"] > 0
     test = records(run, "kl_self_test")[0]
     assert test["at_start"] == pytest.approx(0, abs=1e-4)
-    assert test["perturbed"] > 1e-2
+    assert test["perturbed"] >= 10 * test["tolerance"] > 0
     logs = records(run, "log")
     # A gold for every nine completions seen before the step: one in the third, one in the fourth.
     assert [log["task_samples"] for log in logs] == [8, 16, 24, 32]

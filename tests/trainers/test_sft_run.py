@@ -27,7 +27,7 @@ def test_lora_on_packed_accumulated_rows_is_guarded_from_start_to_report(tmp_pat
     assert [r["step"] for r in records(run, "look")] == [0, 3, 6]
     self_test = records(run, "kl_self_test")[0]
     assert self_test["at_start"] == pytest.approx(0, abs=1e-4)
-    assert self_test["perturbed"] > 1e-3
+    assert self_test["perturbed"] >= 10 * self_test["tolerance"] > 0
     log = records(run, "log")[-1]
     # Four packs a step, several dialogues in each; a window injects what its predecessors make due.
     assert log["task_samples"] > 6 * 4
