@@ -84,7 +84,9 @@ def pinned(model: Any, samples: Sequence[RehearsalSample], pad_id: int) -> list[
     fresh = {}
     for sample, logits in zip(samples, sample_logits(model, samples, pad_id), strict=True):
         k = sample.reference.ids.shape[-1]
-        ids, logprobs, tail = (part.cpu().numpy() for part in reference_topk(logits.float(), k))
+        ids, logprobs, tail = (
+            part.cpu().numpy() for part in reference_topk(logits.detach().float(), k)
+        )
         fresh[sample.item] = as_stored(TopK(ids.astype(np.int32), logprobs, tail))
     return [replace(sample, stored=fresh) for sample in samples]
 

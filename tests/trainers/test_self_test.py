@@ -1,5 +1,7 @@
 """The KL self-test on real architectures: what rounding does is let in, what the seam breaks is not."""
 
+import contextlib
+
 import pytest
 import torch
 import transformers
@@ -57,11 +59,15 @@ def stored_by(model, samples):
 
 
 def test_model(tmp_path, model, samples, **options):
-    told = {"dtype": forward_dtype(model), "anchors_dtype": torch.float32} | options
+    told = {
+        "dtype": forward_dtype(model),
+        "anchors_dtype": torch.float32,
+        "start_is_kl_reference": True,
+    } | options
     kept = {name: value.clone() for name, value in model.state_dict().items()}
     ledger = Ledger(tmp_path)
     try:
-        kl_self_test(injection(samples), model, ledger, start_is_kl_reference=True, **told)
+        kl_self_test(injection(samples), model, ledger, **told)
     finally:
         for name, value in model.state_dict().items():
             assert torch.equal(value, kept[name]), "weights are put back"
@@ -117,15 +123,25 @@ def test_the_stored_log_probabilities_of_another_model_are_refused(
         test_model(tmp_path, model.to(dtype), samples)
 
 
-def test_a_seam_that_changes_the_forward_is_refused(tmp_path, tokenizer, samples):
-    """Noise in training that nobody lifts."""
+@pytest.mark.parametrize("lifted", [True, False])
+def test_dropout_is_lifted_for_these_forwards_and_a_seam_that_does_not_lift_it_is_refused(
+    tmp_path, tokenizer, samples, monkeypatch, lifted
+):
     model = family("qwen3", len(tokenizer))
     samples = stored_by(model, samples)
-    model.lm_head.register_forward_hook(
-        lambda module, given, output: output + torch.randn_like(output) * model.training
-    )
+    adapter = LoraConfig(r=2, target_modules=["q_proj", "v_proj"], lora_dropout=0.5)
+    model = get_peft_model(model, adapter)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_()
+    if lifted:
+        told = test_model(tmp_path, model, samples, start_is_kl_reference=False)
+        assert abs(told["at_start"]) <= told["noise"]
+        return
+    monkeypatch.setattr("guardrail.kl.term.undisturbed", lambda model: contextlib.nullcontext())
     with pytest.raises(InputError, match="KL of the start model to itself"):
-        test_model(tmp_path, model, samples)
+        test_model(tmp_path, model, samples, start_is_kl_reference=False)
 
 
 def test_a_reference_that_follows_the_policy_is_refused(tmp_path, tokenizer, samples, monkeypatch):
