@@ -11,6 +11,7 @@ from guardrail.anchors.fingerprint import file_sha256
 from guardrail.anchors.store import Manifest
 from guardrail.recipe import Recipe
 from guardrail.sets.items import Item, items_sha256
+from guardrail.trainers.rendering import rows_opened_as_looks
 from guardrail.trainers.versions import MS_SWIFT, TRL, untried
 
 __all__ = ["run_header"]
@@ -47,6 +48,10 @@ def run_header(
         "trainer": type(trainer).__name__,
         "processes": trainer.accelerator.num_processes,
         "device": trainer.accelerator.device.type,
+        "profile": manifest.profile.model_dump(mode="json"),
+        "training_rows_opened": rows_opened_as_looks(
+            rows, trainer.processing_class, thinking=recipe.thinking
+        ),
         "weights": {
             "gold_base": manifest.gold_base["weights"],
             "kl_reference": manifest.kl_reference["weights"],

@@ -61,6 +61,22 @@ class LiveDisplay:
         self._progress.update(self._bar, numbers="  ".join(self._numbers.values()))
 
 
+def _start_lines(record: Record) -> list[Text]:
+    lines = []
+    if form := record.get("rehearsal_form"):
+        lines.append(Text(f"  KL-only samples: {form['said']}"))
+    rows = record.get("training_rows_opened") or {"opened": 0, "as_looks": 0}
+    if (
+        rows["as_looks"] < rows["opened"] / 2
+    ):  # earlier turns have no thinking block, and long rows are cut
+        said = (
+            f"  {rows['opened'] - rows['as_looks']} of the first {rows['opened']} training rows open the "
+            "assistant's turn otherwise than looks do (thinking block): what is trained is not how looks ask"
+        )
+        lines.append(Text(said, "yellow"))
+    return lines
+
+
 def record_lines(record: Record) -> list[Text]:
     """Return what a terminal says of a ledger record as it comes; nothing of most kinds."""
     kind, step = record["kind"], record["step"]
@@ -68,8 +84,8 @@ def record_lines(record: Record) -> list[Text]:
         return [look_line(record)]
     if kind == "action" and (record["carried_out"] or record["action"] != "repeat_look"):
         return [action_line(record)]
-    if kind == "started" and record.get("rehearsal_form"):
-        return [Text(f"  KL-only samples: {record['rehearsal_form']['said']}")]
+    if kind == "started":
+        return _start_lines(record)
     if kind == "kl_self_test":
         said = (
             f"  KL self-test ({record['dtype']}): {record['at_start']:.1e} nats a token at the start, "
