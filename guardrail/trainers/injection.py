@@ -26,6 +26,8 @@ class Probe:
     """Measures the mean KL a token of a model as it is when asked."""
 
     measure: Callable[[], float]
+    pinned: bool
+    """Whether the reference is the model itself, as it was when the probe was made."""
     calm_in_training: bool
     """Whether dropout and other noise of the training are lifted for these forwards."""
 
@@ -227,10 +229,10 @@ class Injection:
 
         Where the reference is stored, the model's own log-probabilities of this moment stand in its place.
         """
-        samples = self._probed()
-        if self._reference is None:
+        samples, stored = self._probed(), self._reference is None
+        if stored:
             samples = pinned(model, samples, self._pad_id)
-        return [Probe(lambda: self._mean_kl(model, samples), calm_in_training=True)]
+        return [Probe(lambda: self._mean_kl(model, samples), pinned=stored, calm_in_training=True)]
 
     def stored_kl(self, model: torch.nn.Module) -> float | None:
         """Return the mean KL a token to the stored log-probabilities, None where a model is the reference."""

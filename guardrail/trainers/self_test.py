@@ -6,7 +6,9 @@ golds through the same model, so precision and wrappers cancel. How large the no
 rounding more (`one_rounding_more`).
 """
 
+import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 
@@ -14,7 +16,7 @@ from guardrail.engines.in_process import kept_training_state
 from guardrail.engines.rounding import coarser, one_rounding_more
 from guardrail.errors import InputError
 from guardrail.ledger import Ledger
-from guardrail.trainers.injection import KlOnly
+from guardrail.trainers.injection import KlOnly, Probe
 
 __all__ = ["kl_self_test"]
 
@@ -57,44 +59,37 @@ def kl_self_test(
         InputError: the KL of the model to itself is beyond noise, a perturbation is not seen, or the
             stored log-probabilities are off beyond noise.
     """
-    found = []
     with kept_training_state(model):
-        for probe in injection.probes(model):
-            noise = _noise(probe.measure, model, dtype)
-            tolerance = _BEYOND_NOISE * noise
-            perturbed = _perturbed(probe.measure, model, beyond=_BEYOND_NOISE * tolerance)
-            model.train(probe.calm_in_training)
-            found.append((probe.measure(), noise, tolerance, perturbed))
-            model.eval()
-        # Of several forms the one that fares worse.
-        at_start, noise, tolerance, perturbed = max(found, key=lambda one: abs(one[0]) - one[2])
+        probes = injection.probes(model)
+        found = [_tested(probe, model, dtype, zero=start_is_kl_reference) for probe in probes]
         stored = injection.stored_kl(model) if start_is_kl_reference else None
-        rounding = noise
+        rounding = found[-1].noise
         if stored is not None and coarser(dtype, anchors_dtype) != dtype:
-            rounding = _noise(injection.probes(model)[-1].measure, model, anchors_dtype)
+            rounding = _noise(probes[-1].measure, model, anchors_dtype)
+    at_start, known, noise, perturbed = max(found, key=lambda one: one.off)
+    tolerance = _BEYOND_NOISE * noise
     ledger.append(
         "kl_self_test",
         0,
-        at_start=at_start,
-        perturbed=perturbed,
-        tolerance=tolerance,
-        noise=noise,
-        stored=stored,
-        stored_noise=None if stored is None else rounding,
+        at_start=_finite(at_start),
+        perturbed=_finite(perturbed),
+        tolerance=_finite(tolerance),
+        noise=_finite(noise),
+        stored=_finite(stored),
+        stored_noise=None if stored is None else _finite(rounding),
         dtype=str(dtype).removeprefix("torch."),
         anchors_dtype=str(anchors_dtype).removeprefix("torch."),
     )
-    if not abs(at_start) <= tolerance:
+    if not abs(at_start - known) <= tolerance:
         raise InputError(
-            f"KL self-test: the KL of the start model to itself is {at_start:.2e} nats a token through the "
+            f"KL self-test: the KL of the start model, {known:.2g} nats a token, is {at_start:.2e} through the "
             f"trainer's loss, where rounding explains {noise:.2e}; the trainer's forwards are not the model's "
             "own. Look for what changes them in training: a wrapped forward, positions, noise or dropout"
         )
     if not 0 < _BEYOND_NOISE * tolerance <= perturbed:
         raise InputError(
-            f"KL self-test: perturbing the weights moved the KL only from {at_start:.2e} to {perturbed:.2e} "
-            f"nats a token, and rounding moves it by {noise:.2e}; the KL term does not see this model, or its "
-            "reference follows the policy"
+            f"KL self-test: perturbing the weights moved the KL by {perturbed:.2e} nats a token only, and rounding "
+            f"moves it by {noise:.2e}; the KL term does not see this model, or its reference follows the policy"
         )
     if stored is not None and not abs(stored) <= _BEYOND_NOISE * max(rounding, noise):
         raise InputError(
@@ -103,6 +98,41 @@ def kl_self_test(
             "same; what differs is how they are computed: attention implementation, positions, adapter or "
             "library versions. Run `guardrail anchor RECIPE --rebuild` with the versions that train"
         )
+
+
+def _finite(value: float | None) -> float | None:
+    """A NaN is never 0: the ledger has none for it."""
+    return value if value is not None and math.isfinite(value) else None
+
+
+class _Found(NamedTuple):
+    at_start: float
+    known: float
+    """What it must be: 0 against the model itself."""
+    noise: float
+    perturbed: float
+    """How far the perturbation moved it."""
+
+    @property
+    def off(self) -> float:
+        """How much farther from what it must be than noise explains; of several forms the worst counts."""
+        return abs(self.at_start - self.known) - _BEYOND_NOISE * self.noise
+
+
+def _tested(probe: Probe, model: torch.nn.Module, dtype: torch.dtype, *, zero: bool) -> _Found:
+    """One form tested; `zero` says that its reference, where it is a model, has the start model's weights."""
+    known = 0.0 if probe.pinned or zero else probe.measure()
+
+    def away() -> float:
+        return abs(probe.measure() - known)
+
+    noise = _noise(away, model, dtype)
+    moved = _perturbed(away, model, beyond=_BEYOND_NOISE**2 * noise)
+    model.train(probe.calm_in_training)
+    try:
+        return _Found(probe.measure(), known, noise, moved)
+    finally:
+        model.eval()
 
 
 def _noise(measure: Callable[[], float], model: torch.nn.Module, dtype: torch.dtype) -> float:

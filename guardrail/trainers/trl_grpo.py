@@ -265,7 +265,8 @@ class GrpoKlOnly:
                     reference = logprobs(model)
             return float(k3(reference, logprobs(model)).mean())
 
-        return [Probe(mean, calm_in_training=False)]  # the task's rows share its forwards
+        # The task's rows share its forwards.
+        return [Probe(mean, pinned=False, calm_in_training=False)]
 
 
 def attach_kl_only(

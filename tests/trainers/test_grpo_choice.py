@@ -3,13 +3,16 @@
 import json
 
 import pytest
+import torch
 import transformers
 from peft import LoraConfig, PeftModel, get_peft_model
 
 from guardrail.errors import InputError
+from guardrail.ledger import Ledger, read_ledger
 from guardrail.recipe import Recipe
 from guardrail.trainers.grpo_choice import Form, NoLiteral, require_same_form
 from guardrail.trainers.kinds import check_kind
+from guardrail.trainers.self_test import kl_self_test
 from guardrail.trainers.trl_grpo_form import recipe_form, trainer_form
 from tests.trainers.conftest import ADAPTER, tiny_model
 from tests.trainers.grpo_fixtures import HERE, MARKS, Scorer, attach, make_trainer
@@ -126,16 +129,28 @@ def test_an_unmerged_base_sft_is_no_reference_with_its_adapter_off(base, base_sf
     assert both(trainer_form(pulled, copied)) == both(recipe_form(pulled)) == ("literal", "trainer")
 
 
+def self_tested(kl_only, model, folder):
+    kl_self_test(
+        kl_only,
+        model,
+        Ledger(folder),
+        dtype=torch.float32,
+        anchors_dtype=torch.float32,
+        start_is_kl_reference=False,
+    )
+    return read_ledger(folder)[-1]
+
+
 @pytest.mark.parametrize("beta", [0.0, 0.3])
-def test_an_adapter_whose_base_is_the_reference_is_switched_off(base, base_sft, beta):
+def test_an_adapter_whose_base_is_the_reference_is_switched_off(base, base_sft, tmp_path, beta):
     """Also at a beta above 0, where TRL's own reference is a copy of the adapter."""
     said = recipe(base, start=base_sft, arguments={"beta": beta})
     trainer = on_adapter(base, base_sft, beta=beta)
     form = trainer_form(said, trainer)
     assert both(form) == both(recipe_form(said)) == ("literal", "adapter_off")
     kl_only = attach(trainer, adapter_off=True)
-    at_start, _ = kl_only.self_test(trainer.model, lambda: None, lambda: None)
-    assert at_start > 1e-3, "the Base-SFT is away from the base it is pulled to"
+    told = self_tested(kl_only, trainer.model, tmp_path)
+    assert told["at_start"] > 1e-3, "the Base-SFT is away from the base it is pulled to"
 
 
 def test_another_reference_than_the_start_model(base, another):
