@@ -123,8 +123,8 @@ class Looks(_Section):
 
     every_steps: int = Field(default=100, ge=1)
     """Optimizer steps between two looks; a look also falls on every save and on the end."""
-    tripwire_every_steps: int = Field(default=20, ge=0)
-    """Steps between two tripwires; 0 sets none."""
+    tripwire_every_steps: int | None = Field(default=None, ge=0)
+    """Steps between two tripwires; left out: as many as keep them within 1 % of the training; 0 sets none."""
     tripwire_task_prompts: int = Field(default=16, ge=0)
     """Prompts of the new task the tripwire also watches; 0: none."""
     early_look_kl: float = Field(default=0.1, ge=0)

@@ -31,7 +31,13 @@ def test_a_guarded_run_looks_injects_logs_saves_and_reports(tmp_path):
     assert all((run / r["answers"]).is_file() for r in looks)
     assert {r["benchmark"]["questions"] for r in looks} == {8}
     assert "仅供参考，不参与判定" in (run / "report.html").read_text(encoding="utf-8")
-    assert [r["step"] for r in records(run, "tripwire")] == [0, 2, 4, 6, 8, 10, 12]
+    wires = records(run, "tripwire")
+    assert [r["step"] for r in wires] == [0, 2, 4, 6, 8, 10, 12]
+    assert wires[0]["kl"] == wires[0]["task_kl"] == 0.0
+    assert all(w["se"] > 0 and w["golds"] >= 2 for w in wires[1:])
+    (plan,) = records(run, "tripwires")
+    assert plan["every_steps"] == 2
+    assert plan["of_a_look"] <= 0.1
     last_log = records(run, "log")[-1]
     assert last_log["task_samples"] == 48
     assert last_log["rehearsal_samples"] == 2
@@ -182,6 +188,38 @@ def test_an_error_while_looking_halts_with_a_checkpoint_or_goes_on_as_configured
         assert "no space left" in errors[0]["error"]
         assert records(run, "ended")[0]["steps"] == steps
         assert (run / f"checkpoints/checkpoint-{steps}").is_dir()
+
+
+@pytest.mark.parametrize(("policy", "steps"), [("halt", 2), ("continue", 4)])
+def test_a_tripwire_that_fails_halts_with_a_checkpoint_or_goes_on_as_configured(
+    tmp_path, policy, steps
+):
+    train = arguments(max_steps=4)
+    recipe = small_recipe(tmp_path, items_an_ability=2, on_error=policy, train=train)
+    run = tmp_path / "run"
+    failing_once = (
+        "import sys\n"
+        "from guardrail.engines.in_process import InProcessEngine as Engine\n"
+        "own, calls = Engine.mean_logprobs, []\n"
+        "def fail(self, *rows):\n"
+        "    calls.append(0)\n"  # the first at the start
+        "    if len(calls) == 2: raise RuntimeError('device lost')\n"
+        "    return own(self, *rows)\n"
+        "Engine.mean_logprobs = fail\n"
+        f"sys.argv = ['guardrail', 'run', {str(recipe)!r}, '--out', {str(run)!r}]\n"
+        "from guardrail.cli import app; app()\n"
+    )
+    done = process([sys.executable, "-c", failing_once], cwd=tmp_path)
+    (error,) = records(run, "error")
+    assert (error["step"], error["during"], error["then"]) == (2, "tripwire", policy), done.stderr
+    assert "device lost" in error["error"]
+    assert records(run, "ended")[0]["steps"] == steps
+    assert (run / f"checkpoints/checkpoint-{steps}/guardrail_state.json").is_file()
+    assert "the tripwire failed" in done.stderr
+    status = json.loads(guardrail("status", run, "--json", cwd=tmp_path).stdout)
+    assert (status["failures"], status["tripwire_failures"]) == (0, 1)
+    told = "tripwire could not be measured" in done.stderr
+    assert told == (policy == "halt"), done.stderr
 
 
 def bad_rows(folder, name, text):

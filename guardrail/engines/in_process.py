@@ -6,7 +6,7 @@ Generation runs through `generate` in length-sorted, left-padded batches with a 
 import contextlib
 import random
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,6 +22,7 @@ from transformers import (
     StoppingCriteriaList,
 )
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
+from typing_extensions import Self
 
 from guardrail.anchors.decoding import Decoding
 from guardrail.anchors.fingerprint import adapter_base, is_adapter
@@ -350,6 +351,11 @@ class InProcessEngine:
                 batch_size=self.batch_size,
                 stop=self.stop,
             )
+
+    def cut_answers(self, tokens: int) -> Self:
+        """Return the engine with its answers cut to so many tokens."""
+        most = min(tokens, self.decoding.max_new_tokens)
+        return replace(self, decoding=self.decoding.model_copy(update={"max_new_tokens": most}))
 
     def likeliest_first_token(
         self, prompts: Sequence[Sequence[int]], among: Sequence[int]

@@ -5,10 +5,11 @@ import copy
 import logging
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from transformers import TrainerCallback
@@ -37,14 +38,23 @@ from guardrail.trainers.resume import checkpoint_step, rewind
 from guardrail.trainers.rotation import rotate
 from guardrail.trainers.self_test import kl_self_test
 from guardrail.trainers.state import GuardState, put_back, write_state
-from guardrail.trainers.task_prompts import opening_tokens, task_prompts, tokenised
+from guardrail.trainers.task_prompts import (
+    ROWS_LOOKED_AT,
+    opening_tokens,
+    step_tokens,
+    task_prompts,
+    tokenised,
+)
 from guardrail.trainers.training import check_beginning
+from guardrail.trainers.tripwire import set_tripwires, tripwire
 from guardrail.watch.own_metrics import take_metrics
 from guardrail.watch.tracking import Tracking
 
 __all__ = ["GuardCallback"]
 
 logger = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
 
 
 class GuardCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
@@ -200,9 +210,7 @@ class GuardCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
                     self._forward_dtype(engine.model), getattr(torch, guard.anchors.manifest.dtype)
                 ),
             )
-            if guard.recipe.looks.tripwire_every_steps:
-                self._set_task_wire(engine)
-                guard.tripwire(engine, 0)
+        self._set_tripwires(max_steps)
 
     def _forward_dtype(self, model: Any) -> torch.dtype:
         return forward_dtype(model, str(self.trainer.accelerator.mixed_precision))
@@ -239,19 +247,32 @@ class GuardCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
         self.trainer._run_epoch = lambda **rest: None
         control.should_training_stop = True
 
-    def _set_task_wire(self, engine: InProcessEngine) -> None:
-        """Choose prompts of the new task for the tripwire."""
-        recipe = self.guard.recipe
-        count, rows = recipe.looks.tripwire_task_prompts, self.trainer.train_dataset
-        if isinstance(rows, MixedPrompts):
-            rows = rows.tasks  # GRPO's KL-only prompts are no part of the new task
-        if not count:
+    def _set_tripwires(self, max_steps: int) -> None:
+        """Choose what tripwires watch, some prompts of the new task among it, and measure it once."""
+        guard, tokenizer = self.guard, self._tokenizer
+        looks, thinking = guard.recipe.looks, guard.recipe.thinking
+        if looks.tripwire_every_steps == 0:
             return
-        tokenizer, thinking = self._tokenizer, recipe.thinking
-        opening = opening_tokens(tokenizer, thinking=thinking)
-        prompts = task_prompts(tokenised(rows, tokenizer, thinking=thinking), opening, count)
-        if prompts:
-            self.guard.set_task_wire(engine, prompts)
+
+        def begin(engine: InProcessEngine) -> None:
+            dataset = self.trainer.train_dataset
+            if isinstance(dataset, MixedPrompts):
+                dataset = dataset.tasks  # GRPO's KL-only prompts are no part of the new task
+            rows = list(islice(tokenised(dataset, tokenizer, thinking=thinking), ROWS_LOOKED_AT))
+            prompts: list[list[int]] = []
+            if looks.tripwire_task_prompts:
+                opening = opening_tokens(tokenizer, thinking=thinking)
+                prompts = task_prompts(rows, opening, looks.tripwire_task_prompts)
+            tokens = step_tokens(self.trainer, rows)
+            set_tripwires(guard, engine, prompts, step_tokens=tokens, steps=max_steps)
+
+        try:
+            self._with_smaller_batches(begin, "a tripwire")
+        except Exception as error:
+            if failure_kind(error) == "stopped" or guard.recipe.on_error == "halt":
+                raise  # nothing is trained yet
+            guard.state.tripwire_every = 0
+            self._tell_of(error, 0, "tripwire")
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Draw the rehearsal samples of the coming optimizer step."""
@@ -270,10 +291,10 @@ class GuardCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
         """Do what is due after an optimizer step."""
         step = state.global_step
         looks = self.guard.recipe.looks
-        early = False
-        if looks.tripwire_every_steps and step % looks.tripwire_every_steps == 0:
-            with self.guard.ranks.agreed(), self._engine() as engine:
-                early = self.guard.tripwire(engine, step)
+        every = self.guard.state.tripwire_every
+        early = bool(every) and step % every == 0 and self._tripwire(step, control)
+        if self.halted:
+            return
         trigger = ""
         if step >= state.max_steps:
             trigger = "end"
@@ -338,19 +359,11 @@ class GuardCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
                 self.guard.state.owed_look = trigger
                 self._terminate(control)
                 return
-            # The one boundary at which an error while looking is caught; the recipe says what then.
+            # The boundary at which an error while looking is caught; the recipe says what then.
             self.guard.state.failures += 1
             self._failed_since = True
-            policy = self.guard.recipe.on_error
-            self.guard.ledger.append(
-                "error",
-                step,
-                during="look",
-                error=f"{type(error).__name__}: {error}"[:2000],
-                then=policy,
-            )
-            logger.exception("the look at step %d failed; on_error is `%s`", step, policy)
-            if policy == "halt":
+            self._tell_of(error, step, "look")
+            if self.guard.recipe.on_error == "halt":
                 self._halt(control)
             return
         if self.guard.recipe.mode == "guard":
@@ -362,21 +375,54 @@ class GuardCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
         if self.guard.ranks.writes:
             take_metrics(self.guard.ledger, step, final=final)
 
+    def _tripwire(self, step: int, control: Any) -> bool:
+        """Measure how far the policy has moved; return whether to look early. Errors go the way of a look's."""
+        try:
+            return self._with_smaller_batches(
+                lambda engine: tripwire(self.guard, engine, step), "a tripwire"
+            )
+        except Exception as error:
+            self._tell_of(error, step, "tripwire")
+            if self.guard.recipe.on_error == "halt":
+                self._halt(control)
+            return False
+
+    def _tell_of(self, error: Exception, step: int, during: str) -> None:
+        """Write an error while looking to the ledger and the log."""
+        policy = self.guard.recipe.on_error
+        told = f"{type(error).__name__}: {error}"[:2000]
+        self.guard.ledger.append("error", step, during=during, error=told, then=policy)
+        logger.error(
+            "the %s at step %d failed; on_error is `%s`", during, step, policy, exc_info=error
+        )
+
     def _look_with_smaller_batches(self, step: int, trigger: str, *, final: bool) -> Action:
-        size = self.guard.recipe.looks.batch_size
         repeat = trigger == "repeat"  # nobody could take it up where it was left
+        return self._with_smaller_batches(
+            lambda engine: self.guard.look(engine, step, trigger, final=final),
+            "a look",
+            to_the_end=repeat,
+        )
+
+    def _with_smaller_batches(
+        self, work: Callable[[InProcessEngine], Result], what: str, *, to_the_end: bool = False
+    ) -> Result:
+        """Return what `work` returns; out of memory it is done anew with half as many prompts a batch."""
+        size = self.guard.recipe.looks.batch_size
         while True:
             try:
-                with self.guard.ranks.agreed(), self._engine(to_the_end=repeat) as engine:
-                    smaller = replace(engine, batch_size=size)
-                    return self.guard.look(smaller, step, trigger, final=final)
+                with (
+                    self.guard.ranks.agreed(),
+                    self._engine(to_the_end=to_the_end) as engine,
+                ):
+                    return work(replace(engine, batch_size=size))
             except (torch.OutOfMemoryError, RankFailed) as error:
                 if size == 1 or failure_kind(error) != "out of memory":
                     raise
                 size //= 2
-                if torch.cuda.is_available():
-                    torch.cuda.empty_cache()
-                logger.warning("out of memory while looking; trying batches of %d", size)
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+            logger.warning("out of memory in %s; trying batches of %d", what, size)
 
     def _carry_out(self, action: Action, control: Any) -> None:
         state = self.guard.state

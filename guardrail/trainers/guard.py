@@ -1,6 +1,5 @@
 """The guard of one run: looks, asks the rule and the ladder, writes the ledger, moves the levers."""
 
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
@@ -112,7 +111,7 @@ class Guard:
             return {}
         started = time.perf_counter()
         hits = self.ranks.shared(self.choices, lambda mine: right_choices(engine, mine))
-        self._spend("benchmark", time.perf_counter() - started)
+        self.spend("benchmark", time.perf_counter() - started)
         return {"benchmark": {"questions": len(self.choices), "right": sum(hits)}}
 
     def _only_judged(self, measured: Measured) -> Measured:
@@ -137,7 +136,7 @@ class Guard:
                 is another model already beyond the margin and the recipe refuses that.
         """
         measured, answers, file, seconds = self._measure(engine, self.recipe.replicates, 0)
-        self._spend("looks", seconds)
+        self.spend("looks", seconds)
         self.state.looks += 1
         anchored = self._only_judged(anchor_measurements(list(self.red_line), self.anchors))
         config = self.recipe.drift_config(self.state.planned_looks)
@@ -190,7 +189,7 @@ class Guard:
             raise LookFailed("there is no baseline: look 0 was not taken")
         repeat = trigger == "repeat"
         measured, _, file, seconds = self._measure(engine, self.recipe.looks.samples, step)
-        self._spend("looks", seconds)
+        self.spend("looks", seconds)
         verdict, after = judge_look(
             self.judged_items,
             self.state.baseline,
@@ -243,72 +242,6 @@ class Guard:
         levers = {"boost": action.boost, "lr_factor": action.lr_factor}
         return levers if self.beta is None else levers | {"beta": self.beta * action.boost}
 
-    def set_task_wire(self, engine: InProcessEngine, prompts: list[list[int]]) -> None:
-        """Let the start model answer prompts of the new task; tripwires watch its answers from now on."""
-        started = time.perf_counter()
-        answers = self.ranks.shared(
-            prompts, lambda mine: engine.complete(mine, seed=self.recipe.seed)
-        )
-        golds = [list(answer.token_ids) for answer in answers]
-        base = self._logprobs(engine, prompts, golds)
-        self.state.task_wire = {"prompts": prompts, "golds": golds, "base": base}
-        self._spend("tripwires", time.perf_counter() - started)
-
-    def tripwire(self, engine: InProcessEngine, step: int) -> bool:
-        """Record how far the policy has moved, without generating; return whether to look early.
-
-        For golds sampled from base, the mean of log p_base - log p_policy a token estimates the
-        forward KL; it can be slightly negative. It never acts: the most it does is bring a look forward,
-        out of the reserve.
-        """
-        started = time.perf_counter()
-        items = self.judged_items
-        golds = [self.anchors.answers[item.id][0].token_ids for item in items]
-        now = self._logprobs(engine, engine.prompts(items), golds)
-        if self.state.tripwire_base is None:
-            self.state.tripwire_base = now
-        moved = np.array(self.state.tripwire_base) - np.array(now)
-        by_ability = {
-            ability: round(float(moved[[i.ability == ability for i in items]].mean()), 6)
-            for ability in dict.fromkeys(item.ability for item in items)
-        }
-        task = None
-        if self.state.task_wire is not None:
-            wire = self.state.task_wire
-            task_now = self._logprobs(engine, wire["prompts"], wire["golds"])
-            task = float(np.mean(np.array(wire["base"]) - np.array(task_now)))
-        kl = float(moved.mean())
-        largest = max(kl, -math.inf if task is None else task)
-        threshold = self.recipe.looks.early_look_kl
-        early = (
-            threshold > 0
-            and largest > max(threshold, 2 * self.state.wire_at_look)
-            and self.state.extra_looks < self.recipe.looks.reserve
-        )
-        self.state.wire = largest
-        seconds = time.perf_counter() - started
-        self._spend("tripwires", seconds)
-        self.ledger.append(
-            "tripwire",
-            step,
-            kl=round(kl, 6),
-            by_ability=by_ability,
-            task_kl=None if task is None else round(task, 6),
-            early_look=early,
-            seconds=round(seconds, 3),
-        )
-        return early
-
-    def _logprobs(
-        self,
-        engine: InProcessEngine,
-        prompts: Sequence[Sequence[int]],
-        golds: Sequence[Sequence[int]],
-    ) -> list[float]:
-        pairs = list(zip(prompts, golds, strict=True))
-        return self.ranks.shared(
-            pairs, lambda mine: engine.mean_logprobs([p for p, _ in mine], [g for _, g in mine])
-        )
-
-    def _spend(self, what: str, seconds: float) -> None:
+    def spend(self, what: str, seconds: float) -> None:
+        """Count seconds of the guard's own."""
         self.state.seconds[what] = self.state.seconds.get(what, 0.0) + seconds

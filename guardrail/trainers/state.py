@@ -14,6 +14,7 @@ from guardrail.drift.spending import Spent
 from guardrail.engines.look import Measured
 from guardrail.files import write_whole
 from guardrail.ladder import Judged
+from guardrail.trainers.wire import Wire
 
 __all__ = [
     "STATE_FILE",
@@ -74,10 +75,12 @@ class GuardState(Seen):
     """Golds beside GRPO's loss, where the rollouts hold KL-only prompts too."""
     baseline: Measured | None = None
     """Look 0's measurements, the baseline of every later look."""
-    tripwire_base: list[float] | None = None
-    """Each gold's mean log-probability under the start model, nats a token."""
-    task_wire: dict[str, Any] | None = None
-    """Prompts of the new task, the start model's answers (`golds`) and their mean log-probabilities."""
+    tripwire_every: int = 0
+    """Steps between two tripwires; 0: there are none."""
+    gold_wire: Wire | None = None
+    """The golds that tripwires watch."""
+    task_wire: Wire | None = None
+    """Prompts of the new task with the start model's answers."""
     wire: float = 0.0
     """The larger tripwire when it was last measured, nats a token."""
     wire_at_look: float = 0.0
@@ -98,6 +101,9 @@ class GuardState(Seen):
 def _as_json(state: GuardState) -> dict[str, Any]:
     content = {entry.name: getattr(state, entry.name) for entry in fields(state)}
     content["golds"] = asdict(state.golds)
+    for name in ("gold_wire", "task_wire"):
+        wire = content[name]
+        content[name] = None if wire is None else asdict(wire)
     content["rule"] = asdict(state.rule) | {
         "spent": {name: spent.dead for name, spent in state.rule.spent.items()}
     }
@@ -138,6 +144,12 @@ def read_state(folder: Path) -> GuardState:
     spent = {name: Spent(dead) for name, dead in rule["spent"].items()}
     content["rule"] = RuleState(**{**rule, "spent": spent})
     content["golds"] = Seen(**content["golds"])
+    content.pop(
+        "tripwire_base", None
+    )  # earlier versions watched all golds whole: there is none to go on
+    for name in ("gold_wire", "task_wire"):
+        wire = content.get(name)
+        content[name] = None if wire is None else Wire(**wire)
     content["history"] = [_judged(entry) for entry in content["history"]]
     if content["baseline"] is not None:
         content["baseline"] = {

@@ -14,9 +14,9 @@ from datasets import IterableDataset
 
 from guardrail.engines.in_process import encode_prompts
 
-__all__ = ["opening_tokens", "task_prompts", "tokenised"]
+__all__ = ["ROWS_LOOKED_AT", "opening_tokens", "step_tokens", "task_prompts", "tokenised"]
 
-_ROWS_LOOKED_AT = 2000
+ROWS_LOOKED_AT = 2000
 _LONGEST = 512
 """Tokens of a prompt; longer ones are left out."""
 
@@ -84,7 +84,7 @@ def task_prompts(rows: Iterable[Any], opening: Sequence[int], count: int) -> lis
     """
     found: dict[tuple[int, ...], None] = {}
     openings = [list(opening), list(opening[: len(opening) // 2 + 1])] if opening else []
-    for row in islice(rows, _ROWS_LOOKED_AT):
+    for row in islice(rows, ROWS_LOOKED_AT):
         if not isinstance(row, dict):
             continue
         whole, ids = row.get("prompt_ids"), row.get("input_ids")
@@ -96,3 +96,26 @@ def task_prompts(rows: Iterable[Any], opening: Sequence[int], count: int) -> lis
             found.setdefault(tuple(prompt))
     every = max(1, len(found) // count)
     return [list(prompt) for prompt in list(found)[::every][:count]]
+
+
+def step_tokens(trainer: Any, rows: Iterable[Any]) -> float | None:
+    """Return the tokens of an optimizer step over all ranks, None where the rows do not say.
+
+    A rollout is taken to be half as long as it may be.
+
+    Args:
+        trainer: Says how many rows a step holds and how long a rollout may be.
+        rows: What `tokenised` yields.
+    """
+    args = trainer.args
+    rollout = (getattr(args, "max_completion_length", None) or 0) / 2
+    lengths = [
+        len(row["input_ids"]) if "input_ids" in row else len(row["prompt_ids"]) + rollout
+        for row in islice(rows, ROWS_LOOKED_AT)
+        if isinstance(row, dict) and ("input_ids" in row or "prompt_ids" in row)
+    ]
+    if not lengths:
+        return None
+    rows_a_rank = args.per_device_train_batch_size * args.gradient_accumulation_steps
+    ranks = trainer.accelerator.num_processes
+    return float(rows_a_rank * ranks * sum(lengths) / len(lengths))

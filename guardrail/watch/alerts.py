@@ -62,9 +62,10 @@ class AlertRule:
         elif kind == "checkpoint" and record["level"] == "ok":
             self._last_ok = record["path"]
         elif kind == "error":
+            wire = record.get("during") == "tripwire"
             self._because = [
-                f"评测没有测成（{record['error']:.200}）",
-                f"a look failed ({record['error']:.200})",
+                f"{'绊线' if wire else '评测'}没有测成（{record['error']:.200}）",
+                f"a {'tripwire' if wire else 'look'} failed ({record['error']:.200})",
             ]
             if not self._failed and record["then"] != "halt":
                 alerts.append(self._alert(record, *_failed(record), "warning"))
@@ -184,9 +185,10 @@ def _tested_nothing(look: Record) -> Words:
 
 def _failed(error: Record) -> Words:
     step, why = error["step"], f"{error['error']:.200}"
+    wire = error.get("during") == "tripwire"
     title = (
-        f"第 {step} 步评测没有测成，训练继续",
-        f"the look at step {step} failed, training goes on",
+        f"第 {step} 步{'绊线' if wire else '评测'}没有测成，训练继续",
+        f"the {'tripwire' if wire else 'look'} at step {step} failed, training goes on",
     )
     return title, [(f"原因：{why}", f"Reason: {why}")]
 

@@ -36,6 +36,10 @@ def closing_words(status: Mapping[str, Any], report: Path, go_on: str) -> Text:
         last = status["last_failure"]
         said = f"{status['failures']}, the last at step {last['step']}: {one_line(last['error'])}"
         lines.append(_row("failed looks", said))
+    if status["tripwire_failures"]:
+        last = status["last_tripwire_failure"]
+        said = f"{status['tripwire_failures']} failed, the last at step {last['step']}: "
+        lines.append(_row("tripwires", said + one_line(last["error"])))
     for service, trouble in status["tracking"].items():
         lost = f"{trouble['lost']} records lost: " if trouble["lost"] else ""
         lines.append(_row(service, lost + one_line(trouble["error"], 300)))
@@ -60,7 +64,8 @@ def _headline(status: Mapping[str, Any], *, drifted: bool) -> Text:
         return Text.assemble(("HALTED by the guard", "bold red"), said, shown)
     if outcome == "halted":
         said = (
-            f" at step {step}: a look could not be measured (`on_error: halt`), no drift was shown"
+            f" at step {step}: a look or a tripwire could not be measured (`on_error: halt`), no drift "
+            "was shown"
         )
         return Text.assemble(("HALTED by the guard", "bold red"), said)
     if outcome == "terminated":

@@ -123,6 +123,7 @@ class Report(_Facts):
     looks: tuple[records.LookFacts, ...]
     actions: tuple[records.ActionFacts, ...]
     failures: tuple[records.FailureFacts, ...]
+    tripwire_failures: tuple[records.FailureFacts, ...]
     checkpoints: tuple[records.CheckpointFacts, ...]
     rewinds: tuple[records.RewindFacts, ...]
     logs: tuple[records.StepLog, ...]
@@ -143,7 +144,15 @@ def gather(data: RunData, language: Language, built_at: datetime) -> Report:
     telling = findings.telling_look(data)
     compared = worst_items(data)
     named = ("name", "mode", "outcome", "step", "planned_steps", "decisions", "looks", "actions")
-    kept = ("failures", "checkpoints", "rewinds", "logs", "tripwires", "metrics")
+    kept = (
+        "failures",
+        "tripwire_failures",
+        "checkpoints",
+        "rewinds",
+        "logs",
+        "tripwires",
+        "metrics",
+    )
     return Report(
         built_at=built_at,
         language=language,

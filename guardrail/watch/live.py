@@ -97,9 +97,7 @@ def record_lines(record: Record) -> list[Text]:
         aside = [f"  set aside with what is undone: {path}" for path in record["set_aside"]]
         return [Text(f"  resuming: rewound to {where}"), *map(Text, aside)]
     if kind == "error":
-        failed = (
-            f"  step {step}: the look failed ({one_line(record['error'])}), then {record['then']}"
-        )
+        failed = f"  step {step}: the {record['during']} failed ({one_line(record['error'])}), then {record['then']}"
         return [Text(failed, "red")]
     return []
 

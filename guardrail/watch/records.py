@@ -231,10 +231,11 @@ class ActionFacts(Dated):
 
 
 class FailureFacts(Dated):
-    """A look that could not be measured."""
+    """A look or a tripwire that could not be measured."""
 
     error: str
     then: str = ""
+    during: str = "look"
 
 
 class CheckpointFacts(Dated):
@@ -248,7 +249,13 @@ class TripwireFacts(Dated):
     """A measurement without generation: KL from base on the golds, nats a token."""
 
     kl: Number = None
+    se: Number = None
+    """Standard error of `kl` over the golds; ledgers of earlier versions do not say."""
+    golds: int | None = None
+    tokens: int | None = None
+    """Of the golds' answers."""
     task_kl: Number = None
+    task_se: Number = None
     seconds: Number = None
 
 

@@ -56,6 +56,8 @@ class RunData:
     looks: tuple[LookFacts, ...]
     actions: tuple[ActionFacts, ...]
     failures: tuple[FailureFacts, ...]
+    """Looks that could not be measured."""
+    tripwire_failures: tuple[FailureFacts, ...]
     checkpoints: tuple[CheckpointFacts, ...]
     tripwires: tuple[TripwireFacts, ...]
     logs: tuple[StepLog, ...]
@@ -275,6 +277,7 @@ def run_data(
     outcome, closing = _outcome(live)
     closings = _read(ClosingFacts, [closing] if closing else [], unfit)
     self_tests = _read(SelfTestFacts, of("kl_self_test"), unfit)
+    failures = _read(FailureFacts, of("error"), unfit)
     decisions = _read(DecisionFacts, [r for r in records if r["kind"] == "decision"], unfit)
     data = RunData(
         run=run,
@@ -286,7 +289,8 @@ def run_data(
         started=started,
         looks=looks,
         actions=tuple(_with_streams(a, looks) for a in _read(ActionFacts, of("action"), unfit)),
-        failures=_read(FailureFacts, of("error"), unfit),
+        failures=tuple(f for f in failures if f.during != "tripwire"),
+        tripwire_failures=tuple(f for f in failures if f.during == "tripwire"),
         checkpoints=_read(CheckpointFacts, of("checkpoint"), unfit),
         tripwires=_read(TripwireFacts, of("tripwire"), unfit),
         logs=_read(StepLog, of("log"), unfit),

@@ -73,6 +73,10 @@ def describe_run(data: RunData) -> dict[str, Any]:
         "last_failure": {"step": failures[-1].step, "error": failures[-1].error}
         if failures
         else None,
+        "tripwire_failures": len(wires := data.tripwire_failures),
+        "last_tripwire_failure": {"step": wires[-1].step, "error": wires[-1].error}
+        if wires
+        else None,
         "tracking": {t.service: {"lost": t.lost, "error": t.error} for t in data.tracking},
         "rewound": len(data.rewinds),
         "rewound_to": data.rewinds[-1].step if data.rewinds else None,

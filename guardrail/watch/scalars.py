@@ -54,7 +54,13 @@ def _look(record: Record) -> dict[str, float | None]:
 
 def _tripwire(record: Record) -> dict[str, float | None]:
     by_ability = {f"tripwire/gold_kl_{name}": kl for name, kl in record["by_ability"].items()}
-    return {"tripwire/gold_kl": record["kl"], "tripwire/task_kl": record["task_kl"], **by_ability}
+    return {
+        "tripwire/gold_kl": record["kl"],
+        "tripwire/gold_kl_se": record.get("se"),
+        "tripwire/task_kl": record["task_kl"],
+        "tripwire/task_kl_se": record.get("task_se"),
+        **by_ability,
+    }
 
 
 def _log(record: Record) -> dict[str, float | None]:
@@ -98,7 +104,7 @@ _READERS: dict[str, Any] = {
     "tripwire": _tripwire,
     "log": _log,
     "action": _action,
-    "error": lambda record: {"failed_look": 1.0},
+    "error": lambda record: {f"failed_{record.get('during', 'look')}": 1.0},
     "domain_loss": lambda record: {"domain_loss": record["held_out"]},
     "metric": lambda record: {f"own/{record['name']}": record["value"]},
     "ended": _spent,

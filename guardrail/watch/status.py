@@ -198,6 +198,10 @@ def _head_lines(status: Mapping[str, Any]) -> list[tuple[str, str | Text]]:
         last = status["last_failure"]
         said = f"{status['failures']} looks could not be measured, last at step {last['step']}: "
         lines.append(("failures", Text(said + one_line(last["error"]), "bold red")))
+    if status["tripwire_failures"]:
+        last = status["last_tripwire_failure"]
+        said = f"{status['tripwire_failures']} could not be measured, last at step {last['step']}: "
+        lines.append(("tripwires", Text(said + one_line(last["error"]), "bold red")))
     for service, trouble in status["tracking"].items():
         lost = f"{trouble['lost']} records lost: " if trouble["lost"] else ""
         lines.append((service, Text(lost + one_line(trouble["error"]), "yellow")))

@@ -52,7 +52,7 @@ def test_a_halt_on_drift_names_the_streams_and_does_not_offer_to_go_on(story: St
 def test_a_halt_on_a_failed_look_is_not_called_drift(story: Story) -> None:
     halted_by_a_failed_look(story)
     text = closing(story)
-    assert "a look could not be measured" in text
+    assert "a look or a tripwire could not be measured" in text
     assert "TimeoutError: server gone" in text
     assert f"guardrail run 'my recipe.yaml' --out '{story.run}' --resume" in text
 
