@@ -86,7 +86,7 @@ def record_lines(record: Record) -> list[Text]:
         return [action_line(record)]
     if kind == "started":
         return _start_lines(record)
-    if kind == "kl_self_test":
+    if kind == "kl_self_test" and record["at_start"] is not None:
         said = (
             f"  KL self-test ({record['dtype']}): {record['at_start']:.1e} nats a token at the start, "
             f"rounding explains {record['noise']:.1e}, perturbed {record['perturbed']:.1e}"
