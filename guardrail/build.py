@@ -1,5 +1,6 @@
 """TRL's trainers as a recipe describes them, not guarded yet."""
 
+import os
 import random
 from pathlib import Path
 from typing import Any
@@ -44,8 +45,15 @@ def prompt_rows(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return made
 
 
-def _configured(kind: Any, recipe: Recipe, defaults: dict[str, Any], output: Path) -> Any:
-    given = {**defaults, **recipe.train.arguments}
+def _configured(
+    kind: Any,
+    recipe: Recipe,
+    defaults: dict[str, Any],
+    output: Path,
+    loading: dict[str, Any] | None,
+) -> Any:
+    """The trainer's arguments; `loading` is None where the trainer is handed a model and loads none."""
+    given = {**defaults, **recipe.train.arguments, "model_init_kwargs": loading}
     try:
         return kind(**{**given, "output_dir": str(output), "seed": recipe.seed})
     except (TypeError, ValueError) as error:
@@ -68,6 +76,19 @@ def _lora(recipe: Recipe, model: Any) -> Any:
         raise InputError(f"`train.lora`: LoraConfig refuses it: {error}") from error
 
 
+def _loading(recipe: Recipe) -> dict[str, Any]:
+    """How the start model is loaded: the user's `model_init_kwargs`, and else the dtype the field trains in.
+
+    An adapter on the checkpoint's dtype; all weights in float32 whatever the checkpoint's, since half precision loses
+    small updates, unless DeepSpeed keeps a float32 copy of its own.
+    """
+    adapter = recipe.train.lora is not None or is_adapter(Path(str(recipe.start_model)))
+    given = recipe.train.arguments
+    deepspeed = bool(given.get("deepspeed")) or os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true"
+    dtype = "auto" if adapter or deepspeed else "float32"
+    return {"dtype": dtype} | dict(given.get("model_init_kwargs") or {})
+
+
 def build_trainer(recipe: Recipe, rows: list[dict[str, Any]], output: Path) -> Any:
     """Return TRL's SFTTrainer or GRPOTrainer with the recipe's arguments handed through untouched.
 
@@ -86,6 +107,7 @@ def build_trainer(recipe: Recipe, rows: list[dict[str, Any]], output: Path) -> A
         "save_strategy": "steps",
         "save_steps": recipe.looks.every_steps,
     }
+    loading, quantization = _loading(recipe), recipe.train.quantization
     if recipe.trainer == "trl-grpo":
         rewards = [load_reward(spec) for spec in recipe.train.rewards]
         defaults |= {
@@ -94,14 +116,16 @@ def build_trainer(recipe: Recipe, rows: list[dict[str, Any]], output: Path) -> A
         }
         data = datasets.Dataset.from_list(prompt_rows(rows))
         model: Any = str(recipe.start_model)
-        if is_adapter(Path(model)):
-            model, tokenizer = load_model(model, trainable=True)
+        if is_adapter(Path(model)) or quantization is not None:
+            model, tokenizer = load_model(
+                model, trainable=True, quantization=quantization, **loading
+            )
         else:
-            # TRL loads policy and reference alike, in float32 where nothing else is said.
+            # TRL loads policy and reference alike.
             tokenizer = transformers.AutoTokenizer.from_pretrained(model, local_files_only=True)
-            defaults["model_init_kwargs"] = {"dtype": "auto"}
         adapter = _lora(recipe, model)
-        arguments = _configured(trl.GRPOConfig, recipe, defaults, output)
+        by_name = loading if isinstance(model, str) else None
+        arguments = _configured(trl.GRPOConfig, recipe, defaults, output, by_name)
         try:
             trainer: Any = trl.GRPOTrainer(
                 model=model,
@@ -115,8 +139,10 @@ def build_trainer(recipe: Recipe, rows: list[dict[str, Any]], output: Path) -> A
             raise InputError(f"GRPOTrainer refuses the recipe's arguments: {error}") from error
     else:
         train, held_out = _split(rows, recipe.train.held_out)
-        arguments = _configured(trl.SFTConfig, recipe, defaults, output)
-        model, tokenizer = load_model(str(recipe.start_model), trainable=True)
+        arguments = _configured(trl.SFTConfig, recipe, defaults, output, None)
+        model, tokenizer = load_model(
+            str(recipe.start_model), trainable=True, quantization=quantization, **loading
+        )
         trainer = trl.SFTTrainer(
             model=model,
             args=arguments,

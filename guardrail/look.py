@@ -37,15 +37,20 @@ class Looked:
     folder: Path
 
 
-def _load(model: Path, base: Path | None) -> tuple[Any, Any, Path]:
-    """Model and tokenizer of a checkpoint or of a PEFT adapter on its base, and the template's folder."""
+def _load(
+    model: Path, base: Path | None, quantization: dict[str, Any] | None
+) -> tuple[Any, Any, Path]:
+    """Model and tokenizer of a checkpoint or of a PEFT adapter on its base, and the template's folder.
+
+    An adapter that was trained on a quantised base is judged on it, unmerged.
+    """
     adapter = model / "adapter_config.json"
     if not adapter.is_file():
         if not (model / "config.json").is_file():
             raise InputError(
                 f"`{model}` is neither a model folder (config.json) nor an adapter (adapter_config.json)"
             )
-        return *load_model(model), model
+        return *load_model(model, quantization=quantization), model
     from peft import PeftModel
 
     if base is None:
@@ -55,8 +60,9 @@ def _load(model: Path, base: Path | None) -> tuple[Any, Any, Path]:
         raise InputError(
             f"adapter `{model}` sits on `{base}`, which is no model folder here; give it with `--base`"
         )
-    weights, tokenizer = load_model(base)
-    return PeftModel.from_pretrained(weights, str(model)).merge_and_unload(), tokenizer, base
+    weights, tokenizer = load_model(base, quantization=quantization)
+    adapted = PeftModel.from_pretrained(weights, str(model))
+    return adapted if quantization else adapted.merge_and_unload(), tokenizer, base
 
 
 def _items(anchors: Path) -> list[Item]:
@@ -102,7 +108,7 @@ def look_at(
     anchors, items = read_anchors(anchors_folder), _items(anchors_folder)
     require_answers(anchors_folder, anchors, [item.id for item in items])
     manifest = anchors.manifest
-    weights, tokenizer, template_of = _load(model, base)
+    weights, tokenizer, template_of = _load(model, base, manifest.quantization)
     found = chat_template_sha256(template_of)
     if found != manifest.gold_base["chat_template"]:
         raise InputError(

@@ -51,6 +51,8 @@ class Train(_Section):
     """Reward functions of GRPO, each `FILE.py:FUNCTION` or `MODULE:FUNCTION`."""
     lora: dict[str, Any] | None = None
     """Arguments of peft's `LoraConfig`; left out: full fine-tuning, or the start model's own adapter."""
+    quantization: dict[str, Any] | None = None
+    """Arguments of transformers' `BitsAndBytesConfig`: anchors and training (LoRA) load the model so (QLoRA)."""
     held_out: float = Field(default=0.0, ge=0, lt=0.5)
     """Share of the rows kept out of SFT to measure the domain loss; 0 measures none."""
     allow_overlap: tuple[str, ...] = ()
@@ -293,6 +295,24 @@ class Recipe(_Section):
             raise ValueError("`train.held_out` measures a loss, which GRPO has none of; remove it")
         if self.trainer == "trl-sft" and train.rewards:
             raise ValueError("`train.rewards` is for GRPO; set `trainer: trl-grpo`, or remove it")
+        return self
+
+    @model_validator(mode="after")
+    def _quantised_weights_are_not_trained(self) -> Self:
+        if self.train.quantization is None:
+            return self
+        if self.rehearsal.reference == "frozen":
+            raise ValueError(
+                "`rehearsal.reference: frozen` does not go with `train.quantization`; use `stored`, the default, or "
+                "`adapter off`"
+            )
+        adapter = self.train.lora is not None or is_adapter(
+            Path(self.start_model or self.gold_base)
+        )
+        if self.trainer != "ms-swift" and not adapter:
+            raise ValueError(
+                "`train.quantization` needs an adapter, since quantised weights cannot be trained; set `train.lora`"
+            )
         return self
 
     @model_validator(mode="after")

@@ -24,6 +24,7 @@ from safetensors.numpy import save_file
 
 from guardrail.anchors.decoding import Decoding
 from guardrail.anchors.profile import Profile
+from guardrail.anchors.quantization import quantization_words
 from guardrail.errors import InputError
 from guardrail.files import write_whole
 
@@ -70,6 +71,8 @@ class Manifest(BaseModel):
     top_k: int | None
     """Log-probabilities stored a token; `None`, in what a recipe asks for: as few as are enough."""
     engine: str
+    quantization: dict[str, Any] | None = None
+    """Arguments of `BitsAndBytesConfig` the models were loaded with; None: as their folders are."""
     batch_size: int
     """For the record, as are all that follow: a difference is noise, which look 0 measures."""
     dtype: str
@@ -287,6 +290,8 @@ def manifest_difference(found: Manifest, wanted: Manifest) -> list[str]:
     """Return one line per field in which two manifests do not mix; empty if they do."""
     differences = []
     mine, theirs = found.model_dump(mode="json"), wanted.model_dump(mode="json")
+    for one in (mine, theirs):
+        one["quantization"] = quantization_words(one["quantization"]) or "none"
     for name in mine:
         if name in _FOR_THE_RECORD or mine[name] == theirs[name]:
             continue

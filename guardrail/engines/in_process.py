@@ -5,8 +5,9 @@ Generation runs through `generate` in length-sorted, left-padded batches with a 
 
 import contextlib
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,6 +18,7 @@ from peft import PeftModel
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
+    BitsAndBytesConfig,
     GenerationConfig,
     StoppingCriteria,
     StoppingCriteriaList,
@@ -239,7 +241,12 @@ def completion(tokenizer: Any, new_ids: list[int], profile: Profile) -> Completi
 
 
 def load_model(
-    folder: str | Path, dtype: str = "auto", *, trainable: bool = False
+    folder: str | Path,
+    dtype: Any = "auto",
+    *,
+    trainable: bool = False,
+    quantization: Mapping[str, Any] | None = None,
+    **more: Any,
 ) -> tuple[Any, Any]:
     """Return model and tokenizer of a folder, without looking at any hub.
 
@@ -250,13 +257,17 @@ def load_model(
         folder: Of a whole model, or of a PEFT adapter.
         dtype: Of the weights.
         trainable: Whether an adapter is to be trained on.
+        quantization: Arguments of `BitsAndBytesConfig`, None for weights as they are.
+        more: Handed to `from_pretrained`.
 
     Raises:
-        InputError: an adapter whose base is not here.
+        InputError: an adapter whose base is not here, or arguments of quantization that bitsandbytes refuses.
     """
     folder = Path(folder)
+    if quantization is not None:
+        more["quantization_config"] = _bitsandbytes(quantization)
     model = AutoModelForCausalLM.from_pretrained(
-        adapter_base(folder), dtype=dtype, local_files_only=True
+        adapter_base(folder), dtype=dtype, local_files_only=True, **more
     )
     if is_adapter(folder):
         model = PeftModel.from_pretrained(model, str(folder), is_trainable=trainable)
@@ -266,7 +277,17 @@ def load_model(
 def on_accelerator(model: Any) -> Any:
     """Return a loaded model on this machine's accelerator, where it has one; a trainer moves its own."""
     accelerator = torch.accelerator.current_accelerator(check_available=True)
-    return model if accelerator is None else model.to(accelerator)
+    placed = getattr(model, "is_loaded_in_8bit", False)  # bitsandbytes did, and lets nobody else
+    return model if accelerator is None or placed else model.to(accelerator)
+
+
+def _bitsandbytes(arguments: Mapping[str, Any]) -> BitsAndBytesConfig:
+    if find_spec("bitsandbytes") is None:
+        raise InputError("`train.quantization` needs bitsandbytes; run `pip install bitsandbytes`")
+    try:
+        return BitsAndBytesConfig(**arguments)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"`train.quantization`: BitsAndBytesConfig refuses it: {error}") from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,7 @@ from guardrail.trainers.identity import check_weights
 from guardrail.trainers.injection import Injection, KlOnly
 from guardrail.trainers.kinds import check_kind, is_grpo
 from guardrail.trainers.plan import refuse_longer
+from guardrail.trainers.precision import check_quantization
 from guardrail.trainers.ranks import Ranks
 from guardrail.trainers.references import wanted_reference
 from guardrail.trainers.rendering import Render, check_rendering
@@ -173,7 +174,7 @@ class Guardrail:
             )
 
     def _engine(self, folder: str, profile: Profile) -> InProcessEngine:
-        model, tokenizer = load_model(folder)
+        model, tokenizer = load_model(folder, quantization=self.recipe.train.quantization)
         looks = self.recipe.looks
         return InProcessEngine(
             on_accelerator(model), tokenizer, looks.decoding, profile, looks.batch_size
@@ -218,6 +219,7 @@ class Guardrail:
         check_setup(trainer, GuardCallback)
         check_kind(recipe, trainer, grpo=seam.rollouts is not None)
         check_deepspeed(recipe, trainer)
+        check_quantization(recipe, trainer)
         form = seam.form(recipe, trainer) if seam.form and recipe.mode == "guard" else None
         accelerator = trainer.accelerator
         ranks = Ranks(accelerator.process_index, accelerator.num_processes)

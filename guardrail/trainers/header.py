@@ -11,6 +11,7 @@ from guardrail.anchors.fingerprint import file_sha256
 from guardrail.anchors.store import Manifest
 from guardrail.recipe import Recipe
 from guardrail.sets.items import Item, items_sha256
+from guardrail.trainers.precision import describe_precision
 from guardrail.trainers.rendering import rows_opened_as_looks
 from guardrail.trainers.versions import MS_SWIFT, TRL, untried
 
@@ -52,6 +53,7 @@ def run_header(
         "training_rows_opened": rows_opened_as_looks(
             rows, trainer.processing_class, thinking=recipe.thinking
         ),
+        "precision": describe_precision(trainer),
         "weights": {
             "gold_base": manifest.gold_base["weights"],
             "kl_reference": manifest.kl_reference["weights"],

@@ -36,6 +36,7 @@ def wanted_manifest(recipe: Recipe, red_line: list[Item], rehearsal: list[Item])
         top_k=recipe.rehearsal.top_k,
         batch_size=recipe.looks.batch_size,
         engine="in-process",
+        quantization=recipe.train.quantization,
         dtype=str(config.get("dtype", config.get("torch_dtype", "float32"))),
         versions={name: version(name) for name in ("torch", "transformers")},
     )

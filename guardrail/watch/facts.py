@@ -6,7 +6,7 @@ import math
 import shlex
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -19,6 +19,8 @@ from guardrail.watch.verdict import Verdict, decide_verdict
 from guardrail.watch.worst_items import ItemChange, Problem, worst_items
 
 __all__ = ["Report", "gather"]
+
+_Told = TypeVar("_Told", bound=records.Facts)
 
 _HASH_AT_MOST_BYTES = 512 * 2**20
 
@@ -88,6 +90,8 @@ class Reproduce(_Facts):
     kl_self_test: records.SelfTestFacts | None
     rehearsal_form: records.FormFacts | None
     """GRPO's alone; None where the ledger holds none."""
+    precision: records.PrecisionFacts | None
+    """None where the ledger does not tell."""
     red_line_items: int | None
     rehearsal_items: int | None
     red_line_sources: dict[str, int]
@@ -253,7 +257,8 @@ def _reproduce(data: RunData) -> Reproduce:
             if path
         ),
         kl_self_test=data.kl_self_test,
-        rehearsal_form=_form(started.get("rehearsal_form")),
+        rehearsal_form=_told(records.FormFacts, started.get("rehearsal_form")),
+        precision=_told(records.PrecisionFacts, started.get("precision")),
         red_line_items=_whole(started.get("red_line_items")),
         rehearsal_items=_whole(started.get("rehearsal_items")),
         red_line_sources=_counts(started.get("red_line_sources")),
@@ -265,9 +270,9 @@ def _text(value: Any) -> str | None:
     return None if value is None else str(value)
 
 
-def _form(value: Any) -> records.FormFacts | None:
+def _told(kind: type[_Told], value: Any) -> _Told | None:
     try:
-        return records.FormFacts.model_validate(value)
+        return kind.model_validate(value)
     except ValidationError:
         return None
 

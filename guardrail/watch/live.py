@@ -1,6 +1,6 @@
 """What a terminal shows while a run goes: a progress bar, and each look and action as it comes."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -63,6 +63,15 @@ class LiveDisplay:
 
 def _start_lines(record: Record) -> list[Text]:
     lines = []
+    if precision := record.get("precision"):
+        lines.append(Text(f"  precision: {_precision_words(precision)}"))
+        if precision["updates_lost"]:
+            said = (
+                f"  all weights are trained in {precision['trained']} without a copy in float32, which loses updates "
+                "smaller than a rounding step (at a learning rate of 1e-5 most weights never move): load the model "
+                "in float32 with `bf16: true`, or train an adapter, or use DeepSpeed, which keeps such a copy"
+            )
+            lines.append(Text(said, "yellow"))
     if form := record.get("rehearsal_form"):
         lines.append(Text(f"  KL-only samples: {form['said']}"))
     rows = record.get("training_rows_opened") or {"opened": 0, "as_looks": 0}
@@ -75,6 +84,15 @@ def _start_lines(record: Record) -> list[Text]:
         )
         lines.append(Text(said, "yellow"))
     return lines
+
+
+def _precision_words(precision: Mapping[str, Any]) -> str:
+    tuned = "all weights trained" if precision["tuning"] == "full" else precision["tuning"]
+    cast = " (autocast)" if precision["autocast"] else ""
+    return (
+        f"{tuned}, weights {precision['weights']}, forwards {precision['forwards']}{cast}, "
+        f"{precision['quantization'] or 'not quantised'}"
+    )
 
 
 def record_lines(record: Record) -> list[Text]:
@@ -96,6 +114,17 @@ def record_lines(record: Record) -> list[Text]:
         where = "the start" if step < 0 else f"step {step}"
         aside = [f"  set aside with what is undone: {path}" for path in record["set_aside"]]
         return [Text(f"  resuming: rewound to {where}"), *map(Text, aside)]
+    if kind == "replanned":
+        ahead = record["planned_looks"] - record["looks_used"]
+        said = (
+            f"  planned anew to step {record['planned_steps']}: {ahead} looks ahead over the "
+            f"{1 - record['budget_spent']:.0%} of the error budget that are left"
+        )
+        return [Text(said)]
+    if kind == "levers":
+        put = "" if record["loaded_rates"] == record["rates"] else ", put in force again"
+        said = f"  KL weight × {record['boost']:g}, learning rate × {record['lr_factor']:g}{put}"
+        return [Text(said)]
     if kind == "error":
         failed = f"  step {step}: the {record['during']} failed ({one_line(record['error'])}), then {record['then']}"
         return [Text(failed, "red")]

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from guardrail.watch.inert import inert
 from guardrail.watch.next_steps import RecipeChange, Weak
-from guardrail.watch.records import LookFacts, StreamFacts, by_standing
+from guardrail.watch.records import LookFacts, PrecisionFacts, StreamFacts, by_standing
 from guardrail.watch.run_data import RunData
 from guardrail.watch.texts import Language, Texts, texts
 
@@ -44,6 +44,25 @@ class Phrases:
     def joined(self, parts: Iterable[Any], mark: str = "comma") -> Markup:
         """Return parts with the language's comma or semicolon between them."""
         return self.t["page"][mark].join(Markup.escape(p) for p in parts)
+
+    def precision(self, facts: PrecisionFacts) -> Markup:
+        """Return in which precision a run trained, in one phrase."""
+        adapter, quantised = facts.tuning != "full", facts.quantization is not None
+        parts = [
+            self.say("precision", "adapter" if adapter else "full", tuning=facts.tuning),
+            self.say("precision", "weights", dtype=facts.weights),
+            self.say(
+                "precision",
+                "forwards_autocast" if facts.autocast else "forwards",
+                dtype=facts.forwards,
+            ),
+            self.say(
+                "precision",
+                "quantised" if quantised else "not_quantised",
+                how=facts.quantization or "",
+            ),
+        ]
+        return self.joined(parts, "clause")
 
     def sentence(self, parts: Iterable[Any]) -> Markup:
         """Return parts as one sentence, a Latin one with a capital."""

@@ -25,6 +25,7 @@ __all__ = [
     "FormReason",
     "LookFacts",
     "MetricFacts",
+    "PrecisionFacts",
     "RewindFacts",
     "SelfTestFacts",
     "StepLog",
@@ -313,6 +314,21 @@ class FormFacts(Facts):
     reason: FormReason
     setting: str | None = None
     """The trainer's setting that kept general prompts out of the rollouts."""
+
+
+class PrecisionFacts(Facts):
+    """In which precision a run trained, as its header says."""
+
+    weights: str
+    """Dtype of the weights, of those below an adapter where there is one."""
+    forwards: str
+    autocast: bool
+    """Whether forwards are cast from the weights."""
+    tuning: str
+    """`full`, or the kind of adapter."""
+    quantization: str | None = None
+    updates_lost: bool = False
+    """Whether half-precision weights were trained as they are, which loses small updates."""
 
 
 class ClosingFacts(Dated):

@@ -14,7 +14,8 @@ from guardrail.probes.fluency import machine_flavour
 from guardrail.probes.measure import METRICS
 from guardrail.sets.checks import Check
 from guardrail.sets.items import ABILITIES
-from guardrail.watch.records import FormName, FormReason
+from guardrail.watch.phrases import Phrases
+from guardrail.watch.records import FormName, FormReason, PrecisionFacts
 from guardrail.watch.texts import LANGUAGES, texts
 from guardrail.watch.verdict import Recommendation
 
@@ -106,3 +107,17 @@ def test_chinese_is_chinese_and_english_is_english() -> None:
     halfwidth = [k for k in KEYS if re.search("[一-鿿] ?[,;:?!](?![^<]*>)", ZH[k[0]][k[1]])]
     assert halfwidth == [], "Chinese sentences have full-width punctuation"
     assert [k for k in KEYS if re.search("[，。；：（）！？]", EN[k[0]][k[1]])] == []
+
+
+@pytest.mark.parametrize(
+    ("language", "facts", "said"),
+    [
+        ("zh", {"weights": "float32", "forwards": "bfloat16", "autocast": True, "tuning": "full"},
+         "全量微调，权重 float32，前向计算 bfloat16（自动混合精度），未量化"),
+        ("en", {"weights": "bfloat16", "forwards": "bfloat16", "autocast": False, "tuning": "LoRA",
+                "quantization": "bitsandbytes 4-bit nf4"},
+         "LoRA adapter trained, weights bfloat16, forwards bfloat16, quantised: bitsandbytes 4-bit nf4"),
+    ],
+)  # fmt: skip
+def test_one_phrase_says_in_which_precision_was_trained(language, facts, said) -> None:
+    assert Phrases(language).precision(PrecisionFacts(**facts)) == said
