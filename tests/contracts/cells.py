@@ -70,6 +70,9 @@ def write_recipe(folder: Path, cell: Cell, base: Path, **changes: Any) -> Recipe
     ):
         sets[key] = str(folder / f"{key}.jsonl")
         write_items(Path(sets[key]), _items(name, 2 if key == "red_line" else 1))
+    dialogues = (shipped_root() / "recipes/toy/collections.jsonl").read_text("utf-8").splitlines()
+    data = folder / "data.jsonl"
+    data.write_text("\n".join(dialogues[:36]) + "\n", encoding="utf-8")
     arguments: dict[str, Any] = {
         "max_steps": 2,
         "per_device_train_batch_size": 12,
@@ -79,21 +82,21 @@ def write_recipe(folder: Path, cell: Cell, base: Path, **changes: Any) -> Recipe
         "use_cpu": True,
         "bf16": cell.precision != "float32",
     }
-    train: dict[str, Any] = {
-        "data": "shipped:recipes/toy/collections.jsonl",
-        "arguments": arguments,
-    }
+    train: dict[str, Any] = {"data": str(data), "arguments": arguments}
     if cell.precision == "bf16-lora":
         train["lora"] = {"r": 4, "target_modules": "all-linear"}
     if cell.kind == "grpo":
         reward = "shipped:recipes/toy/collection_rewards.py:keeps_it_short"
         train["rewards"] = [reward]
-        arguments |= {"num_generations": 2, "max_completion_length": 12, "beta": 0.02}
+        arguments |= {"num_generations": 2, "max_completion_length": 12}
         arguments["per_device_train_batch_size"] = 24
+        if cell.precision == "float32":
+            arguments["beta"] = 0.02  # elsewhere TRL's default, 0: no reference model
     content: dict[str, Any] = {
         "name": str(cell),
         "trainer": f"trl-{cell.kind}",
         "gold_base": str(base),
+        "thinking": cell.family.thinking == "opens",
         "anchors": str(folder / "anchors"),
         "sets": sets,
         "train": train,

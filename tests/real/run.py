@@ -65,8 +65,8 @@ def write_recipe(folder: Path, base: Path, way: Way, steps: int, items: int, tok
             "every_steps": steps // 2,
             "tripwire_every_steps": 2,
             "tripwire_task_prompts": 8,
-            "replicates": 2,
-            "batch_size": 16,
+            "replicates": 1,
+            "batch_size": 48,
             "decoding": {"mode": "sampled", "max_new_tokens": tokens},
         },
     }
@@ -114,7 +114,7 @@ def real(
     out: Annotated[Path, typer.Option(help="folder of anchors, run, report and figures.json")],
     way: Annotated[Way, typer.Option(help="full fine-tuning, or LoRA")] = "full",
     steps: int = 8,
-    items: Annotated[int, typer.Option(help="red-line items")] = 42,
+    items: Annotated[int, typer.Option(help="red-line items")] = 36,
     tokens: Annotated[int, typer.Option(help="of an answer, at most")] = 48,
 ) -> None:
     """Make anchors where they are absent, train under guard anew, and write OUT/figures.json; the exit code is the run's."""
