@@ -1,4 +1,4 @@
-"""The command line: `guardrail run | demo | check | anchor | status | watch | report | resolve | look | simulate | recipes | sets`."""
+"""The command line: `guardrail run | demo | check | rehearse | anchor | status | watch | report | resolve | look | simulate | recipes | sets`."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 import typer
 from rich.console import Console
 
-from guardrail import __version__, cli_anchor, cli_sets, cli_track
+from guardrail import __version__, cli_anchor, cli_rehearse, cli_sets, cli_track
 from guardrail.cli_common import (
     JsonFlag,
     RecipeArgument,
@@ -40,7 +40,7 @@ app = typer.Typer(
 )
 app.add_typer(cli_anchor.app, name="anchor")
 app.add_typer(cli_sets.app, name="sets")
-for command in (cli_track.log, cli_track.alert, cli_track.dashboard):
+for command in (cli_rehearse.rehearse, cli_track.log, cli_track.alert, cli_track.dashboard):
     app.command()(command)
 
 

@@ -24,6 +24,7 @@ from guardrail.sets.items import Item
 __all__ = [
     "Measured",
     "anchor_measurements",
+    "answers_file",
     "default_metric_rules",
     "judge_look",
     "look_values",
@@ -106,6 +107,11 @@ def judge_look(
         expected=expected,
         final=final,
     )
+
+
+def answers_file(look: int, step: int) -> str:
+    """Return where a run keeps the answers of a look, below its folder."""
+    return f"looks/look-{look:04d}-step-{step}.jsonl"
 
 
 def write_answers(

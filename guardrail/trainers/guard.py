@@ -16,6 +16,7 @@ from guardrail.engines.in_process import Completion, InProcessEngine
 from guardrail.engines.look import (
     Measured,
     anchor_measurements,
+    answers_file,
     judge_look,
     look_values,
     measure_completions,
@@ -82,7 +83,7 @@ class Guard:
         items = list(self.red_line)
         golds = [self.anchors.gold(item.id) for item in items]
         measured = measure_completions(items, [[a.text for a in row] for row in answers], golds)
-        file = f"looks/look-{self.state.looks:04d}-step-{step}.jsonl"
+        file = answers_file(self.state.looks, step)
         if self.ranks.writes:
             write_answers(self.run / file, items, answers, measured)
         return self._only_judged(measured), answers, file, time.perf_counter() - started

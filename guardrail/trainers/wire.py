@@ -14,6 +14,8 @@ import numpy as np
 
 __all__ = [
     "FIRST_TOKENS",
+    "MOST_GOLDS",
+    "OF_THE_RUN",
     "Moved",
     "Wire",
     "look_early",
@@ -25,8 +27,8 @@ __all__ = [
 
 FIRST_TOKENS = 64
 """Tokens of an answer that are watched at most."""
-_MOST_GOLDS, _ENOUGH_GOLDS = 60, 30
-_OF_THE_RUN = 0.01
+MOST_GOLDS, _ENOUGH_GOLDS = 60, 30
+OF_THE_RUN = 0.01
 _FORWARDS_A_STEP = 3
 """A training step computes about three forwards of its tokens: one, and a backward that costs two."""
 _STANDARD_ERRORS = 2.0
@@ -101,7 +103,7 @@ def sample_golds(
         chosen, spent = [], 0
         for i in order:
             tokens = len(prompts[i]) + min(first, len(golds[i]))
-            if len(chosen) < 2 or (len(chosen) < _MOST_GOLDS and spent + tokens <= budget):
+            if len(chosen) < 2 or (len(chosen) < MOST_GOLDS and spent + tokens <= budget):
                 chosen.append(i)
                 spent += tokens
         if len(chosen) >= min(_ENOUGH_GOLDS, len(order)):
@@ -149,7 +151,7 @@ def spacing(tokens: int, step_tokens: float | None, look_every: int) -> int:
     """
     if not step_tokens:
         return max(1, look_every // 2)
-    cheap = math.ceil(share_of_the_run(tokens, step_tokens, 1) / _OF_THE_RUN)
+    cheap = math.ceil(share_of_the_run(tokens, step_tokens, 1) / OF_THE_RUN)
     return max(cheap, math.ceil(look_every / 10), 1)
 
 

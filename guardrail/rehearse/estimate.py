@@ -1,0 +1,111 @@
+"""From the seconds of a rehearsal to those of the run."""
+
+from dataclasses import dataclass
+from math import ceil
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from guardrail.recipe import Recipe
+from guardrail.sets.items import read_items
+from guardrail.trainers.plan import due_looks
+from guardrail.trainers.wire import MOST_GOLDS, OF_THE_RUN
+
+__all__ = ["Measured", "Span", "estimate", "planned_steps"]
+
+Span = tuple[float, float]
+"""Seconds at the least and at the most."""
+
+
+_OF_A_LOOK = 0.1
+"""What a tripwire's tokens are of a look's at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What a rehearsal took, in seconds."""
+
+    items: int
+    """Red-line items answered by a look."""
+    pass_s: float
+    """They answered once by base, for the anchors."""
+    look_s: float
+    """The same by the policy, in the training."""
+    tripwire_s: float
+    step_s: float
+    processes: int
+    steps_an_epoch: float
+
+
+def planned_steps(arguments: dict[str, Any], steps_an_epoch: float) -> int:
+    """Return the optimizer steps of a run of these trainer arguments."""
+    most = int(arguments.get("max_steps", -1))
+    return most if most > 0 else ceil(float(arguments.get("num_train_epochs", 3)) * steps_an_epoch)
+
+
+def estimate(recipe: Recipe, arguments: dict[str, Any], found: Measured) -> dict[str, Any]:
+    """Return what the whole run will take, each in seconds at the least and at the most.
+
+    Eight items are one batch, and whether a full batch takes longer than that is not known from it: at the
+    least it does not, at the most every item takes its own share.
+
+    Args:
+        recipe: The user's, paths absolute.
+        arguments: The trainer's, those left out at their defaults.
+        found: What the rehearsal took.
+    """
+    red_line = read_items(recipe.sets.red_line)
+    rehearsal = len(read_items(recipe.sets.rehearsal))
+    steps = planned_steps(arguments, found.steps_an_epoch)
+    saving = SimpleNamespace(
+        save_strategy=arguments.get("save_strategy", "steps"),
+        save_steps=arguments.get("save_steps", 500),
+        num_train_epochs=arguments.get("num_train_epochs", 3),
+    )
+    looks = len(due_looks(recipe, steps, saving))
+    every = recipe.looks.tripwire_every_steps
+    batch, ranks = recipe.looks.batch_size, found.processes
+
+    def scaled(seconds: float, wanted: int, ranks: int) -> Span:
+        mine, here = ceil(wanted / ranks), ceil(found.items / ranks)
+        by_batch = seconds * ceil(mine / batch) / ceil(here / batch)
+        by_item = seconds * mine / here
+        return min(by_batch, by_item), max(by_batch, by_item)
+
+    sampled = recipe.looks.decoding.mode == "sampled"
+    rounds = 1 + (recipe.replicates if sampled else 0)
+    a_round = scaled(found.pass_s, len(red_line), 1)
+    golds = scaled(found.pass_s, rehearsal, 1)
+    anchors = (rounds * a_round[0] + golds[0], rounds * a_round[1] + golds[1])
+    one_pass = scaled(found.look_s / recipe.looks.samples, len(red_line), ranks)
+    look = _times(one_pass, recipe.looks.samples)
+    all_looks = _times(one_pass, recipe.looks.samples * looks + recipe.replicates)
+    rest = steps * found.step_s
+    wire = scaled(found.tripwire_s, min(MOST_GOLDS, len(red_line)), ranks)
+    tripwire = (min(wire[0], _OF_A_LOOK * look[0]), min(wire[1], _OF_A_LOOK * look[1]))
+    tripwires = None if every is None else steps // every + 1 if every else 0
+    wires = (OF_THE_RUN * rest,) * 2 if tripwires is None else _times(tripwire, tripwires)
+    total = tuple(rest + all_looks[k] + wires[k] for k in (0, 1))
+    shares = sorted(all_looks[k] / total[k] if total[k] else 0.0 for k in (0, 1))
+    return {
+        "anchors_there": (Path(str(recipe.anchors)) / "manifest.json").is_file(),
+        "anchor_answers": rounds * len(red_line) + rehearsal,
+        "anchors_s": _rounded(anchors),
+        "look_items": len(red_line),
+        "looks": looks + 1,
+        "look_s": _rounded(look),
+        "tripwires": tripwires,
+        "tripwire_s": _rounded(tripwire),
+        "steps": steps,
+        "step_s": round(found.step_s, 3),
+        "share_on_looks": [round(share, 3) for share in shares],
+        "hours": [round(seconds / 3600, 3) for seconds in total],
+    }
+
+
+def _times(span: Span, count: int) -> Span:
+    return span[0] * count, span[1] * count
+
+
+def _rounded(span: Span) -> list[float]:
+    return [round(seconds, 3) for seconds in span]
