@@ -97,16 +97,17 @@ def _print(shown: Console, text: str) -> None:
 def _profile_lines(profile: dict[str, Any] | None) -> list[str]:
     if profile is None:
         return []
+    from guardrail.watch.live import precision_words
+
     opens = profile["template_opens_thinking"]
+    lost = "; small updates are LOST" if profile["precision"]["updates_lost"] else ""
     heeds = "" if profile["template_heeds_thinking"] else ", which the template does not heed"
     rows = {
         "answers end at": ", ".join(profile["answers_end_at"]),
         "pad": profile["pad"],
         "thinking": f"{'on' if profile['thinking_pinned'] else 'off'}{heeds}; the template opens "
         + (f"{opens!r} in the prompt" if opens else "no thinking block"),
-        "forwards": profile["forwards"] or "not tested",
-        "weights": f"base {profile['weights_of_base'] or 'not tested'}, saved as "
-        + (", ".join(profile["weights_saved"]) or "no safetensors"),
+        "precision": precision_words(profile["precision"]) + lost,
         "engine": f"{profile['engine']}, {profile['processes']} process(es) on {profile['device']}",
     }
     return ["the model's profile", *(f"  {name:<14} {value}" for name, value in rows.items())]

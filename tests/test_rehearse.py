@@ -36,7 +36,7 @@ def test_a_rehearsal_goes_through_a_whole_run_and_says_what_it_saw(tmp_path):
     told = json.loads(done.stdout)
     assert [s["name"] for s in told["stations"] if s["held"]] == list(STATIONS)
     assert told["profile"]["answers_end_at"] == ["<|im_end|> (2)"]
-    assert told["profile"]["forwards"] == "float32"
+    assert told["profile"]["precision"]["forwards"] == "float32"
     assert (told["estimate"]["steps"], told["estimate"]["looks"]) == (90, 25)
     assert told["estimate"]["look_items"] == 70
 

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from safetensors import safe_open
 from transformers import AutoTokenizer
 
 from guardrail.errors import InputError
@@ -78,7 +77,7 @@ def rehearse(
         "folder": str(folder),
         "held": all(station.held for station in legs.stations),
         "stations": stations,
-        "profile": _profile(recipe, legs.started, legs.saved) if legs.started else None,
+        "profile": _profile(recipe, legs.started) if legs.started else None,
         "estimate": _estimate(recipe, legs, command) if legs.epochs_a_step else None,
     }
     text = json.dumps(facts, ensure_ascii=False, indent=2)
@@ -86,7 +85,7 @@ def rehearse(
     return facts
 
 
-def _profile(recipe: Recipe, records: list[Record], saved: Path | None) -> dict[str, Any]:
+def _profile(recipe: Recipe, records: list[Record]) -> dict[str, Any]:
     """What the run resolved of its model, in words."""
     started = next(r for r in records if r["kind"] == "started")
     test: Record = next((r for r in records if r["kind"] == "kl_self_test"), {})
@@ -102,21 +101,12 @@ def _profile(recipe: Recipe, records: list[Record], saved: Path | None) -> dict[
         "template_opens_thinking": profile["opened"].strip() or None,
         "thinking_pinned": profile["thinking"],
         "template_heeds_thinking": profile["heeds_thinking"],
-        "weights_of_base": test.get("anchors_dtype"),
-        "weights_saved": [] if saved is None else _precisions(saved),
-        "forwards": test.get("dtype"),
+        "precision": started["precision"],
+        "base_answers_in": test.get("anchors_dtype"),
         "engine": started["engine"],
         "processes": started["processes"],
         "device": started["device"],
     }
-
-
-def _precisions(checkpoint: Path) -> list[str]:
-    found = set()
-    for file in checkpoint.glob("*.safetensors"):
-        with safe_open(file, framework="np") as tensors:
-            found |= {tensors.get_slice(name).get_dtype() for name in tensors.keys()}  # noqa: SIM118
-    return sorted(found)
 
 
 def _estimate(recipe: Recipe, legs: Legs, command: tuple[str, ...]) -> dict[str, Any]:
@@ -134,5 +124,6 @@ def _estimate(recipe: Recipe, legs: Legs, command: tuple[str, ...]) -> dict[str,
         processes=legs.started[0]["processes"],
         steps_an_epoch=1 / legs.epochs_a_step,
     )
-    arguments = swift_options(command) if command else recipe.train.arguments
+    saves = {"save_steps": recipe.looks.every_steps}  # as `guardrail run` has it
+    arguments = swift_options(command) if command else saves | recipe.train.arguments
     return estimate(recipe, arguments, found)

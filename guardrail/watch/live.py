@@ -20,7 +20,7 @@ from guardrail.ledger import Record
 from guardrail.watch.records import StreamFacts, by_standing
 from guardrail.watch.status import LEVEL_STYLE, one_line, untested_said
 
-__all__ = ["LiveDisplay", "live_display", "record_lines"]
+__all__ = ["LiveDisplay", "live_display", "precision_words", "record_lines"]
 
 
 class LiveDisplay:
@@ -64,7 +64,7 @@ class LiveDisplay:
 def _start_lines(record: Record) -> list[Text]:
     lines = []
     if precision := record.get("precision"):
-        lines.append(Text(f"  precision: {_precision_words(precision)}"))
+        lines.append(Text(f"  precision: {precision_words(precision)}"))
         if precision["updates_lost"]:
             said = (
                 f"  all weights are trained in {precision['trained']} without a copy in float32, which loses updates "
@@ -86,7 +86,8 @@ def _start_lines(record: Record) -> list[Text]:
     return lines
 
 
-def _precision_words(precision: Mapping[str, Any]) -> str:
+def precision_words(precision: Mapping[str, Any]) -> str:
+    """Return in which precision a run trains, in one phrase."""
     tuned = "all weights trained" if precision["tuning"] == "full" else precision["tuning"]
     cast = " (autocast)" if precision["autocast"] else ""
     return (
