@@ -26,6 +26,7 @@ from guardrail.ledger import live_records, read_ledger
 from guardrail.probes.measure import METRICS
 from guardrail.recipe import Recipe, read_recipe
 from guardrail.run import read_training_rows
+from guardrail.shipped import shipped_root
 from guardrail.trainers.attach import Guardrail
 from guardrail.trainers.levers import base_rates
 from guardrail.trainers.state import read_state
@@ -91,16 +92,22 @@ class Told:
 
 
 class Setting:
-    """A recipe with its anchors, and trainers for it."""
+    """A recipe with its anchors, and trainers for it; `half` has the base's weights in bfloat16."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, half: bool = False) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
+        base = shipped_root() / "recipes/toy/base"
+        if half:
+            model, tokenizer = load_model(base, "bfloat16")
+            base = folder / "half"
+            model.save_pretrained(base)
+            tokenizer.save_pretrained(base)
         self.file = small_recipe(
             folder, items_an_ability=3, drift=ALARMING,
             looks={"every_steps": 4, "tripwire_every_steps": 0, "replicates": 2, "benchmark_questions": 0,
                    "decoding": {"mode": "sampled", "max_new_tokens": 12}},
-            rehearsal={"fraction": 0.05},
+            rehearsal={"fraction": 0.05}, gold_base=str(base),
         )  # fmt: skip
         self.rows = read_training_rows(str(self.recipe().train.data))[:24]
 
@@ -335,6 +342,24 @@ CASES: dict[str, Callable[[Setting, Path], Told]] = {
 }  # fmt: skip
 
 
+HALF = {
+    "bf16 SFT, killed, resumed": resumed(),
+    "bf16 SFT LoRA, autocast, save_only_model, resumed": resumed(
+        lora=True, first=MODEL_ONLY | FAST | {"bf16": True}
+    ),
+    "bf16 GRPO LoRA, longer before its end": resumed(
+        "grpo",
+        lora=True,
+        kill_after=None,
+        resume="checkpoint-4",
+        first=FAST,
+        second={"max_steps": 12},
+    ),
+    "bf16 GRPO, longer after its end": resumed("grpo", kill_after=None, second={"max_steps": 12}),
+}
+"""The same on a base whose weights are bfloat16."""
+
+
 def lever_words(levers: dict[str, Any] | None) -> str:
     if levers is None:
         return ""
@@ -343,17 +368,18 @@ def lever_words(levers: dict[str, Any] | None) -> str:
 
 def main(folder: str, *wanted: str) -> None:
     setting = Setting(Path(folder) / "setting")
+    half = Setting(Path(folder) / "setting-half", half=True)
     print(
         "| case | looks tested | untested | levers at the save | at the first step after | outcome | seconds |"
     )
     print("|---|---|---|---|---|---|---|")
-    for number, (name, carry_out) in enumerate(CASES.items()):
+    for number, (name, carry_out) in enumerate((CASES | HALF).items()):
         if wanted and not any(w in name for w in wanted):
             continue
         out = Path(folder) / f"case-{number}"
         shutil.rmtree(out, ignore_errors=True)
         began = time.perf_counter()
-        told = carry_out(setting, out)
+        told = carry_out(half if name in HALF else setting, out)
         tested = [f"{s} {t}" for s, t, looked in told.looks if looked]
         untested = [f"{s} {t}" for s, t, looked in told.looks if not looked]
         said = f"refused: {told.refused}" if told.refused else told.records[-1].get("outcome", "")

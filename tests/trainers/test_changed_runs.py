@@ -10,7 +10,7 @@ import transformers
 from guardrail.trainers.training import guard_training
 from guardrail.watch.facts import gather
 from guardrail.watch.run_data import read_run
-from tests.trainers.changed_runs import CASES, Setting
+from tests.trainers.changed_runs import CASES, HALF, Setting
 
 pytestmark = [pytest.mark.run, pytest.mark.filterwarnings("ignore")]
 
@@ -27,6 +27,7 @@ REFUSED = {
     "SFT, longer after its end": "the final look at step 8 has spent the run's error budget",
     "SFT, longer after its end, by epochs": "training on to 1 epochs would leave every",
     "GRPO LoRA, longer after its end": "the final look at step 8 has spent the run's error budget",
+    "bf16 GRPO, longer after its end": "the final look at step 8 has spent the run's error budget",
     "SFT, resumed but trained from the start": "begins at step 0, and the guard was attached for step 4",
     "SFT, out of memory in the third step": "`auto_find_batch_size` begins the training anew",
     "SFT, a second train()": "one `trainer.train()` already",
@@ -38,6 +39,7 @@ PLANNED_ANEW = {
     "SFT, shorter",
     "SFT, saved at other steps",
     "GRPO, longer before its end",
+    "bf16 GRPO LoRA, longer before its end",
 }
 
 
@@ -46,11 +48,17 @@ def setting(tmp_path_factory):
     return Setting(tmp_path_factory.mktemp("changed") / "setting")
 
 
+@pytest.fixture(scope="module")
+def half(tmp_path_factory):
+    return Setting(tmp_path_factory.mktemp("changed") / "half", half=True)
+
+
 @pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=[] if n in IN_CI else [pytest.mark.full]) for n in CASES]
+    "name", [pytest.param(n, marks=[] if n in IN_CI else [pytest.mark.full]) for n in CASES | HALF]
 )
-def test_a_changed_run_is_tested_to_its_end_or_refused(setting, tmp_path, name):
-    told = CASES[name](setting, tmp_path / "run")
+def test_a_changed_run_is_tested_to_its_end_or_refused(setting, tmp_path, name, request):
+    base = request.getfixturevalue("half") if name in HALF else setting
+    told = (CASES | HALF)[name](base, tmp_path / "run")
     assert REFUSED[name] in told.refused if name in REFUSED else not told.refused
     assert told.looks, "nothing was looked at"
     assert all(tested for _, _, tested in told.looks), told.looks
