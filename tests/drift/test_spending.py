@@ -328,3 +328,31 @@ def test_a_plan_that_changes_spends_no_more_than_the_budget(seed):
 def test_without_a_change_the_looks_get_equal_shares():
     shares = [state.share for _, state in run()]
     assert shares == pytest.approx([k / 5 for k in range(1, 5)] + [4 / 5])
+
+
+def test_whom_a_run_is_lengthened_for_makes_no_difference_that_shows():
+    """Five looks, and five more where the fourth was close to an alarm: the budget is 5 %, the standard error 0.3."""
+    rng, alpha, few, many, together = np.random.default_rng(0), 0.05, 5, 10, 0.8
+
+    def looks(runs):
+        shared, own = rng.standard_normal((1, runs)), rng.standard_normal((many, runs))
+        return math.sqrt(together) * shared + math.sqrt(1 - together) * own
+
+    drawn = looks(20_000).astype(np.float32)
+
+    def plan(lengthened):
+        share, spent, found = 0.0, Spent(), []
+        for look in range(many if lengthened else few):
+            ahead = (many if lengthened and look >= 4 else few) - look
+            share = share + (1 - share) / ahead
+            boundary, spent = spend(drawn[look], alpha, share, spent)
+            found.append(boundary)
+        return np.array(found)[:, None]
+
+    short, long = plan(False), plan(True)
+    z = looks(5_000)
+    assert (short[:4] == long[:4]).all()
+    early = (z[:4] > short[:4]).any(axis=0)
+    for lengthened in (np.zeros(5_000, bool), rng.random(5_000) < 0.5, z[3] > short[3] - 0.7):
+        late = np.where(lengthened, (z[4:] > long[4:]).any(axis=0), z[4] > short[4])
+        assert (early | late).mean() < alpha + 3 * math.sqrt(alpha * (1 - alpha) / 5_000)
