@@ -3,7 +3,7 @@
 Run: OMP_NUM_THREADS=1 python tests/benchmarks/memory.py
 A random Qwen3 of two layers in bf16 on the CPU, one process a case; Linux only, which can forget a peak. The task's
 micro-batch is 8 rows of 512 tokens; the term is that of 5 % of a window of 256 rows, 13 samples of a few hundred
-tokens; the tripwire watches the golds of 300 items.
+tokens; the tripwire watches the golds of 300 items (`--items`).
 """
 
 import json
@@ -29,7 +29,8 @@ from guardrail.trainers.state import GuardState
 
 WORDS = 152_000
 TOP_K = 64
-ITEMS = 300
+_PROFILE: Any = SimpleNamespace(pad=0)
+"""What teacher forcing asks of a model's profile."""
 app = typer.Typer(add_completion=False)
 
 
@@ -79,16 +80,16 @@ def task_loss(policy: Any) -> torch.Tensor:
     return loss
 
 
-def task() -> Callable[[Any], None]:
+def task(items: int) -> Callable[[Any], None]:
     return lambda policy: task_loss(policy).backward()
 
 
-def term() -> Callable[[Any], None]:
+def term(items: int) -> Callable[[Any], None]:
     due = injection()
     return lambda policy: due.take_term(policy).backward()  # type: ignore[union-attr]
 
 
-def task_and_term() -> Callable[[Any], None]:
+def task_and_term(items: int) -> Callable[[Any], None]:
     due = injection()
 
     def both(policy: Any) -> None:
@@ -98,28 +99,26 @@ def task_and_term() -> Callable[[Any], None]:
     return both
 
 
-def golds_of_all_items() -> Callable[[Any], None]:
-    watched = rows(ITEMS, (30, 200), (50, 400))
+def golds_of_all_items(items: int) -> Callable[[Any], None]:
+    watched = rows(items, (30, 200), (50, 400))
 
     def measure(policy: Any) -> None:
-        tokenizer = SimpleNamespace(pad_token_id=0)
-        engine = InProcessEngine(policy, tokenizer, Decoding(), False, 32)
+        engine: Any = InProcessEngine(policy, None, Decoding(), _PROFILE, 32)
         engine.mean_logprobs([p for p, _ in watched], [g for _, g in watched])
 
     return measure
 
 
-def tripwire() -> Callable[[Any], None]:
+def tripwire(items: int) -> Callable[[Any], None]:
     from guardrail.trainers.wire import sample_golds
 
-    prompts, golds = zip(*rows(ITEMS, (30, 200), (50, 400)), strict=True)
+    prompts, golds = zip(*rows(items, (30, 200), (50, 400)), strict=True)
     look = sum(map(len, prompts)) + sum(map(len, golds))
-    wire = sample_golds(["ability"] * ITEMS, prompts, golds, look // 10, seed=0)
+    wire = sample_golds(["ability"] * items, prompts, golds, look // 10, seed=0)
     typer.echo(f"tripwire: {len(wire.golds)} golds, {wire.tokens} of {look} tokens", err=True)
 
     def measure(policy: Any) -> None:
-        tokenizer = SimpleNamespace(pad_token_id=0)
-        engine = InProcessEngine(policy, tokenizer, Decoding(), False, 32)
+        engine: Any = InProcessEngine(policy, None, Decoding(), _PROFILE, 32)
         engine.mean_logprobs(wire.prompts, wire.golds)
 
     return measure
@@ -139,14 +138,16 @@ def main(
     case: Annotated[
         list[str] | None, typer.Option(help=f"{', '.join(CASES)}; all if empty.")
     ] = None,
+    items: Annotated[int, typer.Option(help="Golds of the red line.")] = 300,
     here: Annotated[bool, typer.Option(help="In this process.")] = False,
 ) -> None:
     """Print for each case the MB above the resting model at the peak, and the seconds."""
     for name in case or list(CASES):
         if not here:
-            subprocess.run([sys.executable, __file__, "--case", name, "--here"], check=True)
+            line = [sys.executable, __file__, "--case", name, "--items", str(items), "--here"]
+            subprocess.run(line, check=True)
             continue
-        policy, carry_out = model().train(), CASES[name]()
+        policy, carry_out = model().train(), CASES[name](items)
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # forget the peak so far
         rest, started = resident("VmRSS"), time.perf_counter()
         carry_out(policy)
