@@ -14,7 +14,7 @@ from guardrail.shipped import shipped_root
 from tests.contracts.families import FAMILIES, Family
 from tests.contracts.tiny_models import make_model, make_tokenizer, save
 
-PRECISIONS = ("float32", "autocast", "bf16-lora")
+PRECISIONS = ("float32", "autocast", "bf16-lora", "qlora")
 KINDS = ("sft", "grpo")
 
 
@@ -53,7 +53,7 @@ def write_base(folder: Path, cell: Cell, *, seed: int = 1) -> Path:
     """Write the cell's model folder, in the precision its weights are released in."""
     tokenizer = make_tokenizer(cell.family)
     model = make_model(cell.family, tokenizer, seed=seed)
-    if cell.precision == "bf16-lora":
+    if cell.precision in ("bf16-lora", "qlora"):
         model = model.to(torch.bfloat16)
     if cell.kind == "sft" and hasattr(model.config, "output_router_logits"):
         # Off as released. TRL's SFT adds the router loss only where it is on; its GRPO cannot generate then.
@@ -83,7 +83,10 @@ def write_recipe(folder: Path, cell: Cell, base: Path, **changes: Any) -> Recipe
         "bf16": cell.precision != "float32",
     }
     train: dict[str, Any] = {"data": str(data), "arguments": arguments}
-    if cell.precision == "bf16-lora":
+    if cell.precision == "qlora":
+        train["quantization"] = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4"}
+        train["quantization"] |= {"bnb_4bit_compute_dtype": "bfloat16"}
+    if cell.precision in ("bf16-lora", "qlora"):
         train["lora"] = {"r": 4, "target_modules": "all-linear"}
     if cell.kind == "grpo":
         reward = "shipped:recipes/toy/collection_rewards.py:keeps_it_short"
