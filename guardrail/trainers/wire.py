@@ -123,11 +123,11 @@ def _spread(groups: Sequence[str], seed: int) -> list[int]:
 
 
 def within(prompts: Sequence[list[int]], budget: int) -> list[list[int]]:
-    """Return the prompts that fit into a budget of tokens with the first tokens of an answer each."""
+    """Return the prompts that fit into a budget of tokens with the first tokens of an answer each, one at least."""
     chosen: list[list[int]] = []
     for prompt in prompts:
         budget -= len(prompt) + FIRST_TOKENS
-        if budget < 0:
+        if budget < 0 and chosen:
             break
         chosen.append(prompt)
     return chosen
