@@ -33,6 +33,9 @@ _FORWARDS_A_STEP = 3
 """A training step computes about three forwards of its tokens: one, and a backward that costs two."""
 _STANDARD_ERRORS = 2.0
 """What a rise must be beyond the threshold by: noise alone exceeds it in one tripwire of 44."""
+_NOISE_IS_KNOWN = 8
+"""Answers from which a standard error says something; of fewer the rise alone decides, as a look too many costs
+less than one too few."""
 
 
 @dataclass(slots=True)
@@ -64,7 +67,7 @@ class Wire:
             name: float(kl[[group == name for group in self.groups]].mean())
             for name in dict.fromkeys(self.groups)
         }
-        return Moved(float(kl.mean()), se, by_group)
+        return Moved(float(kl.mean()), se, by_group, len(kl))
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +77,13 @@ class Moved:
     kl: float
     se: float
     by_group: dict[str, float]
+    answers: int
+
+    @property
+    def surely(self) -> float:
+        """The KL less its noise, where so many answers tell the noise."""
+        noise = _STANDARD_ERRORS * self.se if self.answers >= _NOISE_IS_KNOWN else 0.0
+        return self.kl - noise
 
 
 def sample_golds(
@@ -158,4 +168,4 @@ def spacing(tokens: int, step_tokens: float | None, look_every: int) -> int:
 def look_early(moves: Sequence[Moved], threshold: float, at_last_look: float) -> bool:
     """Return whether any move is beyond the threshold and twice that of the last look by more than noise."""
     floor = max(threshold, 2 * at_last_look)
-    return threshold > 0 and any(m.kl - _STANDARD_ERRORS * m.se > floor for m in moves)
+    return threshold > 0 and any(move.surely > floor for move in moves)

@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 from guardrail.trainers.state import GuardState, read_state, write_state
-from guardrail.trainers.wire import Wire, sample_golds, share_of_the_run, spacing, within
+from guardrail.trainers.wire import (
+    Wire,
+    look_early,
+    sample_golds,
+    share_of_the_run,
+    spacing,
+    within,
+)
 
 ABILITIES = ["writing"] * 120 + ["math"] * 100 + ["safety"] * 80
 RNG = np.random.default_rng(0)
@@ -78,6 +85,16 @@ def test_the_move_and_its_standard_error_are_the_definition():
     assert moved.se == pytest.approx(harm.std(ddof=1) / 2)
     assert moved.by_group == pytest.approx({"a": 0.2, "b": 0.6})
     assert Wire([[1]], [[2]], base=[-1.0]).moved([-3.0]).se == float("inf")
+
+
+def test_noise_is_taken_off_where_enough_answers_tell_it():
+    """A collapse that one answer of the task shows alone must not wait for a standard error."""
+    one = Wire([[1]], [[2]], base=[-1.0]).moved([-3.0])
+    assert look_early([one], 0.1, 0.0)
+    many = Wire([[1]] * 8, [[2]] * 8, base=[-1.0] * 8)
+    assert not look_early([many.moved([-0.8, -1.4] * 4)], 0.05, 0.0)
+    assert look_early([many.moved([-1.3, -1.4] * 4)], 0.05, 0.0)
+    assert not look_early([many.moved([-1.3, -1.4] * 4)], 0.05, 0.2)
 
 
 def test_a_checkpoint_holds_what_is_watched(tmp_path):
