@@ -205,8 +205,8 @@ def test_a_tripwire_that_fails_halts_with_a_checkpoint_or_goes_on_as_configured(
         "from guardrail.engines.in_process import InProcessEngine as Engine\n"
         "own, calls = Engine.mean_logprobs, []\n"
         "def fail(self, *rows):\n"
-        "    calls.append(0)\n"  # the first at the start
-        "    if len(calls) == 2: raise RuntimeError('device lost')\n"
+        "    calls.append(0)\n"  # the first two, golds and the task's, at the start
+        "    if len(calls) == 3: raise RuntimeError('device lost')\n"
         "    return own(self, *rows)\n"
         "Engine.mean_logprobs = fail\n"
         f"sys.argv = ['guardrail', 'run', {str(recipe)!r}, '--out', {str(run)!r}]\n"
