@@ -56,7 +56,7 @@ def test_a_script_of_ones_own_hears_its_guard_and_exits_as_halted(tmp_path):
     assert step < 12
     lines = [line.strip() for line in done.stderr.replace("\r", "\n").split("\n")]
     for begins in (
-        "KL self-test: ",
+        "KL self-test (float32): ",
         "step    0  look 0",
         f"step {step:>4}  look 2",
         f"step {step:>4}  halt: ",
