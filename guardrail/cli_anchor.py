@@ -55,6 +55,7 @@ def make_command(
     """
     with clear_errors():
         from guardrail.anchors.fuses import poor_fuses
+        from guardrail.anchors.make import ACCEPTED_KL_ERROR
         from guardrail.recipe import read_recipe
 
         checked = read_recipe(recipe)
@@ -104,6 +105,15 @@ def make_command(
             soft_wrap=True,
             highlight=False,
         )
+        missed = anchors.manifest.kl_error.get(anchors.manifest.top_k or 0, 0.0)
+        if missed > ACCEPTED_KL_ERROR:
+            console.print(
+                f"[yellow]the KL term sees {1 - missed:.0%} of such a policy's KL[/], of one whose every logit moved at "
+                "random, the rest lies in the tail: it is a lower bound. `rehearsal.reference: adapter off` (LoRA) "
+                "or `frozen` takes the whole",
+                soft_wrap=True,
+                highlight=False,
+            )
         console.print(_fuses_table(Counter((f.why, f.ability) for f in fuses)))
 
 

@@ -202,7 +202,7 @@ def test_seconds_of_the_run_follow_from_those_of_the_rehearsal(tmp_path):
     assert told["anchors_s"] == [6 * 4.0, 6 * 17.5]
     assert told["tripwire_s"] == [0.8, 3.5]  # at most a tenth of a look
     seconds = [50 + (4 + 2) * 8 + 6 * 0.8, 50 + (4 + 2) * 35 + 6 * 3.5]  # look 0 answers four times
-    assert told["hours"] == [round(s / 3600, 3) for s in seconds]
+    assert told["hours"] == [round(s / 3600, 6) for s in seconds]
     assert told["share_on_looks"] == [round(48 / 102.8, 3), round(210 / 281, 3)]
     halved = estimate(
         recipe, {"max_steps": 100, "save_strategy": "no"}, found_by(found, processes=2)

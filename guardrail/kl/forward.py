@@ -104,7 +104,10 @@ def _below(model: Any) -> Any:
 
 def vocabulary(model: Any) -> int:
     """Return how many logits a model gives for a token."""
-    return int(_below(model).config.get_text_config().vocab_size)
+    below = _below(model)
+    if cut_by_zero3(below):
+        below = below.module  # the engine's own `config` is DeepSpeed's
+    return int(below.config.get_text_config().vocab_size)
 
 
 @functools.cache

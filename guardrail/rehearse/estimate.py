@@ -99,7 +99,7 @@ def estimate(recipe: Recipe, arguments: dict[str, Any], found: Measured) -> dict
         "steps": steps,
         "step_s": round(found.step_s, 3),
         "share_on_looks": [round(share, 3) for share in shares],
-        "hours": [round(seconds / 3600, 3) for seconds in total],
+        "hours": [round(seconds / 3600, 6) for seconds in total],
     }
 
 

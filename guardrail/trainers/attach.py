@@ -34,7 +34,7 @@ from guardrail.trainers.identity import check_weights
 from guardrail.trainers.injection import Injection, KlOnly
 from guardrail.trainers.kinds import check_kind, is_grpo
 from guardrail.trainers.plan import refuse_longer
-from guardrail.trainers.precision import check_quantization
+from guardrail.trainers.precision import check_quantization, keep_backward_of_4bit
 from guardrail.trainers.ranks import Ranks
 from guardrail.trainers.references import wanted_reference
 from guardrail.trainers.rendering import Render, check_rendering
@@ -220,6 +220,7 @@ class Guardrail:
         check_kind(recipe, trainer, grpo=seam.rollouts is not None)
         check_deepspeed(recipe, trainer)
         check_quantization(recipe, trainer)
+        keep_backward_of_4bit(trainer.model)
         form = seam.form(recipe, trainer) if seam.form and recipe.mode == "guard" else None
         accelerator = trainer.accelerator
         ranks = Ranks(accelerator.process_index, accelerator.num_processes)

@@ -22,6 +22,7 @@ from guardrail.engines.rollout import with_vllm
 from guardrail.engines.rounding import coarser, forward_dtype
 from guardrail.errors import InputError
 from guardrail.ladder import Action, decide
+from guardrail.trainers.deepspeed import each_rank_alone
 from guardrail.trainers.grpo_mixing import MixedPrompts
 from guardrail.trainers.guard import Guard
 from guardrail.trainers.injection import KlOnly
@@ -128,7 +129,8 @@ class GuardCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
                 lambda: self._sigterm and not to_the_end,
             )
             try:
-                yield engine if self._vllm is None else with_vllm(engine, self._vllm)
+                with each_rank_alone(trainer.model_wrapped):
+                    yield engine if self._vllm is None else with_vllm(engine, self._vllm)
             except Exception as error:
                 # TRL gives ZeRO-3's hooks and gradient checkpointing back only after a body that ends well.
                 failed = error

@@ -1,11 +1,13 @@
-"""What a guarded run cannot do under DeepSpeed, said before it begins."""
+"""DeepSpeed: what a guarded run cannot do under it, said before it begins, and what looks keep it from."""
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 from guardrail.errors import InputError
 from guardrail.recipe import Recipe
 
-__all__ = ["check_deepspeed", "under_zero3"]
+__all__ = ["check_deepspeed", "each_rank_alone", "under_zero3"]
 
 
 def under_zero3(trainer: Any) -> bool:
@@ -45,3 +47,25 @@ def check_deepspeed(recipe: Recipe, trainer: Any) -> None:
             "cut: it is computed anew from that section at every step and after a resume; remove the section, "
             "and set `lr_scheduler_type` in the trainer's arguments"
         )
+
+
+@contextlib.contextmanager
+def each_rank_alone(model: Any) -> Iterator[None]:
+    """Let every rank go its own way through a model that ZeRO-3 has put together whole.
+
+    Until it knows the order of a training step's modules, the engine compares it between the ranks at the
+    start of each forward (`PartitionedParameterCoordinator.reset_step`, DeepSpeed 0.19), and a rank that has
+    more forwards than another waits for ever. TRL's `unwrap_model_for_generation` leaves that hook on.
+    """
+    optimizer = getattr(model, "optimizer", None)
+    offload = getattr(optimizer, "parameter_offload", optimizer)
+    handle = getattr(offload, "fwd_pre_hook", None)
+    if handle is None:
+        yield
+        return
+    hooks = offload.module._forward_pre_hooks
+    hook = hooks.pop(handle.id)
+    try:
+        yield
+    finally:
+        hooks[handle.id] = hook

@@ -11,7 +11,7 @@ from guardrail.anchors.quantization import quantization_of_folder, quantization_
 from guardrail.errors import InputError
 from guardrail.recipe import Recipe
 
-__all__ = ["check_quantization", "describe_precision"]
+__all__ = ["check_quantization", "describe_precision", "keep_backward_of_4bit"]
 
 _HALVES = (torch.bfloat16, torch.float16)
 _KEEPS_WHAT_IS_SMALL = ("adamw_anyprecision",)
@@ -71,6 +71,17 @@ def check_quantization(recipe: Recipe, trainer: Any) -> None:
             "`train.quantization` the BitsAndBytesConfig arguments the trainer's model is loaded with, or leave both "
             "away, and run `guardrail anchor RECIPE`"
         )
+
+
+def keep_backward_of_4bit(model: Any) -> None:
+    """Keep bitsandbytes from packing a model's 4-bit weights for CPUs with AVX512-BF16 at the next look.
+
+    It packs in the first forward outside of training, and that format has no backward pass: adapters below the
+    last layer would train on without gradients, and nothing would say so (bitsandbytes 0.50, `Linear4bit.forward`).
+    """
+    for module in model.modules():
+        if getattr(module, "support_avx512bf16_for_cpu", False):
+            module.support_avx512bf16_for_cpu = False
 
 
 def _tuning(model: Any) -> str:

@@ -6,19 +6,22 @@ import datasets
 import pytest
 import torch
 import trl
-from peft import LoraConfig
+from peft import LoraConfig, get_peft_model
 from pydantic import ValidationError
 from transformers.utils.quantization_config import QuantizationMethod
 
 from guardrail.anchors.quantization import quantization_of_folder, quantization_words
 from guardrail.build import build_trainer
+from guardrail.engines.in_process import load_model
 from guardrail.errors import InputError
 from guardrail.recipe import Recipe, read_recipe
 from guardrail.trainers.precision import (
     check_quantization,
     describe_precision,
+    keep_backward_of_4bit,
 )
 from guardrail.watch.live import record_lines
+from tests.conftest import installed
 from tests.trainers.conftest import made_rows, tiny_model
 
 pytestmark = [
@@ -195,3 +198,26 @@ def test_a_recipe_that_cannot_be_trained_quantised_is_refused(checkpoint, change
     content["rehearsal"]["reference"] = changes.get("reference", "stored")
     with pytest.raises(ValidationError, match=said):
         Recipe.model_validate(content)
+
+
+@pytest.mark.skipif(not installed("bitsandbytes"), reason="bitsandbytes is not installed")
+def test_a_look_leaves_the_backward_of_4_bit_weights_whole(checkpoint):
+    """On a CPU with AVX512-BF16 bitsandbytes packs what it saw outside of training, and packed has no backward."""
+    model, _ = load_model(checkpoint, quantization=NF4)
+    model = get_peft_model(
+        model, LoraConfig(target_modules="all-linear", init_lora_weights="gaussian")
+    )
+    keep_backward_of_4bit(model)
+    ids = torch.arange(20, 40)[None]
+
+    def gradients():
+        model.train().zero_grad()
+        model(input_ids=ids, labels=ids).loss.backward()
+        return [p.grad.clone() for p in model.parameters() if p.requires_grad]
+
+    before = gradients()
+    with torch.no_grad():
+        model.eval()(input_ids=ids)
+    assert any(gradient.any() for gradient in before[:-2])
+    for old, new in zip(before, gradients(), strict=True):
+        assert torch.equal(old, new)
