@@ -57,8 +57,8 @@ def each_rank_alone(model: Any) -> Iterator[None]:
     start of each forward (`PartitionedParameterCoordinator.reset_step`, DeepSpeed 0.19), and a rank that has
     more forwards than another waits for ever. TRL's `unwrap_model_for_generation` leaves that hook on.
     """
-    optimizer = getattr(model, "optimizer", None)
-    offload = getattr(optimizer, "parameter_offload", optimizer)
+    optimizer: Any = getattr(model, "optimizer", None)
+    offload: Any = getattr(optimizer, "parameter_offload", optimizer)
     handle = getattr(offload, "fwd_pre_hook", None)
     if handle is None:
         yield
