@@ -81,9 +81,9 @@ test-swift: $(INSTALLED_TEST)
 	$(BIN)/pytest --require 'ms-swift==4.6.*' -m "swift and not full"
 
 test-trl1: $(INSTALLED_TRL1)
-	$(BIN1)/pytest --require 'trl==1.16.*' -m "trl1 and not full" --ignore tests/watch
+	$(BIN1)/pytest --require 'trl==1.16.*' -m "trl1 and not full" --ignore tests/report --ignore tests/live --ignore tests/track
 
-DEEPSPEED := tests/trainers/test_deepspeed*.py
+DEEPSPEED := tests/trainers/ranks/test_deepspeed*.py
 
 # What the support matrix says was run, and CI leaves out.
 test-full: $(INSTALLED_TEST) test-deepspeed test-qlora
@@ -93,7 +93,7 @@ test-deepspeed: $(INSTALLED_DEEPSPEED)
 	$(BIN_DEEPSPEED)/pytest --require 'deepspeed==0.19.*' -m full $(DEEPSPEED)
 
 test-qlora: $(INSTALLED_DEEPSPEED)
-	$(BIN_DEEPSPEED)/pytest --require 'bitsandbytes>=0.50' -k 'qlora or 4_bit' tests/contracts tests/trainers/test_precision.py
+	$(BIN_DEEPSPEED)/pytest --require 'bitsandbytes>=0.50' -k 'qlora or 4_bit' tests/contracts tests/trainers/checks/test_precision.py
 
 # Chat or Alpaca files to tune the base on, for minutes each; without any, the toy's short tasks.
 ROWS ?=

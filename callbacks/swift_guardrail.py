@@ -19,7 +19,7 @@ from swift.callbacks import TrainerCallback, callbacks_map
 
 from guardrail.errors import InputError
 from guardrail.exits import BAD_INPUT, FINISHED
-from guardrail.trainers.ms_swift import attach_swift, recipe_from_environment
+from guardrail.trainers.ms_swift.attach import attach_swift, recipe_from_environment
 
 
 @contextmanager

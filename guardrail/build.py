@@ -5,10 +5,10 @@ import random
 from pathlib import Path
 from typing import Any
 
-from guardrail.anchors.fingerprint import is_adapter
 from guardrail.errors import InputError
+from guardrail.models.fingerprint import is_adapter
 from guardrail.recipe import Recipe
-from guardrail.rewards import load_reward
+from guardrail.trainers.grpo.reward_functions import load_reward
 
 __all__ = ["build_trainer", "prompt_rows"]
 

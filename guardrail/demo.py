@@ -9,12 +9,12 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from guardrail.ledger import Record, live_records, read_ledger
+from guardrail.ledger.file import Record, live_records, read_ledger
+from guardrail.live.terminal import live_display
 from guardrail.recipe import Recipe, read_recipe
+from guardrail.report.report import build_report
 from guardrail.run import run_recipe
 from guardrail.sets.items import ABILITIES
-from guardrail.watch.live import live_display
-from guardrail.watch.report import build_report
 
 __all__ = ["DemoResult", "render_demo", "run_demo"]
 

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from guardrail.anchors.fingerprint import chat_template_sha256
 from guardrail.anchors.store import Manifest, read_anchors, require_answers
-from guardrail.drift.rule import DriftConfig, RuleState, Verdict, verdict_as_dict
 from guardrail.engines.in_process import InProcessEngine, load_model, on_accelerator
-from guardrail.engines.look import (
+from guardrail.errors import InputError
+from guardrail.judge.harms import (
     Measured,
     anchor_measurements,
     default_metric_rules,
@@ -20,8 +19,9 @@ from guardrail.engines.look import (
     measure_completions,
     write_answers,
 )
-from guardrail.errors import InputError
-from guardrail.ledger import FILE_NAME, Ledger
+from guardrail.judge.rule import DriftConfig, RuleState, Verdict, verdict_as_dict
+from guardrail.ledger.file import FILE_NAME, Ledger
+from guardrail.models.fingerprint import chat_template_sha256
 from guardrail.sets.items import Item, read_items
 
 __all__ = ["Looked", "look_at"]

@@ -10,12 +10,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from typing_extensions import Self
 
 from guardrail.anchors.decoding import Decoding
-from guardrail.anchors.fingerprint import is_adapter
-from guardrail.drift.rule import Budget, DriftConfig
-from guardrail.engines.look import default_metric_rules
 from guardrail.errors import InputError
-from guardrail.ladder import LadderConfig
-from guardrail.models import Hub, is_hub_name, model_folder
+from guardrail.judge.harms import default_metric_rules
+from guardrail.judge.ladder import LadderConfig
+from guardrail.judge.rule import Budget, DriftConfig
+from guardrail.models.fingerprint import is_adapter
+from guardrail.models.hub import Hub, is_hub_name, model_folder
 from guardrail.probes.measure import METRICS
 from guardrail.shipped import find_recipe, resolve
 

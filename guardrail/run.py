@@ -14,19 +14,19 @@ from transformers import TrainerCallback
 from guardrail.build import build_trainer, prompt_rows
 from guardrail.errors import InputError
 from guardrail.files import write_whole
-from guardrail.ledger import FILE_NAME, Record
+from guardrail.guard.resume import resumed_checkpoint
+from guardrail.ledger.file import FILE_NAME, Record
 from guardrail.recipe import Recipe
-from guardrail.rewards import load_reward
 from guardrail.sets.benchmarks import read_benchmarks
 from guardrail.sets.items import Item
-from guardrail.sets.overlap import find_overlaps, training_texts
+from guardrail.sets.lint.overlap import find_overlaps, training_texts
+from guardrail.track.alert_services import alert_services
+from guardrail.track.trackers import reported_to, require_trackers
 from guardrail.trainers.attach import Guardrail
 from guardrail.trainers.callback import GuardCallback
-from guardrail.trainers.resume import resumed_checkpoint
-from guardrail.trainers.trl_grpo_form import recipe_form
-from guardrail.trainers.wanted_anchors import require_anchors
-from guardrail.watch.alert_services import alert_services
-from guardrail.watch.trackers import reported_to, require_trackers
+from guardrail.trainers.checks.wanted_anchors import require_anchors
+from guardrail.trainers.grpo.reward_functions import load_reward
+from guardrail.trainers.trl.grpo_form import recipe_form
 
 __all__ = ["Finished", "StepListener", "preflight", "read_training_rows", "run_recipe"]
 

@@ -21,7 +21,9 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from typing_extensions import Self
 
-from guardrail.drift.rule import (
+from guardrail.errors import InputError
+from guardrail.judge.ladder import Judged, LadderConfig, decide, judged_look
+from guardrail.judge.rule import (
     DriftConfig,
     MetricRule,
     MetricValues,
@@ -29,10 +31,8 @@ from guardrail.drift.rule import (
     judge,
     verdict_as_dict,
 )
-from guardrail.drift.statistic import FloatArray
-from guardrail.errors import InputError
-from guardrail.ladder import Judged, LadderConfig, decide, judged_look
-from guardrail.ledger import live_records, read_ledger
+from guardrail.judge.statistic import FloatArray
+from guardrail.ledger.file import live_records, read_ledger
 from guardrail.recipe import Recipe
 from guardrail.sets.items import read_items
 
@@ -196,7 +196,7 @@ def read_run_trajectory(run: Path) -> Trajectory:
     baseline = measured[0]
     if looks[0]["inherited"] and recipe.on_inherited == "refuse":
         from guardrail.anchors.store import read_anchors
-        from guardrail.engines.look import anchor_measurements
+        from guardrail.judge.harms import anchor_measurements
 
         baseline = anchor_measurements(items, read_anchors(Path(str(recipe.anchors))))
     return Trajectory(

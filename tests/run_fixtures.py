@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from guardrail.ledger import live_records, read_ledger
+from guardrail.ledger.file import live_records, read_ledger
 from guardrail.sets.items import read_items, write_items
 from guardrail.shipped import shipped_recipes, shipped_root
 

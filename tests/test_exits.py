@@ -7,10 +7,10 @@ import pytest
 from typer.testing import CliRunner
 
 from guardrail import exits
-from guardrail.cli import app
-from guardrail.watch.run_data import read_run
-from guardrail.watch.run_status import exit_code, run_status
-from tests.watch.stories import (
+from guardrail.cli.main import app
+from guardrail.live.status import exit_code, run_status
+from guardrail.report.run_data import read_run
+from tests.report.stories import (
     Story,
     crashed,
     finished_drifted,

@@ -7,17 +7,17 @@ from tests.run_fixtures import process
 CORE = """
 import importlib, pkgutil, sys
 import guardrail
-for name in ("sets", "drift", "probes", "anchors"):
+for name in ("sets", "judge", "probes", "ledger", "anchors"):
     package = importlib.import_module(f"guardrail.{name}")
-    for module in pkgutil.iter_modules(package.__path__):
-        importlib.import_module(f"guardrail.{name}.{module.name}")
-import guardrail.ladder, guardrail.ledger, guardrail.shipped
+    for module in pkgutil.walk_packages(package.__path__, f"guardrail.{name}."):
+        importlib.import_module(module.name)
+import guardrail.shipped
 heavy = {"torch", "transformers", "trl", "peft", "accelerate", "swift", "wandb"} & set(sys.modules)
 sys.exit(f"imported {heavy}" if heavy else 0)
 """
 
 
-def test_sets_drift_probes_anchors_ladder_and_ledger_import_no_torch():
+def test_sets_judge_probes_ledger_and_anchors_import_no_torch():
     done = process([sys.executable, "-c", CORE])
     assert done.returncode == 0, done.stderr
 
@@ -25,7 +25,7 @@ def test_sets_drift_probes_anchors_ladder_and_ledger_import_no_torch():
 WITHOUT_TORCH = """
 import sys
 sys.modules["torch"] = None
-from guardrail.cli import app
+from guardrail.cli.main import app
 app(["run", "toy-sft", "--out", sys.argv[1]])
 """
 

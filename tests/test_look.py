@@ -7,7 +7,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from guardrail.cli import app
+from guardrail.cli.main import app
 from guardrail.engines.in_process import load_model
 from guardrail.shipped import shipped_root
 

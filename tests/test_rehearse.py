@@ -8,9 +8,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from guardrail.anchors.fingerprint import weights_sha256
 from guardrail.errors import InputError
-from guardrail.ledger import read_ledger
+from guardrail.ledger.file import read_ledger
+from guardrail.models.fingerprint import weights_sha256
 from guardrail.recipe import read_recipe
 from guardrail.rehearse.estimate import Measured, estimate, planned_steps
 from guardrail.rehearse.legs import carry_out, why
@@ -231,7 +231,7 @@ def test_the_steps_of_a_run_are_those_the_trainer_counts():
 def test_command_and_trainer_must_agree(tmp_path, changes, options, said):
     from typer.testing import CliRunner
 
-    from guardrail.cli import app
+    from guardrail.cli.main import app
 
     recipe = small_recipe(tmp_path, **changes)
     done = CliRunner().invoke(app, ["rehearse", str(recipe), *options])

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from guardrail.anchors.fingerprint import weights_sha256
-from guardrail.ledger import live_records, read_ledger
-from guardrail.trainers.resume import last_complete_checkpoint
+from guardrail.guard.resume import last_complete_checkpoint
+from guardrail.ledger.file import live_records, read_ledger
+from guardrail.models.fingerprint import weights_sha256
 from tests.run_fixtures import arguments, command, guardrail, logged, records, small_recipe, wait
 
 pytestmark = pytest.mark.run

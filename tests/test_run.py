@@ -6,9 +6,9 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
-from guardrail.cli import app
+from guardrail.cli.main import app
+from guardrail.report.facts import Report
 from guardrail.sets.items import read_items, write_items
-from guardrail.watch.facts import Report
 from tests.run_fixtures import arguments, guardrail, process, records, small_recipe
 
 pytestmark = pytest.mark.run
@@ -165,7 +165,7 @@ def test_an_error_while_looking_halts_with_a_checkpoint_or_goes_on_as_configured
         run = folder / "run"
         code_for_blocking = (
             "import pathlib, sys\n"
-            "import guardrail.trainers.guard as g\n"
+            "import guardrail.guard.guard as g\n"
             "original = g.write_answers\n"
             "def refuse(path, *rest):\n"
             "    if 'step-0' not in path.name: raise OSError('no space left on device')\n"
@@ -180,7 +180,7 @@ def test_an_error_while_looking_halts_with_a_checkpoint_or_goes_on_as_configured
             "    return result\n"
             "r._train = kept\n"
             f"sys.argv = ['guardrail', 'run', {str(recipe)!r}, '--out', {str(run)!r}]\n"
-            "from guardrail.cli import app; app()\n"
+            "from guardrail.cli.main import app; app()\n"
         )
         done = process([sys.executable, "-c", code_for_blocking], cwd=folder)
         assert done.returncode == code, done.stderr
@@ -210,7 +210,7 @@ def test_a_tripwire_that_fails_halts_with_a_checkpoint_or_goes_on_as_configured(
         "    return own(self, *rows)\n"
         "Engine.mean_logprobs = fail\n"
         f"sys.argv = ['guardrail', 'run', {str(recipe)!r}, '--out', {str(run)!r}]\n"
-        "from guardrail.cli import app; app()\n"
+        "from guardrail.cli.main import app; app()\n"
     )
     done = process([sys.executable, "-c", failing_once], cwd=tmp_path)
     (error,) = records(run, "error")

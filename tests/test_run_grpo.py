@@ -8,15 +8,15 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from guardrail.anchors.fingerprint import weights_sha256
 from guardrail.build import prompt_rows
-from guardrail.cli import app
+from guardrail.cli.main import app
 from guardrail.errors import InputError
-from guardrail.ledger import read_ledger
+from guardrail.ledger.file import read_ledger
+from guardrail.models.fingerprint import weights_sha256
 from guardrail.recipe import read_recipe
-from guardrail.rewards import load_reward
 from guardrail.run import run_recipe
 from guardrail.shipped import shipped_recipes, shipped_root
+from guardrail.trainers.grpo.reward_functions import load_reward
 from tests.run_fixtures import command, guardrail, records, small_recipe
 
 

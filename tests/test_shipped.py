@@ -8,11 +8,11 @@ import pytest
 
 from guardrail.recipe import read_recipe
 from guardrail.run import read_training_rows
-from guardrail.sets.compose import QUOTAS
+from guardrail.sets.build.compose import QUOTAS
 from guardrail.sets.items import read_items
 from guardrail.shipped import shipped_recipes, shipped_root
-from guardrail.toy.build_sets import REHEARSAL_QUOTAS, build_set
-from guardrail.toy.tasks import TASKS
+from recipes.toy.make.build_sets import REHEARSAL_QUOTAS, build_set
+from recipes.toy.make.tasks import TASKS
 
 ROOT = shipped_root()
 

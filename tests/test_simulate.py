@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from guardrail.cli import app
+from guardrail.cli.main import app
 from guardrail.errors import InputError
 from guardrail.simulate import read_trajectory, simulate
 

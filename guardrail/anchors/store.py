@@ -23,10 +23,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from guardrail.anchors.decoding import Decoding
-from guardrail.anchors.profile import Profile
-from guardrail.anchors.quantization import quantization_words
 from guardrail.errors import InputError
 from guardrail.files import write_whole
+from guardrail.models.profile import Profile
+from guardrail.models.quantization import quantization_words
 
 __all__ = [
     "ROUNDING",

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from guardrail.engines.in_process import InProcessEngine, encode_prompts
 from guardrail.errors import InputError
-from guardrail.sets.formats import read_conversation
-from guardrail.sets.readers import read_rows
+from guardrail.sets.read.formats import read_conversation
+from guardrail.sets.read.readers import read_rows
 
 __all__ = ["Choice", "draw_choices", "right_choices"]
 

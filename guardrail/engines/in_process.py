@@ -27,12 +27,12 @@ from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from typing_extensions import Self
 
 from guardrail.anchors.decoding import Decoding
-from guardrail.anchors.fingerprint import adapter_base, is_adapter
-from guardrail.anchors.profile import Profile
 from guardrail.anchors.store import TopK
 from guardrail.errors import InputError
-from guardrail.kl.forward import each_answer
 from guardrail.kl.loss import reference_topk, topk_shortfall
+from guardrail.models.fingerprint import adapter_base, is_adapter
+from guardrail.models.profile import Profile
+from guardrail.models.teacher_forcing import each_answer
 from guardrail.sets.items import Item
 
 __all__ = [

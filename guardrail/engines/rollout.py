@@ -8,7 +8,6 @@ from typing import Any
 from accelerate.utils import gather_object
 
 from guardrail.anchors.decoding import Decoding
-from guardrail.anchors.profile import Profile
 from guardrail.engines.in_process import (
     Completion,
     InProcessEngine,
@@ -16,6 +15,7 @@ from guardrail.engines.in_process import (
     kept_training_state,
 )
 from guardrail.errors import InputError
+from guardrail.models.profile import Profile
 
 __all__ = ["RolloutEngine", "with_vllm"]
 

@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from guardrail.anchors.store import TopK, as_stored
-from guardrail.kl.forward import answer_logits, micro_batches, undisturbed, vocabulary
 from guardrail.kl.loss import Direction, forward_kl_topk, full_kl, reference_topk
+from guardrail.models.teacher_forcing import answer_logits, micro_batches, undisturbed, vocabulary
 
 __all__ = [
     "Reference",

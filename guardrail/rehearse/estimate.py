@@ -6,10 +6,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from guardrail.guard.look_plan import due_looks
+from guardrail.guard.wire import MOST_GOLDS, OF_THE_RUN
 from guardrail.recipe import Recipe
 from guardrail.sets.items import read_items
-from guardrail.trainers.plan import due_looks
-from guardrail.trainers.wire import MOST_GOLDS, OF_THE_RUN
 
 __all__ = ["Measured", "Span", "estimate", "planned_steps"]
 

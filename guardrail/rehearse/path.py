@@ -7,9 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from guardrail.engines.look import answers_file
 from guardrail.exits import HALTED
-from guardrail.ledger import Record
+from guardrail.guard.resume import checkpoint_step, last_complete_checkpoint
+from guardrail.guard.state import STATE_FILE, read_state
+from guardrail.judge.harms import answers_file
+from guardrail.ledger.file import Record
 from guardrail.rehearse.legs import Leg, carry_out, why
 from guardrail.rehearse.small_run import EVERY_STEPS, training_line
 from guardrail.rehearse.stations import (
@@ -23,9 +25,7 @@ from guardrail.rehearse.stations import (
     saved_with_a_look,
     stepped,
 )
-from guardrail.trainers.ms_swift import RECIPE_VARIABLE
-from guardrail.trainers.resume import checkpoint_step, last_complete_checkpoint
-from guardrail.trainers.state import STATE_FILE, read_state
+from guardrail.trainers.ms_swift.attach import RECIPE_VARIABLE
 
 __all__ = ["Legs"]
 

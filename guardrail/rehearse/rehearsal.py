@@ -9,7 +9,7 @@ from transformers import AutoTokenizer
 
 from guardrail.errors import InputError
 from guardrail.files import write_whole
-from guardrail.ledger import Record
+from guardrail.ledger.file import Record
 from guardrail.recipe import Recipe, read_recipe, with_model_folders
 from guardrail.rehearse.estimate import Measured, estimate
 from guardrail.rehearse.path import Legs

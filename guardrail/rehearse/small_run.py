@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from guardrail.errors import InputError
-from guardrail.ledger import FILE_NAME
+from guardrail.ledger.file import FILE_NAME
 from guardrail.recipe import MOST_FRACTION, SAFE_FRACTION, Recipe
 from guardrail.sets.items import Item, read_items, write_items
 from guardrail.shipped import shipped_root

@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from guardrail.ledger import FILE_NAME, Record, live_records, read_ledger
+from guardrail.ledger.file import FILE_NAME, Record, live_records, read_ledger
 from guardrail.rehearse.legs import Leg
 from guardrail.rehearse.small_run import EVERY_STEPS
 

@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from guardrail.sets.formats import read_conversation
-from guardrail.sets.readers import read_rows
+from guardrail.sets.read.formats import read_conversation
+from guardrail.sets.read.readers import read_rows
 
 __all__ = ["read_benchmarks"]
 

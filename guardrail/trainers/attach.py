@@ -7,9 +7,7 @@ from typing import Any, TypeVar
 
 from typing_extensions import Self
 
-from guardrail.anchors.fingerprint import weights_sha256
 from guardrail.anchors.make import make_anchors
-from guardrail.anchors.profile import Profile
 from guardrail.anchors.store import Anchors, manifest_difference, read_anchors, require_answers
 from guardrail.engines.choices import draw_choices
 from guardrail.engines.in_process import (
@@ -19,35 +17,37 @@ from guardrail.engines.in_process import (
     on_accelerator,
 )
 from guardrail.errors import InputError
+from guardrail.guard.guard import Guard
+from guardrail.guard.look_plan import refuse_longer
+from guardrail.guard.ranks import Ranks
+from guardrail.guard.resume import resumed_checkpoint, rewind
+from guardrail.guard.state import GuardState, Seen, read_state
 from guardrail.kl.term import Reference, rehearsal_samples
-from guardrail.ledger import FILE_NAME, Ledger, Record
+from guardrail.ledger.file import FILE_NAME, Ledger, Record
+from guardrail.models.fingerprint import weights_sha256
+from guardrail.models.profile import Profile
 from guardrail.recipe import Recipe, read_recipe, with_model_folders
 from guardrail.sets.items import Item, read_items
+from guardrail.track.tracking import Tracking
 from guardrail.trainers.callback import GuardCallback
-from guardrail.trainers.deepspeed import check_deepspeed, under_zero3
+from guardrail.trainers.checks.deepspeed import check_deepspeed, under_zero3
+from guardrail.trainers.checks.identity import check_weights
+from guardrail.trainers.checks.kinds import check_kind, is_grpo
+from guardrail.trainers.checks.precision import check_quantization, keep_backward_of_4bit
+from guardrail.trainers.checks.rendering import Render, check_rendering
+from guardrail.trainers.checks.supported import check_kind_of_trainer, check_setup
+from guardrail.trainers.checks.versions import TRL, check_versions
+from guardrail.trainers.checks.wanted_anchors import require_anchors, wanted_manifest
 from guardrail.trainers.ending import end_with_the_training, say_record
-from guardrail.trainers.grpo_choice import Form, require_same_form
-from guardrail.trainers.grpo_forms import BothForms, attach_golds
-from guardrail.trainers.guard import Guard
+from guardrail.trainers.grpo.choice import Form, require_same_form
+from guardrail.trainers.grpo.forms import BothForms, attach_golds
 from guardrail.trainers.header import run_header
-from guardrail.trainers.identity import check_weights
 from guardrail.trainers.injection import Injection, KlOnly
-from guardrail.trainers.kinds import check_kind, is_grpo
-from guardrail.trainers.plan import refuse_longer
-from guardrail.trainers.precision import check_quantization, keep_backward_of_4bit
-from guardrail.trainers.ranks import Ranks
 from guardrail.trainers.references import wanted_reference
-from guardrail.trainers.rendering import Render, check_rendering
-from guardrail.trainers.resume import resumed_checkpoint, rewind
-from guardrail.trainers.state import GuardState, Seen, read_state
-from guardrail.trainers.supported import check_kind_of_trainer, check_setup
 from guardrail.trainers.training import guard_training
-from guardrail.trainers.trl_grpo import GrpoKlOnly, attach_kl_only
-from guardrail.trainers.trl_grpo_form import trainer_form
-from guardrail.trainers.trl_sft import attach_kl
-from guardrail.trainers.versions import TRL, check_versions
-from guardrail.trainers.wanted_anchors import require_anchors, wanted_manifest
-from guardrail.watch.tracking import Tracking
+from guardrail.trainers.trl.grpo import GrpoKlOnly, attach_kl_only
+from guardrail.trainers.trl.grpo_form import trainer_form
+from guardrail.trainers.trl.sft import attach_kl
 
 AnInjection = TypeVar("AnInjection", bound=Injection)
 

@@ -16,29 +16,32 @@ from transformers import TrainerCallback
 from trl.models.utils import unwrap_model_for_generation
 
 from guardrail import exits
-from guardrail.drift.rule import UNTESTED
 from guardrail.engines.in_process import InProcessEngine
 from guardrail.engines.rollout import with_vllm
-from guardrail.engines.rounding import coarser, forward_dtype
 from guardrail.errors import InputError
-from guardrail.ladder import Action, decide
-from guardrail.trainers.deepspeed import each_rank_alone
-from guardrail.trainers.grpo_mixing import MixedPrompts
-from guardrail.trainers.guard import Guard
-from guardrail.trainers.injection import KlOnly
-from guardrail.trainers.levers import (
+from guardrail.guard.guard import Guard
+from guardrail.guard.levers import (
     base_rates,
     hold_levers,
     scale_learning_rate,
     scheduler_steps,
 )
-from guardrail.trainers.normalisation import loss_scale
-from guardrail.trainers.plan import due_looks, looks_kept, plan_looks
-from guardrail.trainers.ranks import RankFailed, failure_kind
-from guardrail.trainers.resume import checkpoint_step, rewind
-from guardrail.trainers.rotation import rotate
-from guardrail.trainers.self_test import kl_self_test
-from guardrail.trainers.state import GuardState, put_back, write_state
+from guardrail.guard.look_plan import due_looks, looks_kept, plan_looks
+from guardrail.guard.ranks import RankFailed, failure_kind
+from guardrail.guard.resume import checkpoint_step, rewind
+from guardrail.guard.rotation import rotate
+from guardrail.guard.state import GuardState, put_back, write_state
+from guardrail.guard.tripwire import set_tripwires, tripwire
+from guardrail.judge.ladder import Action, decide
+from guardrail.judge.rule import UNTESTED
+from guardrail.models.rounding import coarser, forward_dtype
+from guardrail.track.own_metrics import take_metrics
+from guardrail.track.tracking import Tracking
+from guardrail.trainers.checks.deepspeed import each_rank_alone
+from guardrail.trainers.checks.normalisation import loss_scale
+from guardrail.trainers.checks.self_test import kl_self_test
+from guardrail.trainers.grpo.mixing import MixedPrompts
+from guardrail.trainers.injection import KlOnly
 from guardrail.trainers.task_prompts import (
     ROWS_LOOKED_AT,
     opening_tokens,
@@ -47,9 +50,6 @@ from guardrail.trainers.task_prompts import (
     tokenised,
 )
 from guardrail.trainers.training import check_beginning
-from guardrail.trainers.tripwire import set_tripwires, tripwire
-from guardrail.watch.own_metrics import take_metrics
-from guardrail.watch.tracking import Tracking
 
 __all__ = ["GuardCallback"]
 

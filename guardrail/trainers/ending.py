@@ -15,12 +15,12 @@ from rich.text import Text
 from tqdm import tqdm
 
 from guardrail.errors import HaltedByGuard
-from guardrail.ledger import Record
+from guardrail.ledger.file import Record
+from guardrail.live.closing import closing_words
+from guardrail.live.status import run_status
+from guardrail.live.terminal import record_lines
+from guardrail.report.report import build_report
 from guardrail.trainers.callback import GuardCallback
-from guardrail.watch.closing import closing_words
-from guardrail.watch.live import record_lines
-from guardrail.watch.report import build_report
-from guardrail.watch.run_status import run_status
 
 __all__ = ["end_with_the_training", "say_record"]
 

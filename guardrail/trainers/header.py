@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from guardrail import __version__
-from guardrail.anchors.fingerprint import file_sha256
 from guardrail.anchors.store import Manifest
+from guardrail.models.fingerprint import file_sha256
 from guardrail.recipe import Recipe
 from guardrail.sets.items import Item, items_sha256
-from guardrail.trainers.precision import describe_precision
-from guardrail.trainers.rendering import rows_opened_as_looks
-from guardrail.trainers.versions import MS_SWIFT, TRL, untried
+from guardrail.trainers.checks.precision import describe_precision
+from guardrail.trainers.checks.rendering import rows_opened_as_looks
+from guardrail.trainers.checks.versions import MS_SWIFT, TRL, untried
 
 __all__ = ["run_header"]
 

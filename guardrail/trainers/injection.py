@@ -8,12 +8,12 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from guardrail.kl.forward import cut_by_zero3, micro_batches, vocabulary
+from guardrail.guard.state import GuardState, Seen
 from guardrail.kl.loss import Direction
 from guardrail.kl.schedule import due_samples, rehearsal_order
 from guardrail.kl.term import Reference, RehearsalSample, pinned, token_losses
-from guardrail.trainers.normalisation import Normalisation
-from guardrail.trainers.state import GuardState, Seen
+from guardrail.models.teacher_forcing import cut_by_zero3, micro_batches, vocabulary
+from guardrail.trainers.checks.normalisation import Normalisation
 
 __all__ = ["Injection", "KlOnly", "Probe"]
 

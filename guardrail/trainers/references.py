@@ -7,10 +7,10 @@ from typing import Any
 from peft import PeftModel
 from torch import Tensor
 
-from guardrail.anchors.fingerprint import adapter_base, weights_sha256
 from guardrail.engines.in_process import kept_training_state, load_model
 from guardrail.errors import InputError
 from guardrail.kl.term import Reference, RehearsalSample, sample_logits
+from guardrail.models.fingerprint import adapter_base, weights_sha256
 from guardrail.recipe import Recipe
 
 __all__ = [

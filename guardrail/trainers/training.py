@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from guardrail.errors import InputError
-from guardrail.trainers.resume import checkpoint_step
+from guardrail.guard.resume import checkpoint_step
 
 __all__ = ["GuardedTraining", "check_beginning", "guard_training"]
 

@@ -9,17 +9,17 @@ import pytest
 import yaml
 
 from guardrail.anchors.decoding import Decoding
-from guardrail.anchors.export import export_messages
 from guardrail.anchors.fuses import poor_fuses
 from guardrail.anchors.make import make_anchors
+from guardrail.anchors.rows import export_messages
 from guardrail.anchors.store import read_anchors
 from guardrail.engines.in_process import InProcessEngine, load_model
-from guardrail.engines.profile import resolve_profile
 from guardrail.errors import InputError
+from guardrail.models.find_profile import resolve_profile
 from guardrail.sets.items import read_items, write_items
 from guardrail.shipped import shipped_root
 from guardrail.trainers.attach import Guardrail
-from guardrail.trainers.wanted_anchors import wanted_manifest
+from guardrail.trainers.checks.wanted_anchors import wanted_manifest
 
 pytestmark = pytest.mark.run
 

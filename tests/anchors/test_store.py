@@ -5,7 +5,6 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from guardrail.anchors.decoding import Decoding
-from guardrail.anchors.profile import Profile
 from guardrail.anchors.store import (
     AnchorAnswer,
     Manifest,
@@ -18,6 +17,7 @@ from guardrail.anchors.store import (
 )
 from guardrail.errors import InputError
 from guardrail.kl.term import rehearsal_samples
+from guardrail.models.profile import Profile
 
 HASHES = {"weights": "a" * 64, "tokenizer": "b" * 64, "chat_template": "c" * 64}
 

@@ -9,7 +9,7 @@ import time
 import numpy as np
 import typer
 
-from guardrail.drift.rule import DriftConfig, MetricRule, MetricValues, RuleState, judge
+from guardrail.judge.rule import DriftConfig, MetricRule, MetricValues, RuleState, judge
 
 ITEMS, ABILITIES, METRICS, LOOKS = 300, 5, 10, 50
 

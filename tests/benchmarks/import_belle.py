@@ -19,7 +19,7 @@ from typing import Annotated, Any
 
 import typer
 
-from guardrail.sets.importer import ImportOptions, import_files
+from guardrail.sets.read.importer import ImportOptions, import_files
 
 
 def make_rows(sample: Path, rows: int, out: Path) -> None:

@@ -23,9 +23,9 @@ import typer
 from guardrail.anchors.decoding import Decoding
 from guardrail.anchors.store import TopK
 from guardrail.engines.in_process import InProcessEngine
+from guardrail.guard.state import GuardState
 from guardrail.kl.term import rehearsal_samples
 from guardrail.trainers.injection import Injection
-from guardrail.trainers.state import GuardState
 
 WORDS = 152_000
 TOP_K = 64
@@ -110,7 +110,7 @@ def golds_of_all_items(items: int) -> Callable[[Any], None]:
 
 
 def tripwire(items: int) -> Callable[[Any], None]:
-    from guardrail.trainers.wire import sample_golds
+    from guardrail.guard.wire import sample_golds
 
     prompts, golds = zip(*rows(items, (30, 200), (50, 400)), strict=True)
     look = sum(map(len, prompts)) + sum(map(len, golds))

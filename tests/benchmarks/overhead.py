@@ -24,14 +24,14 @@ import trl
 import typer
 
 from guardrail.engines.in_process import encode_prompts, load_model
+from guardrail.guard.state import GuardState
 from guardrail.kl.term import RehearsalSample, rehearsal_samples
 from guardrail.recipe import read_recipe
 from guardrail.run import read_training_rows
 from guardrail.trainers.attach import Guardrail
 from guardrail.trainers.injection import Injection
 from guardrail.trainers.references import frozen_copy
-from guardrail.trainers.state import GuardState
-from guardrail.trainers.trl_sft import attach_kl
+from guardrail.trainers.trl.sft import attach_kl
 
 BLOCK = 32
 """Steps of a block: 256 rows, of which 3 % more are 7 or 8 rehearsal samples."""

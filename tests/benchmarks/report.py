@@ -14,17 +14,17 @@ from typing import Annotated
 import typer
 
 from guardrail.anchors.store import AnchorAnswer
-from guardrail.drift.rule import DriftConfig, RuleState, verdict_as_dict
-from guardrail.engines.look import (
+from guardrail.judge.harms import (
     default_metric_rules,
     judge_look,
     measure_completions,
     write_answers,
 )
-from guardrail.ledger import Ledger
+from guardrail.judge.rule import DriftConfig, RuleState, verdict_as_dict
+from guardrail.ledger.file import Ledger
+from guardrail.report.report import build_report, render_report
 from guardrail.sets.items import read_items
 from guardrail.shipped import shipped_root
-from guardrail.watch.report import build_report, render_report
 
 EXAMPLES = Path(__file__).parent.parent / "data/zh-redline-300.examples.jsonl"
 

@@ -15,14 +15,14 @@ import sys
 import tempfile
 from pathlib import Path
 
-from guardrail.ledger import read_ledger
+from guardrail.ledger.file import read_ledger
 from tests.run_fixtures import arguments, small_recipe
-from tests.watch.silent_wandb import SilentWandb
+from tests.track.silent_wandb import SilentWandb
 
 STEPS = 60
 MEASURED = """
 import json, sys, time
-from guardrail.watch import tracking
+from guardrail.track import tracking
 spent = [0.0]
 inner = tracking.Tracking._repeat
 def timed(self, record):
@@ -31,14 +31,14 @@ def timed(self, record):
     spent[0] += time.perf_counter() - started
 tracking.Tracking._repeat = timed
 import atexit, os
-from guardrail import cli_common
+from guardrail.cli import common
 leave = os._exit
 def told(code):
     open(sys.argv[-1] + ".spent", "w").write(json.dumps(spent[0]))
     leave(code)
 os._exit = told
 atexit.register(lambda: open(sys.argv[-1] + ".spent", "w").write(json.dumps(spent[0])))
-from guardrail.cli import app
+from guardrail.cli.main import app
 app()
 """
 

@@ -17,10 +17,10 @@ import transformers
 from guardrail.build import build_trainer
 from guardrail.errors import InputError
 from guardrail.recipe import Recipe
+from guardrail.report.report import build_report
 from guardrail.run import preflight, read_training_rows, run_recipe
 from guardrail.text import parse_answer
 from guardrail.trainers.attach import Guardrail
-from guardrail.watch.report import build_report
 from tests.conftest import installed
 from tests.contracts.cells import ALL, KINDS, PRECISIONS, Cell, write_base, write_recipe
 from tests.contracts.families import FAMILIES

@@ -4,8 +4,8 @@ import torch
 from guardrail.anchors.decoding import Decoding
 from guardrail.engines.choices import LETTERS, Choice, draw_choices, right_choices
 from guardrail.engines.in_process import InProcessEngine, encode_prompts, load_model
-from guardrail.engines.profile import resolve_profile
 from guardrail.errors import InputError
+from guardrail.models.find_profile import resolve_profile
 from guardrail.shipped import shipped_root
 
 HEADER = ",Question,A,B,C,D,Answer\n"

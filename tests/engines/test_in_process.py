@@ -15,7 +15,7 @@ from guardrail.engines.in_process import (
     kept_training_state,
     load_model,
 )
-from guardrail.engines.profile import resolve_profile
+from guardrail.models.find_profile import resolve_profile
 from guardrail.sets.items import read_items
 from guardrail.shipped import shipped_root
 

@@ -18,7 +18,7 @@ import transformers
 import typer
 
 from guardrail.shipped import shipped_root
-from guardrail.toy.tasks import TASKS, draw_task
+from recipes.toy.make.tasks import TASKS, draw_task
 
 ROOT = Path(__file__).parent.parent.parent
 TEMPLATE = ROOT / "tests/contracts/templates/gemma3.jinja"

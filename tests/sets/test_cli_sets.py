@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from guardrail.cli import app
+from guardrail.cli.main import app
 from guardrail.sets.items import read_items
 
 RED = "shipped:eval_sets/zh-redline-300/items.jsonl"

@@ -30,7 +30,8 @@ import numpy as np
 import typer
 from scipy import optimize, special, stats
 
-from guardrail.drift.rule import (
+from guardrail.judge.ladder import Judged, LadderConfig, decide
+from guardrail.judge.rule import (
     Budget,
     DriftConfig,
     MetricRule,
@@ -39,7 +40,6 @@ from guardrail.drift.rule import (
     judge,
     rank,
 )
-from guardrail.ladder import Judged, LadderConfig, decide
 from guardrail.probes.measure import measure
 from guardrail.sets.items import read_items
 from guardrail.shipped import shipped_root

@@ -2,7 +2,7 @@
 
 Run: python tests/simulations/study_rule.py ability-0:passed:0.30 --harm hardest-first --runs 200
 
-It differs from `guardrail.drift` in what the study says of itself: normal multipliers, the guarded z alone, 4000
+It differs from `guardrail.judge` in what the study says of itself: normal multipliers, the guarded z alone, 4000
 draws, and at a look without budget the last boundary once more.
 """
 
@@ -15,8 +15,8 @@ import numpy as np
 import typer
 from drift_rule import LOOKS, ONSET, World, harms, layout
 
-from guardrail.drift.spending import Spent, spend
-from guardrail.drift.statistic import item_harm, non_inferiority_z, stream_statistic, unit_sums
+from guardrail.judge.spending import Spent, spend
+from guardrail.judge.statistic import item_harm, non_inferiority_z, stream_statistic, unit_sums
 
 DRAWS = 4000
 BUDGETS = {

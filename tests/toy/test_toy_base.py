@@ -7,13 +7,13 @@ from hypothesis import strategies as st
 
 from guardrail.anchors.decoding import Decoding
 from guardrail.engines.in_process import InProcessEngine, load_model
-from guardrail.engines.look import measure_completions
-from guardrail.engines.profile import resolve_profile
+from guardrail.judge.harms import measure_completions
+from guardrail.models.find_profile import resolve_profile
 from guardrail.probes.measure import check_passes
 from guardrail.sets.items import ABILITIES, read_items
 from guardrail.shipped import shipped_root
-from guardrail.toy.build_sets import _item
-from guardrail.toy.tasks import TASKS, bucket_of, draw_task
+from recipes.toy.make.build_sets import _item
+from recipes.toy.make.tasks import TASKS, bucket_of, draw_task
 
 BASE = shipped_root() / "recipes/toy/base"
 

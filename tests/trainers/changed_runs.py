@@ -22,14 +22,14 @@ from peft import LoraConfig
 
 from guardrail.engines.in_process import load_model
 from guardrail.errors import InputError
-from guardrail.ledger import live_records, read_ledger
+from guardrail.guard.levers import base_rates
+from guardrail.guard.state import read_state
+from guardrail.ledger.file import live_records, read_ledger
 from guardrail.probes.measure import METRICS
 from guardrail.recipe import Recipe, read_recipe
 from guardrail.run import read_training_rows
 from guardrail.shipped import shipped_root
 from guardrail.trainers.attach import Guardrail
-from guardrail.trainers.levers import base_rates
-from guardrail.trainers.state import read_state
 from tests.run_fixtures import small_recipe
 
 transformers.utils.logging.disable_progress_bar()

@@ -64,7 +64,7 @@ def made_rows() -> list[dict[str, object]]:
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
     """A random base on disk, for GRPO; each module has its own."""
-    from tests.trainers.grpo_fixtures import save_base
+    from tests.trainers.grpo.grpo_fixtures import save_base
 
     return save_base(tmp_path_factory.mktemp("grpo") / "base")
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 import transformers
 
+from guardrail.report.facts import gather
+from guardrail.report.run_data import read_run
 from guardrail.trainers.training import guard_training
-from guardrail.watch.facts import gather
-from guardrail.watch.run_data import read_run
 from tests.trainers.changed_runs import CASES, HALF, Setting
 
 pytestmark = [pytest.mark.run, pytest.mark.filterwarnings("ignore")]

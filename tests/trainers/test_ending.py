@@ -9,12 +9,12 @@ from tqdm import tqdm
 
 from guardrail import exits
 from guardrail.errors import HaltedByGuard
-from guardrail.ledger import read_ledger
+from guardrail.guard.guard import Guard
+from guardrail.guard.state import GuardState
+from guardrail.ledger.file import read_ledger
 from guardrail.trainers.callback import GuardCallback
 from guardrail.trainers.ending import end_with_the_training, say_record
-from guardrail.trainers.guard import Guard
-from guardrail.trainers.state import GuardState
-from tests.watch.stories import COLLAPSE, Story, halted
+from tests.report.stories import COLLAPSE, Story, halted
 
 
 @pytest.fixture

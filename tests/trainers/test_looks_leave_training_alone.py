@@ -6,7 +6,7 @@ import torch
 import trl
 
 from guardrail.engines.in_process import load_model
-from guardrail.ledger import read_ledger
+from guardrail.ledger.file import read_ledger
 from guardrail.recipe import read_recipe
 from guardrail.run import read_training_rows
 from guardrail.trainers.attach import Guardrail

@@ -6,12 +6,12 @@ import torch
 from peft import LoraConfig
 from transformers.integrations.neftune import neftune_post_forward_hook
 
-from guardrail.kl import forward
+from guardrail.guard.state import GuardState
 from guardrail.kl.term import RehearsalSample
+from guardrail.models import teacher_forcing
 from guardrail.trainers.injection import Injection
 from guardrail.trainers.references import adapter_off
-from guardrail.trainers.state import GuardState
-from guardrail.trainers.trl_sft import attach_kl
+from guardrail.trainers.trl.sft import attach_kl
 from tests.trainers.conftest import ADAPTER, naive_kl_term, tiny_model
 
 pytestmark = [
@@ -132,16 +132,18 @@ REENTRANT = {
 def test_micro_batches_add_the_gradient_of_one_forward(
     make_trainer, samples, tokenizer, variant, monkeypatch
 ):
-    monkeypatch.setattr(forward, "BUDGET", forward.Budget(1, 1))  # each sample in one of its own
+    monkeypatch.setattr(
+        teacher_forcing, "BUDGET", teacher_forcing.Budget(1, 1)
+    )  # each sample in one of its own
     error, _ = error_of_the_term(make_trainer, samples, tokenizer, variant)
     assert error < (1e-4 if "peft_config" in variant else 1e-5)
 
 
-@pytest.mark.parametrize("budget", [forward.BUDGET, forward.Budget(1, 1)])
+@pytest.mark.parametrize("budget", [teacher_forcing.BUDGET, teacher_forcing.Budget(1, 1)])
 def test_what_training_does_at_random_does_not_move_the_term(
     make_trainer, samples, tokenizer, budget, monkeypatch
 ):
-    monkeypatch.setattr(forward, "BUDGET", budget)
+    monkeypatch.setattr(teacher_forcing, "BUDGET", budget)
     adapter = LoraConfig(r=4, target_modules=["q_proj", "v_proj"], lora_dropout=0.5)
     noisy = make_trainer(peft_config=adapter).model
     for name, parameter in noisy.named_parameters():
@@ -169,8 +171,8 @@ def test_what_training_does_at_random_does_not_move_the_term(
 
 def test_ranks_deal_samples_into_equal_numbers_of_forwards(tokenizer, monkeypatch):
     """Unequal numbers would hang a model in pieces, which every forward gathers anew."""
-    budget = forward.Budget(tokens=400, logits=4 * len(tokenizer) * 120)
-    monkeypatch.setattr(forward, "BUDGET", budget)
+    budget = teacher_forcing.Budget(tokens=400, logits=4 * len(tokenizer) * 120)
+    monkeypatch.setattr(teacher_forcing, "BUDGET", budget)
     rng = np.random.default_rng(0)
     model = tiny_model(tokenizer, seed=1)
     for ranks in (1, 2, 4, 8):

@@ -1,0 +1,158 @@
+"""The command line of the anchors: `guardrail anchor RECIPE` makes them, `anchor export` hands golds out."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from typer.core import TyperGroup
+
+from guardrail.cli.common import (
+    JsonFlag,
+    RecipeArgument,
+    clear_errors,
+    console,
+    print_json,
+    quiet_libraries,
+)
+
+__all__ = ["app"]
+
+
+class _MakesByDefault(TyperGroup):
+    """`guardrail anchor RECIPE` is short for `guardrail anchor make RECIPE`."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args and args[0] not in self.commands:
+            args = ["make", *args]
+        return super().resolve_command(ctx, args)
+
+
+app = typer.Typer(
+    cls=_MakesByDefault,
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    help="Pin down what the untouched base answers.\n\nExample: `guardrail anchor recipes/toy-sft.yaml`",
+)
+
+
+@app.command("make")
+def make_command(
+    recipe: RecipeArgument,
+    rebuild: Annotated[
+        bool, typer.Option("--rebuild", help="Replace anchors that are there.")
+    ] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Answer both sets with the untouched base and store what the guard compares with.
+
+    Goes on where an earlier call was interrupted. Tells the size on disk, how many log-probabilities
+    are stored a token and what that costs in KL, and which anchors are poor fuses.
+
+    Example: `guardrail anchor recipes/toy-sft.yaml`
+    """
+    with clear_errors():
+        from guardrail.anchors.fuses import poor_fuses
+        from guardrail.anchors.make import ACCEPTED_KL_ERROR
+        from guardrail.recipe import read_recipe
+
+        checked = read_recipe(recipe)
+        from guardrail.trainers.attach import Guardrail
+
+        quiet_libraries()
+        guardrail = Guardrail.from_recipe(checked)
+        with Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=console,
+        ) as progress:
+            bars: dict[str, Any] = {}
+
+            def show(what: str, done: int, total: int) -> None:
+                if what not in bars:
+                    bars[what] = progress.add_task(what, total=total)
+                progress.update(bars[what], completed=done)
+
+            anchors = guardrail.anchors(rebuild=rebuild, on_progress=show)
+        folder = Path(str(checked.anchors))
+        fuses = poor_fuses([*guardrail.red_line, *guardrail.rehearsal], anchors)
+        sizes = {file.name: file.stat().st_size for file in sorted(folder.iterdir())}
+        facts = {
+            "anchors": str(folder),
+            "red_line_items": len(guardrail.red_line),
+            "rehearsal_items": len(guardrail.rehearsal),
+            "replicates": anchors.manifest.replicates,
+            "top_k": anchors.manifest.top_k,
+            "kl_error": anchors.manifest.kl_error,
+            "bytes": sizes,
+            "poor_fuses": [
+                {"item": f.item, "ability": f.ability, "why": f.why, "detail": f.detail}
+                for f in fuses
+            ],
+        }
+        if as_json:
+            print_json(facts)
+            return
+        errors = ", ".join(f"{k}: {error:.2%}" for k, error in anchors.manifest.kl_error.items())
+        console.print(
+            f"anchors: {folder}\n"
+            f"on disk: {sum(sizes.values()) / 1e6:.1f} MB\n"
+            f"log-probabilities a token: {anchors.manifest.top_k} (KL missed by k: {errors})",
+            soft_wrap=True,
+            highlight=False,
+        )
+        missed = anchors.manifest.kl_error.get(anchors.manifest.top_k or 0, 0.0)
+        if missed > ACCEPTED_KL_ERROR:
+            console.print(
+                f"[yellow]the KL term sees {1 - missed:.0%} of such a policy's KL[/], of one whose every logit moved at "
+                "random, the rest lies in the tail: it is a lower bound. `rehearsal.reference: adapter off` (LoRA) "
+                "or `frozen` takes the whole",
+                soft_wrap=True,
+                highlight=False,
+            )
+        console.print(_fuses_table(Counter((f.why, f.ability) for f in fuses)))
+
+
+def _fuses_table(counts: Counter[tuple[str, str]]) -> Table | str:
+    if not counts:
+        return "[green]every anchor is a good fuse[/]"
+    table = Table(title="poor fuses (kept; see --json for the items)", title_justify="left")
+    table.add_column("why")
+    table.add_column("ability")
+    table.add_column("items", justify="right")
+    for (why, ability), count in sorted(counts.items()):
+        table.add_row(why, ability, str(count))
+    return table
+
+
+@app.command("export")
+def export_command(
+    recipe: RecipeArgument,
+    out: Annotated[Path, typer.Option("--out", help="The JSONL file to write.")],
+    to: Annotated[Literal["messages"], typer.Option(help="Form of the rows.")] = "messages",
+    as_json: JsonFlag = False,
+) -> None:
+    """Write the rehearsal set with the base's own answers as ordinary SFT rows.
+
+    Example: `guardrail anchor export recipes/toy-sft.yaml --to messages --out golds.jsonl`
+    """
+    with clear_errors():
+        from guardrail.anchors.rows import export_messages
+        from guardrail.anchors.store import read_anchors
+        from guardrail.recipe import read_recipe
+
+        checked = read_recipe(recipe)
+        from guardrail.trainers.attach import Guardrail
+
+        guardrail = Guardrail.from_recipe(checked)
+        anchors = read_anchors(Path(str(checked.anchors)))
+        guardrail.check_anchors(anchors)
+        written, left_out = export_messages(guardrail.rehearsal, anchors, out)
+        if as_json:
+            print_json({"out": str(out), "form": to, "written": written, "left_out": left_out})
+            return
+        console.print(f"{written} rows: {out} ({left_out} cut or empty golds left out)")

@@ -1,0 +1,120 @@
+"""What the commands share: arguments, clear errors, JSON output, the console."""
+
+import io
+import json
+import os
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from guardrail.errors import InputError
+from guardrail.exits import BAD_INPUT, CRASHED, INTERRUPTED
+from guardrail.report.page.inert import inert
+
+__all__ = [
+    "JsonFlag",
+    "RecipeArgument",
+    "clear_errors",
+    "console",
+    "forgive_the_terminal",
+    "never_held_up",
+    "print_json",
+    "quiet_libraries",
+]
+
+console = Console(stderr=True)
+
+RecipeArgument = Annotated[
+    str, typer.Argument(metavar="RECIPE", help="A recipe file, or the name of a shipped one.")
+]
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+
+
+TRAINING = ("accelerate", "datasets", "peft", "torch", "transformers", "trl")
+"""Packages of the extra `trl`, which the package itself does not demand."""
+
+
+@contextmanager
+def clear_errors() -> Iterator[None]:
+    """Turn a user's mistake, and the absence of what training needs, into one message and exit code 2."""
+    try:
+        yield
+    except InputError as error:
+        _end(str(error), error)
+    except ModuleNotFoundError as error:
+        package = str(error.name).partition(".")[0]
+        if package not in TRAINING:
+            raise
+        _end(
+            f"`{package}` is not installed, and this command needs it: "
+            "pip install 'redline-guardrail[trl]'",
+            error,
+        )
+
+
+def _end(message: str, error: Exception) -> NoReturn:
+    console.print(f"[bold red]error:[/] {escape(inert(message))}", highlight=False, soft_wrap=True)
+    raise typer.Exit(BAD_INPUT) from error
+
+
+@contextmanager
+def never_held_up() -> Iterator[None]:
+    """End the process at once, with the same exit code, where W&B's own hook at exit would hang."""
+    code = 0
+    try:
+        yield
+    except BaseException as error:
+        code = INTERRUPTED if isinstance(error, KeyboardInterrupt) else CRASHED
+        code = error.exit_code if isinstance(error, typer.Exit) else code
+        if not isinstance(error, typer.Exit) and _tracker_hangs():
+            traceback.print_exc()
+        raise
+    finally:
+        if _tracker_hangs():
+            console.print(
+                "W&B did not take everything in time and is left behind; `wandb sync` in the run folder sends it"
+            )
+            sys.stdout.flush()
+            sys.stderr.flush()
+            from guardrail.track.wandb_run import end_service
+
+            end_service()
+            os._exit(code)
+
+
+def _tracker_hangs() -> bool:
+    module = sys.modules.get("guardrail.track.wandb_run")  # not loaded: no tracker was ever asked
+    return module is not None and module.HANGS.is_set()
+
+
+def print_json(value: Any) -> None:
+    """Print a value as readable JSON on standard output; what a terminal might obey is escaped."""
+    text = json.dumps(value, ensure_ascii=not _prints_utf8(), indent=2)
+    typer.echo("".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text))
+
+
+def _prints_utf8() -> bool:
+    return (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+
+
+def forgive_the_terminal() -> None:
+    """Let a terminal that cannot show a character show a question mark instead of ending the command."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
+def quiet_libraries() -> None:
+    """Keep the libraries' own bars and advice out of the display."""
+    import datasets
+    import transformers
+
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    datasets.disable_progress_bars()

@@ -1,0 +1,436 @@
+"""The command line: `guardrail run | demo | check | rehearse | anchor | status | watch | report | resolve | look | simulate | recipes | sets`."""
+
+import json
+import os
+import shlex
+import shutil
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from rich.console import Console
+
+from guardrail import __version__
+from guardrail.cli import anchor, rehearse, sets, track
+from guardrail.cli.common import (
+    JsonFlag,
+    RecipeArgument,
+    clear_errors,
+    console,
+    forgive_the_terminal,
+    never_held_up,
+    print_json,
+    quiet_libraries,
+)
+from guardrail.errors import InputError
+from guardrail.exits import HALTED, UNTESTED_END, exit_codes_said
+from guardrail.files import write_whole
+from guardrail.judge.rule import UNTESTED, rank, verdict_as_dict
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    help="Guard a fine-tuning run against forgetting.\n\n"
+    f"Exit codes of `run`: {exit_codes_said()}.\n\n"
+    "Example: `guardrail demo`",
+)
+app.add_typer(anchor.app, name="anchor")
+app.add_typer(sets.app, name="sets")
+for command in (rehearse.rehearse, track.log, track.alert, track.dashboard):
+    app.command()(command)
+
+
+MarginOption = Annotated[
+    list[str] | None,
+    typer.Option(help="METRIC=MARGIN,CRITICAL, for example passed=0.05,0.10; may be repeated."),
+]
+LangOption = Annotated[
+    Literal["zh", "en"] | None,
+    typer.Option("--lang", help="Language of the report; by default the recipe's."),
+]
+RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a guarded run.")]
+
+
+@app.command(epilog=f"Exit codes: {exit_codes_said()}. `guardrail status RUN --json` tells it too.")
+def run(
+    recipe: RecipeArgument,
+    out: Annotated[Path | None, typer.Option(help="Run folder; by default runs/NAME.")] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the newest complete checkpoint.")
+    ] = False,
+    resume_from: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CHECKPOINT",
+            help="Go on from this checkpoint of the run; later ones are moved to undone-N beside it.",
+        ),
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Replaces the recipe's seed.")] = None,
+) -> None:
+    """Train with the guard on.
+
+    Examples: `guardrail run recipes/toy-sft.yaml --out runs/first`,
+    `guardrail run recipes/toy-sft.yaml --out runs/first --resume-from checkpoint-40`
+    """
+    with never_held_up(), clear_errors():
+        from guardrail.recipe import read_recipe
+
+        overrides = {} if seed is None else {"seed": seed}
+        checked = read_recipe(recipe, **overrides)
+        folder = (out or Path("runs") / checked.name).resolve()
+        from guardrail.live.terminal import live_display
+        from guardrail.run import run_recipe
+
+        quiet_libraries()
+        with live_display(console, checked.name) as display:
+            try:
+                finished = run_recipe(
+                    checked,
+                    folder,
+                    resume=resume_from or resume,
+                    on_record=display.on_record,
+                    on_step=display.on_step,
+                    on_anchors=display.on_anchors,
+                )
+            except BaseException as error:  # Ctrl-C leaves a run worth reading too
+                if not isinstance(error, InputError) and (folder / "ledger.jsonl").is_file():
+                    _close(folder, recipe)
+                raise
+        _close(folder, recipe)
+        raise typer.Exit(finished.exit_code)
+
+
+def _close(run: Path, recipe: str) -> None:
+    """Write the report and say how the run ended and what to type next."""
+    from guardrail.live.closing import closing_words
+    from guardrail.live.status import run_status
+    from guardrail.report.report import build_report
+
+    if os.environ.get("RANK", "0") != "0":  # of several processes the first one speaks and writes
+        return
+    report_path = build_report(run)
+    go_on = f"guardrail run {shlex.quote(recipe)} --out {shlex.quote(str(run))} --resume"
+    console.print(closing_words(run_status(run), report_path, go_on), soft_wrap=True)
+
+
+@app.command("plugin-path")
+def plugin_path() -> None:
+    """Print the file that ms-swift loads: `--external_plugins $(guardrail plugin-path) --callbacks guardrail`.
+
+    Example: `GUARDRAIL_RECIPE=my.yaml swift sft ... --external_plugins $(guardrail plugin-path) --callbacks guardrail`
+    """
+    from guardrail.shipped import shipped_root
+
+    typer.echo(shipped_root() / "callbacks/swift_guardrail.py")
+
+
+@app.command()
+def demo(
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE")] = "toy-sft",
+    out: Annotated[Path | None, typer.Option(help="Folder; by default runs/demo-RECIPE.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Replaces the recipe's seed.")] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Also write the result here.")
+    ] = None,
+) -> None:
+    """Train the toy base twice, unguarded and guarded, and compare what it can still do.
+
+    An earlier demo in the same folder is replaced.
+
+    Example: `guardrail demo --json demo.json`, or `guardrail demo toy-sft-reckless`
+    """
+    with clear_errors():
+        from guardrail.recipe import read_recipe
+
+        checked = read_recipe(recipe)
+        folder = (out or Path("runs") / f"demo-{checked.name}").resolve()
+        from guardrail.demo import render_demo, run_demo
+
+        quiet_libraries()
+        for side in ("unguarded", "guarded"):
+            shutil.rmtree(folder / side, ignore_errors=True)
+        result = run_demo(recipe, folder, seed, console)
+        if json_file is not None:
+            write_whole(json_file, json.dumps(result.facts, ensure_ascii=False, indent=2) + "\n")
+        console.print(render_demo(result.facts))
+
+
+@app.command()
+def check(recipe: RecipeArgument, as_json: JsonFlag = False) -> None:
+    """Check a recipe, its sets, models, data and anchors without training.
+
+    Example: `guardrail check recipes/toy-sft.yaml`
+    """
+    with clear_errors():
+        from guardrail.recipe import read_recipe
+
+        checked = read_recipe(recipe)
+        from guardrail.run import preflight
+        from guardrail.sets.build.compose import passes_per_prompt
+
+        guardrail, rows = preflight(checked)
+        facts = {
+            "recipe": checked.name,
+            "training_rows": len(rows),
+            "red_line_items": len(guardrail.red_line),
+            "rehearsal_items": len(guardrail.rehearsal),
+            "rehearsal_fraction": checked.rehearsal.fraction,
+            "passes_per_prompt_and_epoch": round(
+                passes_per_prompt(len(rows), checked.rehearsal.fraction, len(guardrail.rehearsal)),
+                2,
+            ),
+            "anchors": guardrail.anchors_standing(),
+        }
+        if checked.trainer == "trl-grpo" and checked.mode == "guard":
+            from guardrail.trainers.trl.grpo_form import recipe_form
+
+            facts["kl_only_samples"] = recipe_form(guardrail.recipe).sentence
+        if not rows:  # ms-swift's command line has them
+            del facts["training_rows"], facts["passes_per_prompt_and_epoch"]
+        if as_json:
+            print_json(facts)
+        else:
+            for name, value in facts.items():
+                typer.echo(f"{name.replace('_', ' ')}: {value}")
+            typer.echo("ok")
+
+
+@app.command()
+def status(
+    run: RunArgument,
+    as_json: JsonFlag = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Stay and follow the run until it ends, or Ctrl-C.")
+    ] = False,
+) -> None:
+    """Show where a run stands: heartbeat, level, levers, abilities over looks, actions, cost.
+
+    Example: `guardrail status runs/toy-sft --watch`
+    """
+    with clear_errors():
+        if watch and as_json:
+            raise InputError("`--json` prints once; leave `--watch` away, or ask again in a loop")
+        from guardrail.live.status import run_status
+        from guardrail.live.status_terminal import follow_status, render_status
+
+        if watch:
+            follow_status(run, Console())
+            return
+        facts = run_status(run)
+        if as_json:
+            print_json(facts)
+        else:
+            Console().print(render_status(facts))
+
+
+@app.command("watch")
+def watch_run(
+    run: Annotated[
+        Path,
+        typer.Argument(metavar="RUN", help="A run's folder, one still to come, or one of several."),
+    ],
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free one.")] = 8765,
+    no_open: Annotated[bool, typer.Option("--no-open", help="Open no browser.")] = False,
+    lang: LangOption = None,
+) -> None:
+    """Serve the report of a run while it goes: one page on this machine that updates itself.
+
+    Example: `guardrail watch runs/first`, or `guardrail watch runs` for every run in a folder
+    """
+    with clear_errors():
+        from guardrail.live.serve import open_server, serve
+
+        serve(open_server(run, port, lang), console, open_browser=not no_open)
+
+
+@app.command()
+def report(run: RunArgument, lang: LangOption = None) -> None:
+    """Rebuild the report of a run from its ledger, at any time.
+
+    Example: `guardrail report runs/toy-sft --lang en`
+    """
+    with clear_errors():
+        from guardrail.report.report import build_report
+
+        typer.echo(build_report(run, language=lang))
+
+
+@app.command()
+def resolve(
+    run: RunArgument,
+    by: Annotated[str, typer.Option(help="Who decides.")],
+    note: Annotated[str, typer.Option(help="Why.")],
+    accept: Annotated[bool, typer.Option("--accept", help="The result is taken.")] = False,
+    rollback: Annotated[
+        bool, typer.Option("--rollback", help="The run goes back to its last ok checkpoint.")
+    ] = False,
+    lang: LangOption = None,
+) -> None:
+    """Record what a person decides about a run, in its ledger and in its report.
+
+    Every decision is kept; the newest stands first. A run that is still going cannot be decided.
+
+    Example: `guardrail resolve runs/toy-sft --rollback --by 王敏 --note "翻译掉得太多"`
+    """
+    with clear_errors():
+        from guardrail.report.decision import record_decision
+        from guardrail.report.report import build_report
+
+        if accept == rollback:
+            raise InputError("say either `--accept` or `--rollback`")
+        record_decision(run, "accept" if accept else "rollback", by=by, note=note)
+        typer.echo(build_report(run, language=lang))
+
+
+@app.command()
+def look(
+    model: Annotated[
+        Path, typer.Argument(metavar="MODEL", help="A checkpoint's or adapter's folder.")
+    ],
+    anchors: Annotated[Path, typer.Option(help="The gold base's anchors (`guardrail anchor`).")],
+    base: Annotated[Path | None, typer.Option(help="The model an adapter sits on.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder; by default runs/look-MODEL.")] = None,
+    margin: MarginOption = None,
+    samples: Annotated[
+        int, typer.Option(min=1, help="Answers an item; more see smaller drops.")
+    ] = 1,
+    fail_on: Annotated[
+        Literal["warn", "serious", "critical"],
+        typer.Option(help=f"Mildest level that exits with {HALTED}."),
+    ] = "warn",
+    seed: Annotated[int, typer.Option(help="Of sampled answers.")] = 0,
+    as_json: JsonFlag = False,
+) -> None:
+    """Judge a finished model by the anchors: the run's own rule, with all its budget on one look.
+
+    Exit codes: 0 within its margins, 1 crashed, 2 bad input, 3 drifted, 4 nothing could be tested.
+
+    Example: `guardrail look runs/first/checkpoints/checkpoint-100 --anchors anchors/toy-sft`
+    """
+    with clear_errors():
+        from rich.progress import Progress
+
+        from guardrail.live.status_terminal import render_look
+        from guardrail.look import look_at
+        from guardrail.report.report import build_report
+
+        quiet_libraries()
+        folder = (out or Path("runs") / f"look-{model.resolve().name}").resolve()
+        with Progress(console=console, transient=True) as progress:
+            bar = progress.add_task("answers", total=None)
+            looked = look_at(
+                model,
+                anchors,
+                folder,
+                base=base,
+                margins=_margins(margin or ()),
+                samples=samples,
+                seed=seed,
+                on_progress=lambda done, total: progress.update(bar, completed=done, total=total),
+            )
+        report_path = build_report(folder)
+        verdict = verdict_as_dict(looked.verdict)
+        if as_json:
+            print_json({"model": str(model), **verdict, "report": str(report_path)})
+        else:
+            Console().print(render_look(verdict))
+            console.print(f"report: {report_path}", soft_wrap=True)
+        if looked.verdict.level == UNTESTED:
+            raise typer.Exit(UNTESTED_END)
+        if rank(looked.verdict.level) >= rank(fail_on):
+            raise typer.Exit(HALTED)
+
+
+@app.command()
+def simulate(
+    file: Annotated[
+        Path,
+        typer.Argument(metavar="FILE", help="A trajectory (JSON), a run folder or its ledger."),
+    ],
+    margin: MarginOption = None,
+    verdicts_only: Annotated[
+        bool, typer.Option("--verdicts-only", help="Judge every look and leave the ladder out.")
+    ] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Replay a run or a scripted trajectory through the drift rule and the ladder.
+
+    A trajectory is `{"abilities": [n names], "planned_looks": T, "metrics": {NAME: {"worse": "lower" or
+    "higher", "margin": 0.03, "critical": 0.08, "base": [n][K], "looks": [T][n]}}}` with `null` where a metric
+    does not apply.
+
+    Example: `guardrail simulate runs/first --margin passed=0.05,0.10`
+    """
+    with clear_errors():
+        from guardrail.simulate import read_run_trajectory, read_trajectory
+        from guardrail.simulate import simulate as replay
+
+        is_run = file.is_dir() or file.name == "ledger.jsonl"
+        trajectory = read_run_trajectory(file) if is_run else read_trajectory(file)
+        looks = replay(trajectory, _margins(margin or ()), verdicts_only=verdicts_only)
+        if as_json:
+            print_json({"looks": looks})
+            return
+        from guardrail.live.status_terminal import render_simulation
+
+        Console().print(render_simulation(looks))
+
+
+def _margins(given: Iterable[str]) -> dict[str, tuple[float, float]]:
+    found = {}
+    for text in given:
+        name, _, numbers = text.partition("=")
+        try:
+            tolerated, critical = (float(part) for part in numbers.split(","))
+        except ValueError as error:
+            raise InputError(
+                f"`--margin {text}` must read METRIC=MARGIN,CRITICAL, for example passed=0.05,0.10"
+            ) from error
+        found[name] = (tolerated, critical)
+    return found
+
+
+@app.command()
+def recipes(
+    copy: Annotated[
+        str | None, typer.Option(help="Copy this shipped recipe here to edit it.")
+    ] = None,
+) -> None:
+    """List the shipped recipes, or copy one.
+
+    Example: `guardrail recipes --copy toy-sft`
+    """
+    with clear_errors():
+        from guardrail.shipped import find_recipe, shipped_recipes
+
+        if copy is None:
+            for name, path in shipped_recipes().items():
+                purpose = path.read_text(encoding="utf-8").splitlines()[0].lstrip("# ")
+                typer.echo(f"{name}: {purpose}")
+            return
+        target = Path(f"{copy}.yaml")
+        if target.exists():
+            raise InputError(f"`{target}` exists already; move it away first")
+        shutil.copyfile(find_recipe(copy), target)
+        typer.echo(target)
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"guardrail {__version__}, Python {sys.version.split()[0]}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Hold the options of every command."""
+    forgive_the_terminal()

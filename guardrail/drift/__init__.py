@@ -1,1 +1,0 @@
-"""Pure statistics: harms → streams → verdict."""

@@ -1,0 +1,248 @@
+"""The guard of one run: looks, asks the rule and the ladder, writes the ledger, moves the levers."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from guardrail.anchors.store import Anchors
+from guardrail.engines.choices import Choice, right_choices
+from guardrail.engines.in_process import Completion, InProcessEngine
+from guardrail.errors import InputError
+from guardrail.guard.pipeline_check import disagreements
+from guardrail.guard.ranks import Ranks
+from guardrail.guard.state import GuardState
+from guardrail.judge.harms import (
+    Measured,
+    anchor_measurements,
+    answers_file,
+    judge_look,
+    look_values,
+    measure_completions,
+    write_answers,
+)
+from guardrail.judge.ladder import Action, decide, judged_look
+from guardrail.judge.rule import RuleState, judge, shows_harm, verdict_as_dict
+from guardrail.ledger.file import Ledger
+from guardrail.models.rounding import one_rounding_more
+from guardrail.recipe import Recipe
+from guardrail.sets.items import Item
+
+__all__ = ["Guard", "LookFailed"]
+
+_SEED_STRIDE = 1009
+"""Looks draw their answers from seeds this far apart, so that replicates never share one."""
+
+
+class LookFailed(RuntimeError):
+    """A look could not be measured, smaller batches included."""
+
+
+@dataclass(slots=True)
+class Guard:
+    """What one run needs to look, judge and decide. Knows no trainer; `engine` answers for it."""
+
+    recipe: Recipe
+    run: Path
+    ledger: Ledger
+    anchors: Anchors
+    red_line: Sequence[Item]
+    choices: Sequence[Choice]
+    state: GuardState
+    ranks: Ranks = field(default_factory=Ranks)
+    before_look: RuleState = field(default_factory=RuleState)
+    """The drift rule's state before the last look, for a repeat, which follows in the same breath."""
+    beta: float | None = None
+    """GRPO's own beta at boost 1, where the ladder moves it too."""
+
+    @property
+    def judged_items(self) -> list[Item]:
+        """The red-line items that count: rehearsed ones are left out."""
+        return [item for item in self.red_line if not item.rehearsed]
+
+    def _answers(self, engine: InProcessEngine, count: int) -> list[list[Completion]]:
+        items = list(self.red_line)
+        first_seed = self.recipe.seed + _SEED_STRIDE * (self.state.looks + 1)
+        # Ranks draw from seeds apart; more than a stride of them would meet the next look's.
+        first_seed += _SEED_STRIDE * 1_000_003 * self.ranks.rank
+        drawn = [
+            self.ranks.shared(items, partial(engine.answer, seed=first_seed + k))
+            for k in range(count)
+        ]
+        return [list(row) for row in zip(*drawn, strict=True)]
+
+    def _measure(
+        self, engine: InProcessEngine, count: int, step: int
+    ) -> tuple[Measured, list[list[Completion]], str, float]:
+        started = time.perf_counter()
+        answers = self._answers(engine, count)
+        items = list(self.red_line)
+        golds = [self.anchors.gold(item.id) for item in items]
+        measured = measure_completions(items, [[a.text for a in row] for row in answers], golds)
+        file = answers_file(self.state.looks, step)
+        if self.ranks.writes:
+            write_answers(self.run / file, items, answers, measured)
+        return self._only_judged(measured), answers, file, time.perf_counter() - started
+
+    def _greedy_noise(
+        self, engine: InProcessEngine, texts: Sequence[str], rounding: torch.dtype
+    ) -> tuple[Measured, Measured] | None:
+        """Greedy answers against those of the same weights under one rounding more: (the first, the second).
+
+        None where answers are sampled, which vary by themselves, or no answer differs from its anchor.
+        """
+        items, golds = list(self.red_line), [self.anchors.gold(item.id) for item in self.red_line]
+        if self.recipe.looks.decoding.mode == "sampled" or list(texts) == golds:
+            return None
+        here = {f.name: getattr(engine, f.name) for f in fields(InProcessEngine)}
+        in_process = InProcessEngine(**here)  # whoever answered: the noise is that of these weights
+        with one_rounding_more(engine.model, rounding, seed=0):
+            again = self.ranks.shared(items, partial(in_process.answer, seed=self.recipe.seed))
+        first = measure_completions(items, [[text] for text in texts], texts)
+        second = measure_completions(items, [[a.text] for a in again], texts)
+        return self._only_judged(first), self._only_judged(second)
+
+    def _reference(self, engine: InProcessEngine) -> dict[str, dict[str, int]]:
+        """How many benchmark questions are right: recorded beside the verdict, which does not see it."""
+        if not self.choices:
+            return {}
+        started = time.perf_counter()
+        hits = self.ranks.shared(self.choices, lambda mine: right_choices(engine, mine))
+        self.spend("benchmark", time.perf_counter() - started)
+        return {"benchmark": {"questions": len(self.choices), "right": sum(hits)}}
+
+    def _only_judged(self, measured: Measured) -> Measured:
+        keep = np.array([not item.rehearsed for item in self.red_line])
+        return {name: table[keep] for name, table in measured.items()}
+
+    def look_zero(
+        self,
+        engine: InProcessEngine,
+        *,
+        start_is_gold_base: bool,
+        planned_steps: int,
+        rounding: torch.dtype,
+    ) -> None:
+        """Take the look before the first step: baseline, pipeline check or inherited harm.
+
+        `rounding` is the coarser precision of the anchors' forwards and these: what rounding explains is
+        no difference of the pipeline.
+
+        Raises:
+            InputError: the start model is the gold base and yet answers unlike the anchors, or it
+                is another model already beyond the margin and the recipe refuses that.
+        """
+        measured, answers, file, seconds = self._measure(engine, self.recipe.replicates, 0)
+        self.spend("looks", seconds)
+        self.state.looks += 1
+        anchored = self._only_judged(anchor_measurements(list(self.red_line), self.anchors))
+        config = self.recipe.drift_config(self.state.planned_looks)
+        verdict, _ = judge_look(self.judged_items, anchored, measured, config, RuleState())
+        if start_is_gold_base:
+            # The items are the same on both sides: what differs is how answers fell, item by item, so
+            # clusters do not matter here.
+            groups = [item.ability for item in self.judged_items]
+            by_item, _ = judge(look_values(anchored, measured), groups, config, RuleState())
+            noise = self._greedy_noise(engine, [row[0].text for row in answers], rounding)
+            by_noise = None
+            if noise is not None:
+                by_noise, _ = judge(look_values(*noise), groups, config, RuleState())
+            disagreement = disagreements(by_item, by_noise)
+            self.state.baseline = measured
+        else:
+            disagreement = []
+            judging_new = self.recipe.on_inherited == "judge_new"
+            self.state.baseline = measured if judging_new else anchored
+        self.ledger.append(
+            "look",
+            0,
+            look=0,
+            trigger="start",
+            answers=file,
+            seconds=round(seconds, 3),
+            inherited=not start_is_gold_base,
+            planned_looks=self.state.planned_looks,
+            planned_steps=planned_steps,
+            failed_pipeline_check=disagreement,
+            **self._reference(engine),
+            **verdict_as_dict(verdict),
+        )
+        if disagreement:
+            raise InputError(
+                "look 0 disagrees with the anchors although the weights are the gold base's: "
+                f"{'; '.join(disagreement)}; the pipeline differs, not the model. Compare engine, "
+                "dtype and batch size with the anchors' manifest, then run `guardrail anchor RECIPE --rebuild`"
+            )
+        if shows_harm(verdict.level) and self.recipe.on_inherited == "refuse":
+            names = ", ".join(f"{s.metric}/{s.group}" for s in verdict.alarmed[:5])
+            raise InputError(
+                f"the start model is already beyond the margin ({verdict.level}: {names}); set "
+                "`on_inherited: judge_new` to judge new harm only, or start from another model"
+            )
+
+    def look(self, engine: InProcessEngine, step: int, trigger: str, *, final: bool) -> Action:
+        """Take a look, write verdict and action to the ledger, return the action to carry out."""
+        if self.state.baseline is None:
+            raise LookFailed("there is no baseline: look 0 was not taken")
+        repeat = trigger == "repeat"
+        measured, _, file, seconds = self._measure(engine, self.recipe.looks.samples, step)
+        self.spend("looks", seconds)
+        verdict, after = judge_look(
+            self.judged_items,
+            self.state.baseline,
+            measured,
+            self.recipe.drift_config(self.state.planned_looks),
+            self.before_look if repeat else self.state.rule,
+            expected=[item.ability for item in self.red_line],
+            final=final,
+        )
+        if not repeat:
+            # A repeat is judged with the budget of the look it repeats: it can only take an alarm back, so
+            # that it costs nothing, and after the final look there would be nothing left for it.
+            self.before_look, self.state.rule = self.state.rule, after
+        number = self.state.looks
+        self.state.looks += 1
+        self.state.extra_looks += trigger == "tripwire"
+        self.state.wire_at_look = max(0.0, self.state.wire)
+        self.ledger.append(
+            "look",
+            step,
+            look=number,
+            trigger=trigger,
+            answers=file,
+            seconds=round(seconds, 3),
+            planned_looks=self.state.planned_looks,
+            final=final,
+            **self._reference(engine),
+            **verdict_as_dict(verdict),
+        )
+        self.state.history.append(judged_look(step, verdict, repeat=repeat))
+        ladder = self.recipe.ladder_config()
+        earlier = self.state.history[:-1]
+        before = decide(earlier, ladder) if earlier else Action("none", 1.0, 1.0, "")
+        action = decide(self.state.history, ladder)
+        if action.kind != "none":
+            self.ledger.append(
+                "action",
+                step,
+                look=number,
+                action=action.kind,
+                carried_out=self.recipe.mode == "guard",
+                reason=action.reason,
+                before=self._levers(before),
+                after=self._levers(action),
+            )
+        return action
+
+    def _levers(self, action: Action) -> dict[str, float]:
+        """Where the levers stand after an action."""
+        levers = {"boost": action.boost, "lr_factor": action.lr_factor}
+        return levers if self.beta is None else levers | {"beta": self.beta * action.boost}
+
+    def spend(self, what: str, seconds: float) -> None:
+        """Count seconds of the guard's own."""
+        self.state.seconds[what] = self.state.seconds.get(what, 0.0) + seconds

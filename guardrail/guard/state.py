@@ -1,0 +1,159 @@
+"""What a guard must remember to go on after a crash; a copy lies inside every checkpoint."""
+
+import copy
+import json
+import math
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from guardrail.files import write_whole
+from guardrail.guard.wire import Wire
+from guardrail.judge.harms import Measured
+from guardrail.judge.ladder import Judged
+from guardrail.judge.rule import UNTESTED, RuleState
+from guardrail.judge.spending import Spent
+
+__all__ = [
+    "STATE_FILE",
+    "GuardState",
+    "Seen",
+    "put_back",
+    "read_state",
+    "write_state",
+]
+
+STATE_FILE = "guardrail_state.json"
+
+
+@dataclass(slots=True)
+class Seen:
+    """What was seen of the user's samples and of rehearsal samples."""
+
+    task_samples: int = 0
+    """Task samples seen by all ranks."""
+    rehearsal_seen: int = 0
+    """Rehearsal samples seen by all ranks: the cursor into the rehearsal order."""
+    weight_sum: float = 0.0
+    """KL weight summed over optimizer steps, 0 for steps without rehearsal."""
+
+    def exposure(self, prompts: int) -> dict[str, float]:
+        """Return what was seen of so many rehearsal prompts: samples of both kinds, share, unique, passes."""
+        seen, task = self.rehearsal_seen, self.task_samples
+        return {
+            "task_samples": task,
+            "rehearsal_samples": seen,
+            "share": seen / (seen + task) if seen + task else 0.0,
+            "unique_prompts": min(seen, prompts),
+            "passes": seen / prompts,
+        }
+
+
+@dataclass(slots=True)
+class GuardState(Seen):
+    """The guard's memory. Everything else follows from the recipe and the anchors."""
+
+    looks: int = 0
+    """Looks taken, repeats included; seeds the next one."""
+    planned_looks: int = 0
+    """Looks the error budget is spent over: those used up and those ahead."""
+    due: list[int] = field(default_factory=list)
+    """Steps at which looks were planned."""
+    kept: int = 0
+    """Looks planned beside those: the reserve, and that of the best model at the end."""
+    rule: RuleState = field(default_factory=RuleState)
+    history: list[Judged] = field(default_factory=list)
+    boost: float = 1.0
+    lr_factor: float = 1.0
+    base_rates: list[float] = field(default_factory=list)
+    """What the scheduler computed learning rates from when this was saved, the guard's cut included."""
+    scheduler_steps: int = 0
+    """How often it had stepped then."""
+    golds: Seen = field(default_factory=Seen)
+    """Golds beside GRPO's loss, where the rollouts hold KL-only prompts too."""
+    baseline: Measured | None = None
+    """Look 0's measurements, the baseline of every later look."""
+    tripwire_every: int = 0
+    """Steps between two tripwires; 0: there are none."""
+    gold_wire: Wire | None = None
+    """The golds that tripwires watch."""
+    task_wire: Wire | None = None
+    """Prompts of the new task with the start model's answers."""
+    wire: float = 0.0
+    """The larger tripwire when it was last measured, nats a token."""
+    wire_at_look: float = 0.0
+    """What it was at the last look."""
+    extra_looks: int = 0
+    """Early looks taken from the reserve."""
+    last_ok_checkpoint: str | None = None
+    owed: Literal["", "step", "save"] = ""
+    """What a SIGTERM left out after the last step: what is due by its number, or also the look of a save."""
+    owed_look: str = ""
+    """Trigger of a look that a SIGTERM cut off."""
+    failures: int = 0
+    """Looks that could not be measured."""
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Wall-clock seconds spent by the guard, by what."""
+
+
+def _as_json(state: GuardState) -> dict[str, Any]:
+    content = {entry.name: getattr(state, entry.name) for entry in fields(state)}
+    content["golds"] = asdict(state.golds)
+    for name in ("gold_wire", "task_wire"):
+        wire = content[name]
+        content[name] = None if wire is None else asdict(wire)
+    content["rule"] = asdict(state.rule) | {
+        "spent": {name: spent.dead for name, spent in state.rule.spent.items()}
+    }
+    content["history"] = [asdict(judged) for judged in state.history]
+    if state.baseline is not None:
+        content["baseline"] = {
+            name: [[None if math.isnan(v) else v for v in row] for row in table.tolist()]
+            for name, table in state.baseline.items()
+        }
+    return content
+
+
+def _judged(entry: dict[str, Any]) -> Judged:
+    if entry["level"] == "ok" and not entry["harm_over_margin"]:
+        entry["level"] = UNTESTED  # earlier versions called a look ok that tested nothing
+    return Judged(**{**entry, "alarmed": tuple(entry["alarmed"])})
+
+
+def write_state(folder: Path, state: GuardState) -> None:
+    """Write the state into a checkpoint, atomically and last: its presence says it is complete."""
+    text = json.dumps(_as_json(state), ensure_ascii=False, allow_nan=False)
+    write_whole(folder / STATE_FILE, text)
+
+
+def put_back(state: GuardState, kept: GuardState) -> None:
+    """Make a state what it was when `kept` was copied from it; whoever holds it or its golds sees that."""
+    for entry in fields(kept):
+        if entry.name != "golds":
+            setattr(state, entry.name, copy.deepcopy(getattr(kept, entry.name)))
+    for entry in fields(kept.golds):
+        setattr(state.golds, entry.name, getattr(kept.golds, entry.name))
+
+
+def read_state(folder: Path) -> GuardState:
+    """Return the state of a checkpoint, bit for bit as it was written."""
+    content = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
+    rule = content["rule"]
+    spent = {name: Spent(dead) for name, dead in rule["spent"].items()}
+    content["rule"] = RuleState(**{**rule, "spent": spent})
+    content["golds"] = Seen(**content["golds"])
+    content.pop(
+        "tripwire_base", None
+    )  # earlier versions watched all golds whole: there is none to go on
+    for name in ("gold_wire", "task_wire"):
+        wire = content.get(name)
+        content[name] = None if wire is None else Wire(**wire)
+    content["history"] = [_judged(entry) for entry in content["history"]]
+    if content["baseline"] is not None:
+        content["baseline"] = {
+            name: np.array([[math.nan if v is None else v for v in row] for row in table])
+            for name, table in content["baseline"].items()
+        }
+    return GuardState(**content)

@@ -1,0 +1,135 @@
+"""One look: answers of the current weights → measurements → arrays for the drift rule."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from guardrail.anchors.make import AnsweredText
+from guardrail.anchors.store import Anchors
+from guardrail.files import write_whole
+from guardrail.judge.rule import (
+    DriftConfig,
+    MetricRule,
+    MetricValues,
+    RuleState,
+    Verdict,
+    judge,
+)
+from guardrail.judge.statistic import FloatArray
+from guardrail.probes.measure import METRICS, measure, thinking_characters
+from guardrail.sets.items import Item
+
+__all__ = [
+    "Measured",
+    "anchor_measurements",
+    "answers_file",
+    "default_metric_rules",
+    "judge_look",
+    "look_values",
+    "measure_completions",
+    "write_answers",
+]
+
+Measured = dict[str, FloatArray]
+"""metric name → values, shape (items, replicates)."""
+
+
+def default_metric_rules(
+    margins: dict[str, tuple[float, float]] | None = None,
+) -> dict[str, MetricRule]:
+    """Return the rule of every metric, its margin and critical margin replaced where given."""
+    rules = {}
+    for metric in METRICS:
+        margin, critical = (margins or {}).get(metric.name, (metric.margin, metric.critical))
+        rules[metric.name] = MetricRule(metric.worse, margin, critical, metric.worst, metric.clip)
+    return rules
+
+
+def measure_completions(
+    items: Sequence[Item], texts: Sequence[Sequence[str]], golds: Sequence[str]
+) -> Measured:
+    """Return each metric of each answer: `texts[i]` are the K raw answers to `items[i]`."""
+    rows = [
+        [measure(item, text, gold) for text in answers]
+        for item, answers, gold in zip(items, texts, golds, strict=True)
+    ]
+    return {
+        metric.name: np.array([[values[metric.name] for values in row] for row in rows])
+        for metric in METRICS
+    }
+
+
+def anchor_measurements(items: Sequence[Item], anchors: Anchors) -> Measured:
+    """Return the measurements of the anchors' replicates (of the gold where there are none)."""
+    texts = []
+    for item in items:
+        answers = anchors.answers[item.id]
+        texts.append([a.text for a in (answers[1:] or answers)])
+    return measure_completions(items, texts, [anchors.gold(item.id) for item in items])
+
+
+def look_values(baseline: Measured, current: Measured) -> dict[str, MetricValues]:
+    """Return what `guardrail.judge.judge` takes; several current answers an item are averaged.
+
+    Raises:
+        ValueError: a metric of an item has no value now though base has one. Whether a metric applies
+            depends on the item alone, so a value that got lost is a fault and must not pass for harmless.
+    """
+    for name, table in current.items():
+        lost = np.isnan(table).any(axis=1) & ~np.isnan(baseline[name]).any(axis=1)
+        if lost.any():
+            raise ValueError(
+                f"metric `{name}` has no value for {int(lost.sum())} answers though base has one "
+                f"(first: item number {int(lost.argmax()) + 1}); the look was not measured"
+            )
+    return {name: MetricValues(baseline[name], current[name].mean(axis=1)) for name in baseline}
+
+
+def judge_look(
+    items: Sequence[Item],
+    baseline: Measured,
+    current: Measured,
+    config: DriftConfig,
+    state: RuleState,
+    *,
+    expected: Sequence[str] = (),
+    final: bool = False,
+) -> tuple[Verdict, RuleState]:
+    """Return the drift rule's verdict on a look at `items`; arguments and errors as in `judge`."""
+    return judge(
+        look_values(baseline, current),
+        [item.ability for item in items],
+        config,
+        state,
+        clusters=[item.cluster for item in items],
+        expected=expected,
+        final=final,
+    )
+
+
+def answers_file(look: int, step: int) -> str:
+    """Return where a run keeps the answers of a look, below its folder."""
+    return f"looks/look-{look:04d}-step-{step}.jsonl"
+
+
+def write_answers(
+    path: Path, items: Sequence[Item], answers: Sequence[Sequence[AnsweredText]], measured: Measured
+) -> None:
+    """Write one JSON line an answer: item, replicate, text, finish reason, 字 of thinking, every metric."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = []
+    for i, item in enumerate(items):
+        for k, answer in enumerate(answers[i]):
+            values = {name: float(table[i, k]) for name, table in measured.items()}
+            row = {
+                "item": item.id,
+                "replicate": k,
+                "text": answer.text,
+                "finish_reason": answer.finish_reason,
+                "thinking_characters": thinking_characters(answer.text),
+                **{name: None if np.isnan(v) else v for name, v in values.items()},
+            }
+            lines.append(json.dumps(row, ensure_ascii=False) + "\n")
+    write_whole(path, "".join(lines))

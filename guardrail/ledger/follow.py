@@ -1,0 +1,78 @@
+"""The records of a ledger that is being written: each reading goes on where the last one ended."""
+
+import json
+from pathlib import Path
+
+from guardrail.ledger.file import FILE_NAME, Record
+
+__all__ = ["LedgerTail"]
+
+_OVERLAP_BYTES = 256
+
+
+class LedgerTail:
+    """What can be read of a run's ledger so far. Reads only; the run may not exist yet."""
+
+    def __init__(self, run: Path) -> None:
+        """Read nothing yet."""
+        self.path = run / FILE_NAME
+        self.exists = False
+        self._state: tuple[int, int, int] | None = None
+        self._forget()
+
+    def _forget(self) -> None:
+        self.records: list[Record] = []
+        self.damaged: list[int] = []
+        """Numbers of the lines that are no record; a torn last line is not one yet."""
+        self._lines = 0
+        self._offset = 0
+        self._end = b""
+
+    def read_on(self) -> list[Record] | None:
+        """Read what was appended since, and return it; None where nothing was.
+
+        A ledger that was cut, replaced or taken away is read from its beginning.
+
+        Raises:
+            OSError: the ledger is there and cannot be read.
+        """
+        try:
+            found = self.path.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            gone = self.exists
+            self.exists, self._state = False, None
+            self._forget()
+            return [] if gone else None
+        state = (found.st_ino, found.st_size, found.st_mtime_ns)
+        if state == self._state:
+            return None
+        with self.path.open("rb") as file:
+            file.seek(max(0, self._offset - len(self._end)))
+            same = self._state is not None and self._state[0] == found.st_ino
+            if not (same and file.read(len(self._end)) == self._end):
+                self._forget()
+                file.seek(0)
+            data = file.read()
+        self.exists, self._state = True, state
+        complete = data[: data.rfind(b"\n") + 1]
+        before = len(self.records)
+        for raw in complete.split(b"\n")[:-1]:
+            self._lines += 1
+            record = _record(raw)
+            if record is None:
+                self.damaged.append(self._lines)
+            else:
+                self.records.append(record)
+        self._offset += len(complete)
+        self._end = (self._end + complete)[-_OVERLAP_BYTES:]
+        return self.records[before:]
+
+
+def _record(raw: bytes) -> Record | None:
+    try:
+        record = json.loads(raw, parse_constant=lambda _: None)  # NaN is never a number
+        whole = isinstance(record["kind"], str) and type(record["step"]) is int
+        whole = whole and abs(record["step"]) < 2**53  # what JSON and a chart can hold
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return record if whole else None

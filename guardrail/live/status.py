@@ -1,0 +1,178 @@
+"""Where a run stands now: the facts that `guardrail status`, its JSON and the live page's heartbeat share."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from guardrail import exits
+from guardrail.judge.rule import shows_harm
+from guardrail.ledger.records import LookFacts, by_standing
+from guardrail.report.pace import next_look_step
+from guardrail.report.run_data import RunData, read_run
+
+__all__ = ["ENDED", "describe_run", "exit_code", "heartbeat", "run_status", "shown_state"]
+
+ENDED = ("finished", "halted", "terminated", "crashed")
+"""Outcomes of a run that has stopped writing; a resume may take it up again."""
+
+
+def run_status(run: Path, *, now: datetime | None = None) -> dict[str, Any]:
+    """Return where a run stands, as docs/watching.md lists it key by key.
+
+    `outcome` is `running` for a run that has not ended, which includes one that was killed: see `stale`.
+
+    Raises:
+        InputError: the folder holds no ledger, or one that cannot be read.
+    """
+    return heartbeat(describe_run(read_run(run)), now or datetime.now(timezone.utc))
+
+
+def exit_code(data: RunData) -> int | None:
+    """Return the code of `guardrail.exits` that a run ended with, None while it has not ended.
+
+    Of a folder of `guardrail look` it is the code under `--fail-on warn`.
+    """
+    if data.outcome in ("running", "empty"):
+        return None
+    if data.outcome == "halted" or (data.mode == "look" and shows_harm(data.level)):
+        return exits.HALTED
+    if data.outcome == "terminated":
+        return exits.TERMINATED
+    if data.outcome == "finished":
+        return exits.FINISHED if data.tested_at_the_end else exits.UNTESTED_END
+    error = (data.closing.error if data.closing else None) or ""
+    by_name = {"KeyboardInterrupt": exits.INTERRUPTED, "InputError": exits.BAD_INPUT}
+    return by_name.get(error.partition(":")[0], exits.CRASHED)
+
+
+def describe_run(data: RunData) -> dict[str, Any]:
+    """Return where a run stands, without what depends on the clock: `heartbeat` adds that."""
+    looks, failures = data.looks, data.failures
+    measured = [k.step for k in looks] + [f.step for f in failures]
+    going = data.outcome == "running"
+    return {
+        "schema": 2,
+        "run": str(data.run),
+        "name": data.name,
+        "mode": data.mode,
+        "outcome": data.outcome,
+        "exit_code": exit_code(data),
+        "step": data.step,
+        "planned_steps": data.planned_steps,
+        "level": data.level if looks else None,
+        "last_look_step": looks[-1].step if looks else None,
+        "next_look_step": next_look_step(
+            data.recipe, max(measured, default=None), data.planned_steps
+        )
+        if going
+        else None,
+        **data.levers.model_dump(),
+        "last_ok_checkpoint": data.last_ok.path if data.last_ok else None,
+        "failures": len(failures),
+        "last_failure": {"step": failures[-1].step, "error": failures[-1].error}
+        if failures
+        else None,
+        "tripwire_failures": len(wires := data.tripwire_failures),
+        "last_tripwire_failure": {"step": wires[-1].step, "error": wires[-1].error}
+        if wires
+        else None,
+        "tracking": {t.service: {"lost": t.lost, "error": t.error} for t in data.tracking},
+        "rewound": len(data.rewinds),
+        "rewound_to": data.rewinds[-1].step if data.rewinds else None,
+        "damaged_lines": list(data.damaged),
+        "error": data.closing.error if data.closing else None,
+        "cost": _cost(data),
+        "pace": {
+            "last_record_at": data.last_time.isoformat() if data.last_time else None,
+            "step_s": data.pace.step_s,
+            "silence_limit_s": data.pace.silence_limit_s,
+        },
+        "abilities": _abilities(looks),
+        "looks": [
+            {
+                "look": k.number,
+                "step": k.step,
+                "trigger": k.trigger,
+                "level": k.level,
+                "tested": k.tested,
+                "streams": len(k.streams),
+                "untested": {why: len(s) for why, s in by_standing(k.untested).items()},
+                "alarmed": [f"{s.metric}/{s.group}" for s in k.alarmed],
+            }
+            for k in looks
+        ],
+        "actions": [
+            {
+                "step": a.step,
+                "action": a.kind,
+                "carried_out": a.carried_out,
+                "reason": a.reason,
+                "before": a.before.model_dump(),
+                "after": a.after.model_dump(),
+            }
+            for a in data.actions
+        ],
+    }
+
+
+def shown_state(status: Mapping[str, Any]) -> str:
+    """Return the outcome as people say it: `stale` for a silent run, `interrupted` for a Ctrl-C."""
+    if status["stale"]:
+        return "stale"
+    by_hand = (status["error"] or "").startswith("KeyboardInterrupt")
+    return "interrupted" if by_hand and status["outcome"] == "crashed" else str(status["outcome"])
+
+
+def heartbeat(status: dict[str, Any], now: datetime) -> dict[str, Any]:
+    """Return the status with what the clock says: silence, whether the run is stale, the next look."""
+    pace = status["pace"]
+    last = pace["last_record_at"]
+    silent_s = max(0.0, (now - datetime.fromisoformat(last)).total_seconds()) if last else None
+    going = status["outcome"] == "running"
+    stale = going and silent_s is not None and silent_s > pace["silence_limit_s"]
+    ahead, in_s = status["next_look_step"], None
+    if not stale and ahead is not None and pace["step_s"] is not None and silent_s is not None:
+        in_s = max(0.0, (ahead - status["step"]) * pace["step_s"] - silent_s)
+    return status | {
+        "stale": stale,
+        "pace": pace | {"last_record_s": silent_s},
+        "next_look_s": in_s,
+    }
+
+
+def _cost(data: RunData) -> dict[str, Any]:
+    """Seconds the guard took, by what; its share of the training time, where that is known."""
+    seconds = dict(data.closing.seconds) if data.closing else {}
+    train = seconds.pop("train", None)
+    if not seconds:  # not ended: what looks and tripwires say of themselves
+        seconds["looks"] = sum(look.seconds or 0.0 for look in data.looks)
+        seconds["tripwires"] = sum(r.seconds or 0.0 for r in data.tripwires)
+    spent = {what: round(s, 3) for what, s in seconds.items() if s}
+    share = sum(spent.values()) / train if train else None
+    return {"seconds": spent, "share": share}
+
+
+def _abilities(looks: Sequence[LookFacts]) -> list[dict[str, Any]]:
+    """Pass rates overall and of each ability at the last look, and their harm over all looks."""
+    if not looks:
+        return []
+    found = []
+    for group in ["overall", *looks[-1].groups]:
+        stream = looks[-1].stream("passed", group)
+        if stream is None:
+            continue
+        over = [look.stream("passed", group) for look in looks]
+        found.append(
+            {
+                "ability": group,
+                "items": stream.n,
+                "base": stream.base,
+                "now": stream.now,
+                "harm": stream.harm,
+                "margin": stream.margin,
+                "level": stream.standing,
+                "harm_over_looks": [None if s is None else s.harm for s in over],
+            }
+        )
+    return found

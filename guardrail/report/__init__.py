@@ -1,0 +1,1 @@
+"""A run folder → facts → the report a person reads the next morning."""

@@ -1,0 +1,311 @@
+"""Everything the report states, as one model: `RUN/report.json`, whose schema is docs/report.schema.json."""
+
+import functools
+import json
+import math
+import shlex
+from datetime import datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from guardrail.ledger import records
+from guardrail.models.fingerprint import file_sha256
+from guardrail.report import findings
+from guardrail.report.next_steps import Place, Step, next_steps, place
+from guardrail.report.page.texts import Language
+from guardrail.report.run_data import RunData
+from guardrail.report.verdict import Verdict, decide_verdict
+from guardrail.report.worst_items import ItemChange, Problem, worst_items
+
+__all__ = ["Report", "gather"]
+
+_Told = TypeVar("_Told", bound=records.Facts)
+
+_HASH_AT_MOST_BYTES = 512 * 2**20
+
+
+class _Facts(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class KeyFigures(_Facts):
+    """The figures of page one."""
+
+    mean_ability_base: float | None
+    mean_ability_now: float | None
+    domain_loss_before: float | None
+    domain_loss_after: float | None
+    actions: int
+    actions_carried_out: int
+    kl_weight_start: float | None
+    kl_weight_now: float | None
+    boost: float
+    lr_factor: float
+    guard_seconds: dict[str, float]
+    guard_share: float | None
+    """Of the training time; None where the run has no end or was resumed."""
+    compute: findings.Compute
+
+
+class Model(_Facts):
+    """A model of the run."""
+
+    name: str | None
+    """Folder or hub name, as the recipe has it."""
+    sha256: str | None
+    """Of its weights, as hashed when the run began; None in ledgers that do not hold it."""
+
+
+class DataVersion(_Facts):
+    """The training data."""
+
+    path: str | None
+    rows: int | None
+    sha256: str | None
+    """At the start of the run where the ledger holds it, else when the report was built."""
+    hashed_at_start: bool
+    changed_since: bool
+    """Whether the file has another hash now than at the start."""
+
+
+class File(_Facts):
+    """A file the run depends on; `sha256` is of now, None where it is gone, `too large` above 512 MiB."""
+
+    what: str
+    path: str
+    sha256: str | None
+
+
+class Reproduce(_Facts):
+    """What is needed to run the same again."""
+
+    command: str | None
+    """None where the run was not launched by `guardrail run`."""
+    recipe: dict[str, Any]
+    versions: dict[str, str]
+    seed: int | None
+    trainer: str | None
+    files: tuple[File, ...]
+    kl_self_test: records.SelfTestFacts | None
+    rehearsal_form: records.FormFacts | None
+    """GRPO's alone; None where the ledger holds none."""
+    precision: records.PrecisionFacts | None
+    """None where the ledger does not tell."""
+    red_line_items: int | None
+    rehearsal_items: int | None
+    red_line_sources: dict[str, int]
+    rehearsal_sources: dict[str, int]
+
+
+class Report(_Facts):
+    """What `report.json` holds. Numbers that could not be computed are null, shares lie in [0, 1]."""
+
+    schema_version: int = 3
+    built_at: datetime
+    language: Language
+    run: str
+    name: str | None
+    mode: str | None
+    outcome: str
+    """finished, halted, terminated, crashed, running or empty."""
+    step: int
+    planned_steps: int | None
+    verdict: Verdict
+    last_ok_checkpoint: Place | None
+    onsets: tuple[findings.Onset, ...]
+    """Since when each stream that is above ok at the newest such look has been so, worst first."""
+    conditions: findings.Conditions | None
+    """What the training was doing when it broke."""
+    inherited: tuple[findings.Inherited, ...]
+    decisions: tuple[records.DecisionFacts, ...]
+    key_figures: KeyFigures
+    start_model: Model
+    gold_base: Model
+    training_data: DataVersion
+    damaged_ledger_lines: tuple[int, ...]
+    looks: tuple[records.LookFacts, ...]
+    actions: tuple[records.ActionFacts, ...]
+    failures: tuple[records.FailureFacts, ...]
+    tripwire_failures: tuple[records.FailureFacts, ...]
+    checkpoints: tuple[records.CheckpointFacts, ...]
+    rewinds: tuple[records.RewindFacts, ...]
+    logs: tuple[records.StepLog, ...]
+    tripwires: tuple[records.TripwireFacts, ...]
+    metrics: tuple[records.MetricFacts, ...]
+    worst_items: tuple[ItemChange, ...]
+    items_problems: tuple[Problem, ...]
+    rehearsed_red_line_items: int
+    """Items that stand in the rehearsal set too and are never judged."""
+    next_steps: tuple[Step, ...]
+    reproduce: Reproduce
+
+
+def gather(data: RunData, language: Language, built_at: datetime) -> Report:
+    """Return the report's facts; reads the answers of two looks, the items and the files it hashes."""
+    silent_s = (built_at - data.last_time).total_seconds() if data.last_time else 0.0
+    verdict = decide_verdict(data, silent_s)
+    telling = findings.telling_look(data)
+    compared = worst_items(data)
+    named = ("name", "mode", "outcome", "step", "planned_steps", "decisions", "looks", "actions")
+    kept = (
+        "failures",
+        "tripwire_failures",
+        "checkpoints",
+        "rewinds",
+        "logs",
+        "tripwires",
+        "metrics",
+    )
+    return Report(
+        built_at=built_at,
+        language=language,
+        run=str(data.run.resolve()),
+        **{key: getattr(data, key) for key in (*named, *kept)},
+        verdict=verdict,
+        last_ok_checkpoint=(
+            place(data, data.last_ok.path, data.last_ok.step) if data.last_ok else None
+        ),
+        onsets=tuple(findings.onset(data, s, telling) for s in telling.alarmed) if telling else (),
+        conditions=findings.conditions(data),
+        inherited=tuple(findings.inherited_and_new(data)),
+        key_figures=_key_figures(data),
+        start_model=_model(data, "start_model"),
+        gold_base=_model(data, "gold_base"),
+        training_data=_training_data(data),
+        damaged_ledger_lines=data.damaged,
+        worst_items=compared.items,
+        items_problems=compared.problems,
+        rehearsed_red_line_items=compared.rehearsed,
+        next_steps=tuple(next_steps(data, verdict)),
+        reproduce=_reproduce(data),
+    )
+
+
+def _key_figures(data: RunData) -> KeyFigures:
+    weights, levers = data.kl_weights, data.levers
+    before = [r.held_out for r in data.domain_loss if r.step == 0]
+    after = [r.held_out for r in data.domain_loss if r.step > 0]
+    seconds = {k: v for k, v in data.closing.seconds.items() if v} if data.closing else {}
+    train = seconds.pop("train", None)
+    if not seconds:  # no closing record: what looks and tripwires say of themselves
+        seconds["looks"] = math.fsum(look.seconds or 0.0 for look in data.looks)
+        seconds["tripwires"] = math.fsum(r.seconds or 0.0 for r in data.tripwires)
+    spent = {what: s for what, s in seconds.items() if s}
+    return KeyFigures(
+        mean_ability_base=findings.mean_ability(data.last_look, "base"),
+        mean_ability_now=findings.mean_ability(data.last_look, "now"),
+        domain_loss_before=before[-1] if before else None,
+        domain_loss_after=after[-1] if after else None,
+        actions=len(data.actions),
+        actions_carried_out=sum(a.carried_out for a in data.actions),
+        kl_weight_start=weights[0][1] if weights else None,
+        kl_weight_now=weights[-1][1] if weights else None,
+        boost=levers.boost,
+        lr_factor=levers.lr_factor,
+        guard_seconds=spent,
+        # After a resume the training seconds cover only the last stretch.
+        guard_share=math.fsum(spent.values()) / train if train and not data.rewinds else None,
+        compute=findings.compute_spent(data),
+    )
+
+
+def _model(data: RunData, key: str) -> Model:
+    weights = data.started.get("weights")
+    found = weights.get(key) if isinstance(weights, dict) else None
+    return Model(name=_text(data.recipe.get(key)), sha256=_text(found))
+
+
+def _training_data(data: RunData) -> DataVersion:
+    path = data.recipe_section("train").get("data")
+    at_start = data.started.get("training_sha256")
+    now = _sha256(str(path)) if path else None
+    return DataVersion(
+        path=_text(path),
+        rows=_whole(data.started.get("training_rows")),
+        sha256=_text(at_start) or now,
+        hashed_at_start=at_start is not None,
+        changed_since=at_start is not None and now not in (at_start, None, "too large"),
+    )
+
+
+def _reproduce(data: RunData) -> Reproduce:
+    sets, anchors = data.recipe_section("sets"), data.recipe.get("anchors")
+    resolved = data.run / "recipe.resolved.json"
+    files = {
+        "ledger": data.run / "ledger.jsonl",
+        "recipe": resolved,
+        "red_line": sets.get("red_line"),
+        "rehearsal": sets.get("rehearsal"),
+        "training_data": data.recipe_section("train").get("data"),
+        "anchors": Path(str(anchors)) / "manifest.json" if anchors else None,
+    }
+    versions, started = data.started.get("versions"), data.started
+    return Reproduce(
+        command=(
+            f"guardrail run {shlex.quote(str(resolved.resolve()))}" if resolved.is_file() else None
+        ),
+        recipe=data.recipe,
+        versions=(
+            {str(k): str(v) for k, v in versions.items()} if isinstance(versions, dict) else {}
+        ),
+        seed=_whole(started.get("seed")),
+        trainer=_text(started.get("trainer")),
+        files=tuple(
+            File(what=what, path=str(path), sha256=_sha256(str(path)))
+            for what, path in files.items()
+            if path
+        ),
+        kl_self_test=data.kl_self_test,
+        rehearsal_form=_told(records.FormFacts, started.get("rehearsal_form")),
+        precision=_told(records.PrecisionFacts, started.get("precision")),
+        red_line_items=_whole(started.get("red_line_items")),
+        rehearsal_items=_whole(started.get("rehearsal_items")),
+        red_line_sources=_counts(started.get("red_line_sources")),
+        rehearsal_sources=_counts(started.get("rehearsal_sources")),
+    )
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)
+
+
+def _told(kind: type[_Told], value: Any) -> _Told | None:
+    try:
+        return kind.model_validate(value)
+    except ValidationError:
+        return None
+
+
+def _whole(value: Any) -> int | None:
+    return value if isinstance(value, int) else None
+
+
+def _counts(value: Any) -> dict[str, int]:
+    found = value.items() if isinstance(value, dict) else ()
+    return {str(k): v for k, v in found if isinstance(v, int)}
+
+
+def _sha256(path: str) -> str | None:
+    """The file's digest now; None where it is gone, `too large` where it would take long."""
+    try:
+        found = Path(path).stat()
+    except (OSError, ValueError):
+        return None
+    if found.st_size > _HASH_AT_MOST_BYTES:
+        return "too large"
+    return _sha256_of(path, found.st_mtime_ns, found.st_size) if Path(path).is_file() else None
+
+
+@functools.lru_cache(maxsize=64)
+def _sha256_of(path: str, changed_ns: int, size: int) -> str | None:
+    """Hashed once for each state of a file, for a page that is built again every few seconds."""
+    try:
+        return file_sha256(Path(path))
+    except OSError:
+        return None
+
+
+if __name__ == "__main__":
+    print(json.dumps(Report.model_json_schema(mode="serialization"), indent=1, ensure_ascii=False))

@@ -1,0 +1,265 @@
+"""What to do next, as codes with values: the commands, and recipe lines with the evidence that asks for them."""
+
+import json
+import shlex
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field
+
+from guardrail.report.findings import conditions, peak_learning_rate, telling_look
+from guardrail.report.run_data import RunData, on_disk
+from guardrail.report.verdict import NO_FAULT, Verdict
+
+__all__ = [
+    "NEXT_RECIPE",
+    "Place",
+    "RecipeChange",
+    "Step",
+    "Weak",
+    "next_recipe",
+    "next_steps",
+    "place",
+]
+
+NEXT_RECIPE = "recipe.next.yaml"
+"""File beside the report: the recipe with the recommended changes, ready to run."""
+
+_MOST_FRACTION = 0.05
+_MOST_WEAK = 4
+"""Abilities named for more rehearsal: the worst; to name all of them advises nothing."""
+
+
+class _Facts(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class Place(_Facts):
+    """A checkpoint's folder."""
+
+    path: str
+    exists: bool
+    """Whether the folder was there when the report was built."""
+    step: int
+
+
+class RecipeChange(_Facts):
+    """One recipe line for the next attempt, and why."""
+
+    key: str
+    old: str | float | None
+    new: str | float
+    why: str
+    """Code of the evidence."""
+    values: dict[str, str | float] = Field(default_factory=dict)
+
+
+class Weak(_Facts):
+    """An ability that fell, and how many rehearsal items it has; None where the set cannot be read."""
+
+    ability: str
+    items: int | None
+
+
+class Step(_Facts):
+    """One thing to do."""
+
+    code: str
+    command: str | None = None
+    place: Place | None = None
+    changes: tuple[RecipeChange, ...] = ()
+    abilities: tuple[Weak, ...] = ()
+
+
+def place(data: RunData, path: str, step: int) -> Place:
+    """Return where a checkpoint lies."""
+    found, exists = on_disk(data.run, path)
+    return Place(path=found, exists=exists, step=step)
+
+
+def next_steps(data: RunData, verdict: Verdict) -> list[Step]:
+    """Return what to do next, in order."""
+    run = data.run.resolve()
+    recipe = shlex.quote(str(run / "recipe.resolved.json"))
+    last = data.checkpoints[-1] if data.checkpoints else None
+    final = place(data, last.path, last.step) if last else None
+    what = verdict.recommendation
+    if verdict.because in ("finished_ok", "finished_recovered"):
+        return [Step(code="use_final", place=final), Step(code="sealed_check")]
+    if verdict.because.startswith("running") and what in ("continue", "undecided"):
+        return [Step(code="look_again", command=f"guardrail status {shlex.quote(str(run))}")]
+    if what in ("roll_back", "abandon"):
+        return _another_attempt(data, run)
+    if verdict.because == "finished_unmeasured":
+        return [Step(code="measure_end", place=final, command=_look_command(data, final))]
+    if verdict.because == "pipeline":
+        return [Step(code="rebuild_anchors", command=f"guardrail anchor {recipe} --rebuild")]
+    if verdict.because == "inherited":
+        return [Step(code="judge_new")]
+    if verdict.because in ("nothing_recorded", "damaged"):
+        return [Step(code="restore_ledger")] if verdict.because == "damaged" else []
+    no_fault = verdict.because in NO_FAULT
+    if not data.run_by_recipe:
+        return [Step(code="resume_own_now" if no_fault else "resume_own")]
+    resume = f"guardrail run {recipe} --out {shlex.quote(str(run))} --resume"
+    code = "resume_now" if no_fault else "resume"
+    return [Step(code="check_process" if verdict.because == "silent" else code, command=resume)]
+
+
+def _look_command(data: RunData, final: Place | None) -> str | None:
+    anchors = data.recipe.get("anchors")
+    if final is None or not anchors:
+        return None
+    return f"guardrail look {shlex.quote(final.path)} --anchors {shlex.quote(str(anchors))}"
+
+
+def _another_attempt(data: RunData, run: Path) -> list[Step]:
+    steps: list[Step] = []
+    if data.last_ok is not None:
+        kept = place(data, data.last_ok.path, data.last_ok.step)
+        steps.append(Step(code="use_last_ok", place=kept))
+    changes = recipe_changes(data)
+    if not _used_up(data):
+        steps.append(Step(code="enough_rehearsal"))
+    elif weak := _weak_abilities(data):
+        steps.append(Step(code="more_rehearsal", abilities=tuple(weak)))
+    if not changes:
+        return [*steps, Step(code="no_evidence")]
+    command = None
+    if data.run_by_recipe:
+        out = shlex.quote(str(run.with_name(run.name + "-next")))
+        command = f"guardrail run {shlex.quote(str(run / NEXT_RECIPE))} --out {out}"
+    steps.append(
+        Step(code="run_again" if command else "run_again_own", changes=changes, command=command)
+    )
+    return steps
+
+
+def recipe_changes(data: RunData) -> tuple[RecipeChange, ...]:
+    """Return the recipe lines for the next attempt that the ledger gives evidence for."""
+    recipe, changes = data.recipe, []
+    rehearsal = data.recipe_section("rehearsal")
+    levers = data.levers
+    cuts = sum(a.kind == "cut_lr" and a.carried_out for a in data.actions)
+
+    def change(key: str, old: Any, new: str | float, why: str, **values: str | float) -> None:
+        old = old if isinstance(old, float | int | str) else None
+        changes.append(RecipeChange(key=key, old=old, new=new, why=why, values=values))
+
+    if data.last_ok is not None:
+        kept = place(data, data.last_ok.path, data.last_ok.step)
+        if kept.exists:
+            change(
+                "start_model", recipe.get("start_model"), kept.path, "from_last_ok", step=kept.step
+            )
+    if data.watching:
+        change("mode", "watch", "guard", "was_watching")
+    rate = peak_learning_rate(data)
+    if rate and (cuts or data.outcome == "halted"):
+        new, why, values = _learning_rate(data, rate, cuts)
+        # A script of one's own has its trainer's arguments outside the recipe.
+        key = "train.arguments.learning_rate" if data.run_by_recipe else "learning_rate"
+        change(key, rate, new, why, **values)
+    fraction = rehearsal.get("fraction")
+    if isinstance(fraction, float) and fraction < _MOST_FRACTION:
+        change("rehearsal.fraction", fraction, _MOST_FRACTION, "fraction")
+    weight = rehearsal.get("weight")
+    at = conditions(data)
+    if isinstance(weight, float | int) and levers.boost > 1:
+        change("rehearsal.weight", weight, weight * levers.boost, "boost", factor=levers.boost)
+    elif isinstance(weight, float | int) and data.outcome == "halted" and at and at.rehearsal_kl:
+        kl = float(f"{at.rehearsal_kl:.3g}")
+        change("rehearsal.weight", weight, weight * 2, "weight_low", kl=kl, step=at.step)
+    every = data.recipe_section("looks").get("every_steps")
+    judged = [k for k in data.looks if k.number > 0]
+    bad = bool(judged) and judged[0].level in ("serious", "critical")
+    if isinstance(every, int) and every > 1 and bad:
+        new = max(1, every // 2)
+        change(
+            "looks.every_steps", every, new, "sooner", level=judged[0].level, step=judged[0].step
+        )
+    return tuple(changes)
+
+
+def _learning_rate(
+    data: RunData, rate: float, cuts: int
+) -> tuple[float, str, dict[str, str | float]]:
+    """The next peak learning rate, the code of the reason, and its values.
+
+    Where the run broke the optimizer's own rate counts, not the recipe's peak: in a warm-up half the peak
+    would only come to the same rate later.
+    """
+    at, lowered = conditions(data), data.levers.lr_factor
+    step, actual = (at.step, at.learning_rate) if at else (0, None)
+    values: dict[str, str | float] = {"cuts": cuts, "lowered": lowered, "step": step}
+    if cuts and data.outcome != "halted":
+        return rate * lowered, "lr_was_cut", values
+    held = any(k.number > 0 and k.level == "ok" and k.step < step for k in data.looks)
+    if actual and actual < 0.6 * rate:
+        share = 100 * actual / rate
+        values |= {"actual": float(f"{actual:.2g}"), "share": float(f"{share:.2g}")}
+        return float(f"{actual * (0.5 if held else 0.1):.2g}"), "lr_at_break", values
+    if cuts:
+        return rate * lowered * 0.5, "lr_cuts_not_enough", values
+    # Broken at the very first look: half is not known to be enough.
+    return (rate * 0.5, "lr_too_high", values) if held else (rate * 0.1, "lr_far_too_high", values)
+
+
+def next_recipe(
+    data: RunData, changes: tuple[RecipeChange, ...], comments: list[str]
+) -> str | None:
+    """Return the run's recipe with the changes as YAML under comments; None without recipe or changes."""
+    if not changes or not data.recipe or not data.run_by_recipe:
+        return None
+    recipe: dict[str, Any] = json.loads(json.dumps(data.recipe))
+    for change in changes:
+        *above, last = change.key.split(".")
+        section = recipe
+        for name in above:
+            section = section.setdefault(name, {})
+        section[last] = change.new
+    head = "".join(f"# {line}\n" for line in comments)
+    return head + "\n" + yaml.safe_dump(recipe, allow_unicode=True, sort_keys=False)
+
+
+def _used_up(data: RunData) -> bool:
+    """Whether most rehearsal prompts had been seen when the run broke: else more of them change nothing."""
+    at, items = conditions(data), data.started.get("rehearsal_items")
+    if at is None or at.unique_prompts is None or not isinstance(items, int):
+        return True
+    return at.unique_prompts >= items / 2
+
+
+def _weak_abilities(data: RunData) -> list[Weak]:
+    """Abilities that fell furthest at the telling look, with the items the rehearsal set has for each.
+
+    Those above ok; where no ability is tested alone, those whose pass rate fell by more than the margin.
+    """
+    look = telling_look(data)
+    if look is None:
+        return []
+    alarmed = [s.group for s in look.alarmed if s.group != "overall"]
+    if not alarmed:
+        fell = [s for s in look.streams if s.metric == "passed" and s.group != "overall"]
+        beyond = [s for s in fell if s.harm is not None and s.harm > (s.margin or 0.0)]
+        alarmed = [s.group for s in sorted(beyond, key=lambda s: -(s.harm or 0.0))]
+    counts = _rehearsal_items(str(data.recipe_section("sets").get("rehearsal") or ""))
+    named = list(dict.fromkeys(alarmed))[:_MOST_WEAK]
+    return [Weak(ability=a, items=None if counts is None else counts[a]) for a in named]
+
+
+def _rehearsal_items(path: str) -> Counter[str] | None:
+    """Items an ability; None where the file is gone."""
+    counts: Counter[str] = Counter()
+    try:
+        with Path(path).open(encoding="utf-8", errors="replace") as file:
+            for line in file:
+                try:
+                    counts[str(json.loads(line)["ability"])] += 1
+                except (ValueError, KeyError, TypeError):
+                    continue
+    except (OSError, ValueError):
+        return None
+    return counts

@@ -1,0 +1,1 @@
+"""Composing sets from quotas, and showing what they consist of."""

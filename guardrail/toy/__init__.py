@@ -1,1 +1,0 @@
-"""The toy base: a million parameters, seven templated abilities, trained in minutes."""

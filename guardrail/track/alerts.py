@@ -1,0 +1,203 @@
+"""Which ledger records a person should be told about at once, and in what words. Pure."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from guardrail.judge.rule import UNTESTED, rank, shows_harm
+from guardrail.ledger.file import Record
+
+__all__ = ["Alert", "AlertRule", "Severity"]
+
+Severity = Literal["info", "warning", "failure"]
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """One message: a short title, a few lines, how bad it is."""
+
+    title: str
+    text: str
+    severity: Severity
+
+
+@dataclass(slots=True)
+class AlertRule:
+    """Fed with every record of a run in order, says which are worth a message.
+
+    One message each: a level that rises, together with what was done about it; an action carried out; the
+    first look that fails; the first of a row that tested nothing; a halt; a crash. A level that stays or falls says nothing.
+    """
+
+    run: str
+    """What the messages call the run."""
+    report: str
+    """Where its report will lie."""
+    language: str | None = None
+    """`zh` or `en`; None says everything in both."""
+    _level: int = 0
+    _rise: Record | None = None
+    _last_ok: str | None = None
+    _failed: bool = False
+    _untested: bool = False
+    _halting: bool = False
+    _because: list[str] = field(default_factory=lambda: ["", ""])
+
+    def feed(self, record: Record) -> list[Alert]:
+        """Return the messages this record gives rise to, oldest first."""
+        kind, alerts = record["kind"], []
+        rise, self._rise = self._rise, None
+        if rise is not None and kind != "action":
+            alerts.append(self._alert(rise, *_rose(rise), _severity(rise["level"])))
+        if kind == "started":
+            self.run = record.get("name") or self.run
+        elif kind == "look":
+            alerts += self._looked(record)
+        elif kind == "action" and (rise is not None or record["carried_out"]):
+            self._halting = record["action"] == "halt" and record["carried_out"]
+            worst = (
+                "failure" if self._halting or (rise and rise["level"] == "critical") else "warning"
+            )
+            alerts.append(self._alert(record, *_acted(record, rise), worst))
+        elif kind == "checkpoint" and record["level"] == "ok":
+            self._last_ok = record["path"]
+        elif kind == "error":
+            wire = record.get("during") == "tripwire"
+            self._because = [
+                f"{'绊线' if wire else '评测'}没有测成（{record['error']:.200}）",
+                f"a {'tripwire' if wire else 'look'} failed ({record['error']:.200})",
+            ]
+            if not self._failed and record["then"] != "halt":
+                alerts.append(self._alert(record, *_failed(record), "warning"))
+            self._failed = True
+        elif kind == "crashed" or (
+            kind == "ended" and record["outcome"] == "halted" and not self._halting
+        ):
+            alerts.append(self._alert(record, *_stopped(record, self._because), "failure"))
+        return alerts
+
+    def _looked(self, look: Record) -> list[Alert]:
+        """Note the level; what was not tested leaves it as it was, and is told once."""
+        told, self._untested = self._untested, look["level"] == UNTESTED
+        if self._untested:
+            return [] if told else [self._alert(look, *_tested_nothing(look), "warning")]
+        level = rank(look["level"])
+        self._rise = look if level > self._level else None
+        self._level = level
+        return []
+
+    def _alert(
+        self, record: Record, title: tuple[str, str], lines: list[tuple[str, str]], severity: Any
+    ) -> Alert:
+        ok = self._last_ok
+        lines = [
+            *lines,
+            (
+                f"最后一个通过评测的检查点：{ok or '还没有'}",
+                f"Last ok checkpoint: {ok or 'none yet'}",
+            ),
+            (f"报告：{self.report}", f"Report: {self.report}"),
+        ]
+        titles = (f"{self.run}：{title[0]}", f"{self.run}: {title[1]}")
+        if self.language in ("zh", "en"):
+            which = 0 if self.language == "zh" else 1
+            return Alert(titles[which], "\n".join(line[which] for line in lines), severity)
+        said = [text for pair in zip(*lines, strict=True) for text in pair]
+        return Alert(titles[1], "\n".join([titles[0], *said]), severity)
+
+
+Words = tuple[tuple[str, str], list[tuple[str, str]]]
+"""A title and lines, each in Chinese and in English."""
+
+_LEVEL = {"ok": "正常", "warn": "警告", "serious": "严重", "critical": "危急"}
+_ACTION = {
+    "raise_kl": ("已提高 KL 权重", "KL weight raised"),
+    "relax_kl": ("已放松 KL 权重", "KL weight relaxed"),
+    "cut_lr": ("已降低学习率", "learning rate cut"),
+    "repeat_look": ("正在同一份权重上复测", "repeating the look on the same weights"),
+    "halt": ("训练已自动停止", "run halted"),
+}
+
+
+def _severity(level: str) -> Severity:
+    return "failure" if level == "critical" else "warning"
+
+
+def _streams(look: Record) -> tuple[str, str]:
+    """The worst streams of a look with base and now, one line a language."""
+    above = [s for s in look["streams"] if shows_harm(s["level"])]
+    worst = sorted(
+        above,
+        key=lambda s: (-rank(s["level"]), s["group"] != "overall", s["metric"] != "passed"),
+    )
+    named = [
+        f"{s['metric']}/{s['group']}"
+        + ("" if None in (s["base"], s["now"]) else f" {s['base']:.3g} → {s['now']:.3g}")
+        for s in worst[:3]
+    ]
+    more = len(worst) - len(named)
+    return (
+        f"已证实超出容差：{'，'.join(named)}" + (f" 等 {len(worst)} 项" if more else ""),
+        f"Shown to be beyond the margin: {', '.join(named)}"
+        + (f" and {more} more" if more else ""),
+    )
+
+
+def _rose(look: Record) -> Words:
+    level, step = look["level"], look["step"]
+    title = (f"第 {step} 步退化升到“{_LEVEL[level]}”级", f"drift rose to {level} at step {step}")
+    return title, [_streams(look)]
+
+
+def _acted(action: Record, rise: Record | None) -> Words:
+    kind, step, done = action["action"], action["step"], action["carried_out"]
+    zh, en = _ACTION.get(kind, (kind, kind))
+    if not done:
+        zh, en = (f"仅观察，未执行：{kind}", f"watch mode, not carried out: {kind}")
+    lines = [] if rise is None else [_streams(rise)]
+    before, after = action["before"], action["after"]
+    for name_zh, name_en, key in (
+        ("KL 权重", "KL weight", "boost"),
+        ("学习率", "Learning rate", "lr_factor"),
+    ):
+        if before[key] != after[key]:
+            moved = f"×{before[key]:g} → ×{after[key]:g}"
+            lines.append((f"{name_zh} {moved}", f"{name_en} {moved}"))
+    lines.append((f"原因：{action['reason']}", f"Reason: {action['reason']}"))
+    if rise is None:
+        return (f"第 {step} 步{zh}", f"{en} at step {step}"), lines
+    level = rise["level"]
+    return (
+        f"第 {step} 步退化升到“{_LEVEL[level]}”级，{zh}",
+        f"drift rose to {level} at step {step}, {en}",
+    ), lines
+
+
+def _tested_nothing(look: Record) -> Words:
+    step, reasons = look["step"], Counter(s["reason"] for s in look["streams"])
+    why = "; ".join(f"{count} × {reason}" for reason, count in reasons.most_common(3))
+    title = (f"第 {step} 步的评测一项都没有检验", f"the look at step {step} tested nothing")
+    return title, [
+        ("没有检验不等于正常：退化此时看不见", "Untested is not ok: drift would not be seen now"),
+        (f"原因：{why}", f"Reason: {why}"),
+    ]
+
+
+def _failed(error: Record) -> Words:
+    step, why = error["step"], f"{error['error']:.200}"
+    wire = error.get("during") == "tripwire"
+    title = (
+        f"第 {step} 步{'绊线' if wire else '评测'}没有测成，训练继续",
+        f"the {'tripwire' if wire else 'look'} at step {step} failed, training goes on",
+    )
+    return title, [(f"原因：{why}", f"Reason: {why}")]
+
+
+def _stopped(record: Record, because: list[str]) -> Words:
+    step = record["step"]
+    if record["kind"] == "crashed":
+        why = f"{record['error']:.200}"
+        title = (f"训练在第 {step} 步崩溃", f"run crashed at step {step}")
+        return title, [(f"原因：{why}", f"Reason: {why}")]
+    title = (f"训练在第 {step} 步自动停止", f"run halted at step {step}")
+    return title, [(f"原因：{because[0] or '见报告'}", f"Reason: {because[1] or 'see the report'}")]

@@ -1,0 +1,211 @@
+"""The W&B run of a guarded run: opened before the trainer asks for one, logged to, closed within a time limit.
+
+There is one W&B run. Where none is open yet the guard opens it, so that it goes on under its id after a
+resume, lies in the run folder, and falls back to offline mode where the server does not answer; transformers'
+`WandbCallback` then uses it. Scalars go to it directly: through `trainer.log` they would become
+`train/guardrail/*`.
+"""
+
+import json
+import os
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from guardrail.files import write_whole
+from guardrail.ledger.file import Record
+from guardrail.recipe import Tracking
+from guardrail.report.page.inert import inert
+from guardrail.report.report import build_report
+from guardrail.report.run_data import run_data
+from guardrail.report.worst_items import worst_items
+from guardrail.track.alerts import Alert, Severity
+from guardrail.track.scalars import AGAINST_STEP, is_detail, scalars
+
+__all__ = [
+    "HANGS",
+    "RUN_FILE",
+    "TABLE_COLUMNS",
+    "OpenedRun",
+    "Told",
+    "WandbSink",
+    "end_service",
+    "finish_run",
+    "open_run",
+    "worst_rows",
+]
+
+RUN_FILE = "wandb_run.json"
+"""In the run folder: id, project and entity of the W&B run, for `--resume`."""
+TABLE_COLUMNS = ["step", "ability", "item", "question", "base answered", "answers now", "why"]
+
+HANGS = threading.Event()
+"""Set once W&B did not close a run in time: its own hook at exit would wait for it, perhaps for hours."""
+
+_INIT_TIMEOUT_S = 30.0
+_LONGEST_TITLE = 63
+_LEVELS: dict[Severity, str] = {"info": "INFO", "warning": "WARN", "failure": "ERROR"}
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a tracker is told of: a record, the alerts it gives rise to, and at a look all looks so far."""
+
+    record: Record
+    alerts: tuple[Alert, ...] = ()
+    looks: tuple[Record, ...] = ()
+    """With the header and rewinds, oldest first."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedRun:
+    """The process's W&B run, whether the guard opened it, and what is wrong with it, if anything."""
+
+    run: Any
+    ours: bool
+    trouble: str | None
+
+
+def open_run(tracking: Tracking, folder: Path) -> OpenedRun:
+    """Return the W&B run of this process, opened if there is none; note its id in the run folder.
+
+    Environment variables of W&B go before the recipe's `tracking` section.
+
+    Args:
+        tracking: The recipe's section.
+        folder: The run folder; W&B's files lie in it unless WANDB_DIR says otherwise.
+    """
+    if tracking.endpoint:
+        os.environ.setdefault("WANDB_BASE_URL", tracking.endpoint)
+    import wandb
+
+    ours, trouble = wandb.run is None, None
+    if ours:
+        trouble = _init(wandb, _arguments(tracking, folder))
+    run: Any = wandb.run
+    known = {"id": run.id, "project": run.project, "entity": run.entity}
+    write_whole(folder / RUN_FILE, json.dumps(known) + "\n")
+    return OpenedRun(run, ours, trouble)
+
+
+def _arguments(tracking: Tracking, folder: Path) -> dict[str, Any]:
+    stored: dict[str, Any] = {}
+    if (folder / RUN_FILE).is_file():
+        stored = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
+    wanted = {
+        "WANDB_RUN_ID": ("id", stored.get("id")),
+        "WANDB_RESUME": ("resume", "allow"),
+        "WANDB_PROJECT": ("project", stored.get("project") or tracking.project),
+        "WANDB_ENTITY": ("entity", stored.get("entity") or tracking.entity),
+        "WANDB_RUN_GROUP": ("group", tracking.group),
+        "WANDB_TAGS": ("tags", list(tracking.tags) or None),
+        "WANDB_NAME": ("name", tracking.run_name or folder.name),
+        "WANDB_DIR": ("dir", str(folder)),
+    }
+    return {k: v for variable, (k, v) in wanted.items() if v and not os.environ.get(variable)}
+
+
+def _init(wandb: Any, arguments: dict[str, Any]) -> str | None:
+    """Open the run, offline where the server does not answer or refuses; return why."""
+    settings = {} if os.environ.get("WANDB_INIT_TIMEOUT") else {"init_timeout": _INIT_TIMEOUT_S}
+    try:
+        wandb.init(**arguments, settings=wandb.Settings(**settings))
+    except Exception as error:  # no key, no network, no such entity: none may stop the training
+        run = wandb.init(**arguments, mode="offline")
+        return (
+            f"W&B could not be reached ({type(error).__name__}: {str(error).splitlines()[0]:.200}); the run is "
+            f"kept offline, send it later with `wandb sync {Path(run.dir).parent}`"
+        )
+    return None
+
+
+def finish_run(run: Any, exit_code: int, seconds: float) -> None:
+    """Close the run, failed where `exit_code` is not 0; if W&B has not taken everything within so many seconds, leave it and set `HANGS`."""
+    finish = partial(run.finish, exit_code=exit_code)
+    closing = threading.Thread(target=finish, name="guardrail-wandb-finish", daemon=True)
+    closing.start()
+    closing.join(seconds)
+    if closing.is_alive():
+        HANGS.set()
+
+
+def end_service() -> None:
+    """End W&B's helper process, which would outlive this one and keep its output open for a pipe."""
+    import psutil
+
+    for child in psutil.Process().children(recursive=True):
+        if child.name().startswith("wandb-"):
+            child.kill()
+
+
+def worst_rows(folder: Path, looks: Sequence[Record]) -> list[list[Any]]:
+    """Return the rows of the table of worst items at the last of these looks.
+
+    Texts are cut and inert: control and bidi characters are made visible.
+    """
+    data = run_data(folder, looks)
+    return [
+        [
+            data.looks[-1].step,
+            item.ability,
+            item.item,
+            inert(item.question),
+            inert(item.base),
+            inert(item.now),
+            "; ".join(
+                [f"{name} {base:.2f} → {now:.2f}" for name, (base, now) in item.lost.items()]
+                + [
+                    f"fails {kind} {json.dumps(asks, ensure_ascii=False)}"
+                    for kind, asks in item.failed_checks
+                ]
+            ),
+        ]
+        for item in worst_items(data).items
+    ]
+
+
+class WandbSink:
+    """Repeats ledger records to a W&B run. Called from one background thread."""
+
+    def __init__(self, run: Any, folder: Path) -> None:
+        """Keep the run."""
+        self._run, self._folder = run, folder
+        self._defined: set[str] = set()
+        self._closed = False
+
+    def __call__(self, told: Told) -> None:
+        """Log what a record says: numbers, the table of a look, alerts, the report at the end."""
+        import wandb
+
+        record, kind = told.record, told.record["kind"]
+        for alert in told.alerts:
+            title = alert.title[:_LONGEST_TITLE]
+            text = alert.text if title == alert.title else f"{alert.title}\n{alert.text}"
+            self._run.alert(title, text, _LEVELS[alert.severity], wait_duration=0.001)
+        if row := scalars(record):
+            self._log(record, row)
+        if kind == "look" and record["look"] > 0:
+            table = wandb.Table(columns=TABLE_COLUMNS, data=worst_rows(self._folder, told.looks))
+            self._log(record, {"guardrail/worst_items": table})
+        ends = kind in ("ended", "crashed")
+        if ends or (self._closed and kind == "domain_loss"):
+            self._log_report(wandb, record)
+        self._closed |= ends
+
+    def _log(self, record: Record, row: dict[str, Any]) -> None:
+        for name in row.keys() - self._defined:
+            self._run.define_metric(name, step_metric=AGAINST_STEP, hidden=is_detail(name) or None)
+            self._defined.add(name)
+        self._run.log({**row, AGAINST_STEP: max(0, record["step"])})
+
+    def _log_report(self, wandb: Any, record: Record) -> None:
+        page = build_report(self._folder)
+        html = wandb.Html(page.read_text(encoding="utf-8"), inject=False)
+        self._log(record, {"guardrail/report": html})
+        artifact = wandb.Artifact(f"guardrail-report-{self._run.id}", type="report")
+        for file in (page, page.with_suffix(".json"), self._folder / "ledger.jsonl"):
+            artifact.add_file(str(file))
+        self._run.log_artifact(artifact)

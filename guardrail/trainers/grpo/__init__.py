@@ -1,0 +1,1 @@
+"""KL-only samples in GRPO, whichever trainer: their form, where they stand, whose rewards they never see."""

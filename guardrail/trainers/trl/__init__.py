@@ -1,0 +1,1 @@
+"""The seams into TRL's trainers."""

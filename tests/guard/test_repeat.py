@@ -1,0 +1,56 @@
+"""The repeat of a critical look: same weights, same budget, at any look of the run."""
+
+import pytest
+
+from guardrail.engines.in_process import Completion
+from guardrail.guard.guard import Guard
+from guardrail.guard.state import GuardState
+from guardrail.judge.harms import measure_completions
+from guardrail.ledger.file import Ledger, read_ledger
+from guardrail.recipe import read_recipe
+from guardrail.sets.items import read_items
+
+GOLD = "您好，请问有什么可以帮您？"
+
+
+class Anchored:
+    def gold(self, item_id):
+        return GOLD
+
+
+class Says:
+    """An engine that gives every item one answer."""
+
+    def __init__(self, text):
+        self.text = text
+
+    def answer(self, items, *, seed):
+        return [Completion(self.text, (1,), "stop")] * len(items)
+
+
+@pytest.fixture
+def guard(tmp_path):
+    recipe = read_recipe("toy-sft")
+    items = read_items(recipe.sets.red_line)
+    state = GuardState(planned_looks=3, looks=1)
+    state.baseline = measure_completions(items, [[GOLD] * 2] * len(items), [GOLD] * len(items))
+    return Guard(recipe, tmp_path, Ledger(tmp_path), Anchored(), items, [], state)
+
+
+@pytest.mark.parametrize("final", [False, True])
+def test_a_critical_look_repeated_on_bad_answers_halts(guard, final):
+    if final:
+        assert guard.look(Says(GOLD), 10, "schedule", final=False).kind == "none"
+    bad = Says("哈哈哈哈哈哈")
+    assert guard.look(bad, 20, "end" if final else "schedule", final=final).kind == "repeat_look"
+    spent = guard.state.rule
+    assert guard.look(bad, 20, "repeat", final=final).kind == "halt"
+    assert guard.state.rule == spent, "a repeat costs nothing"
+
+
+def test_a_repeat_on_good_answers_takes_the_alarm_back(guard):
+    assert guard.look(Says("哈哈"), 20, "end", final=True).kind == "repeat_look"
+    assert guard.look(Says(GOLD), 20, "repeat", final=True).kind == "none"
+    repeat = [r for r in read_ledger(guard.run) if r["kind"] == "look"][-1]
+    assert repeat["level"] == "ok"
+    assert any(s["tested"] for s in repeat["streams"])

@@ -1,0 +1,83 @@
+"""A user's GRPO script with one line more: `python -m tests.trainers.grpo.grpo_scripts RECIPE OUT JSON`."""
+
+import json
+import sys
+from pathlib import Path
+
+import datasets
+import trl
+from peft import LoraConfig
+
+from guardrail.engines.in_process import load_model
+from guardrail.recipe import read_recipe
+from guardrail.run import read_training_rows
+from guardrail.trainers.attach import Guardrail
+
+
+def polite(completions, **columns) -> list[float]:
+    """The user's reward: how often 您 is said; it must never see a row without its own columns."""
+    assert all(topic is not None for topic in columns["topic"])
+    return [completion[0]["content"].count("您") / 10 for completion in completions]
+
+
+def keep_weights_loadable() -> None:
+    """vLLM's CPU build packs a layer's weights once, so that the trainer could not put new ones there."""
+    from vllm.model_executor.layers.linear import LinearBase
+
+    LinearBase._cpu_skip_gemm_dispatch = True
+
+
+def main(recipe_file: str, out: str, options: str) -> None:
+    wanted = json.loads(options)
+    if wanted.get("vllm"):
+        keep_weights_loadable()
+    recipe = read_recipe(recipe_file)
+    model, tokenizer = load_model(recipe.gold_base)
+    rows = [
+        {"prompt": row["messages"][:1], "topic": "collections"}
+        for row in read_training_rows(recipe.train.data)[:64]
+    ]
+    arguments = {
+        "output_dir": out,
+        "max_steps": 6,
+        "per_device_train_batch_size": 8,
+        "num_generations": 4,
+        "max_completion_length": 16,
+        "learning_rate": 1e-4,
+        "beta": 0.04,
+        "loss_type": "dapo",
+        "save_steps": 2,
+        "logging_steps": 1,
+        "use_cpu": True,
+        "bf16": False,
+        "report_to": "none",
+        "seed": recipe.seed,
+        "remove_unused_columns": False,
+        "chat_template_kwargs": {"enable_thinking": recipe.thinking},
+        "disable_tqdm": True,
+    } | wanted.get("arguments", {})
+    lora = LoraConfig(r=8, target_modules=["q_proj", "v_proj"]) if wanted.get("lora") else None
+    trainer = trl.GRPOTrainer(
+        model=model,
+        reward_funcs=[polite],
+        args=trl.GRPOConfig(**arguments),
+        train_dataset=datasets.Dataset.from_list(rows),
+        processing_class=tokenizer,
+        peft_config=lora,
+    )
+    callback = Guardrail.from_recipe(recipe).attach(trainer, resume=bool(wanted.get("resume")))
+    checkpoint = callback.resume_from
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    told = {
+        "step": trainer.state.global_step,
+        "halted": callback.halted,
+        "learning_rate": trainer.optimizer.param_groups[0]["lr"],
+        **callback.injection.exposure(),
+    }
+    if wanted.get("vllm"):
+        told["rollouts"] = [trainer.vllm_generation.temperature, trainer.vllm_generation.top_k]
+    Path(out, "told.json").write_text(json.dumps(told), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
