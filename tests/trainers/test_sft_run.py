@@ -22,7 +22,7 @@ def test_lora_on_packed_accumulated_rows_is_guarded_from_start_to_report(tmp_pat
     arguments = {"packing": True, "max_length": 256, "gradient_accumulation_steps": 2}
     arguments |= {"max_steps": 6, "save_steps": 3, "learning_rate": 2e-3}
     options = {"lora": True, "arguments": arguments | {"per_device_train_batch_size": 2}}
-    done = script("trainers.ranks_scripts", "train", recipe, run, json.dumps(options))
+    done = script("trainers.ranks.ranks_scripts", "train", recipe, run, json.dumps(options))
     assert done.returncode == 0, done.stderr[-3000:]
     assert [r["step"] for r in records(run, "look")] == [0, 3, 6]
     self_test = records(run, "kl_self_test")[0]

@@ -232,7 +232,7 @@ KEYS = ("prompt_ids", "prompt_mask", "completion_ids", "completion_mask", KL_ONL
 def two_ranks(base, tmp_path_factory):
     """What each of two ranks wrote down, by run."""
     folder = tmp_path_factory.mktemp("ranks")
-    done = script("trainers.grpo_fixtures", base, folder, ranks=2)
+    done = script("trainers.grpo.grpo_fixtures", base, folder, ranks=2)
     assert done.returncode == 0, done.stderr[-3000:]
     runs = (0.7, 0.0, "adapter-off")
     return {run: [np.load(folder / f"{run}-rank{r}.npz") for r in (0, 1)] for run in runs}

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.run
 
 
 def launch(recipe: Path, run: Path, **options: object) -> subprocess.CompletedProcess[str]:
-    return script("trainers.grpo_scripts", recipe, run, json.dumps(options))
+    return script("trainers.grpo.grpo_scripts", recipe, run, json.dumps(options))
 
 
 @pytest.mark.parametrize("lora", [False, pytest.param(True, marks=pytest.mark.trl1)])

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.run
 
 
 def launch(*args: object, ranks: int = 2) -> subprocess.CompletedProcess[str]:
-    return script("trainers.ranks_scripts", *args, ranks=ranks)
+    return script("trainers.ranks.ranks_scripts", *args, ranks=ranks)
 
 
 def facts(run: Path) -> list[dict[str, object]]:
@@ -115,7 +115,7 @@ def test_a_sigterm_ends_both_ranks_at_one_step_and_the_run_goes_on(recipe, whole
     """Told to end, torchrun tells its ranks, and kills them if they take longer than 30 seconds."""
     run = tmp_path / "run"
     with subprocess.Popen(
-        script_line("trainers.ranks_scripts", "train", recipe, run, "{}", ranks=2),
+        script_line("trainers.ranks.ranks_scripts", "train", recipe, run, "{}", ranks=2),
         cwd=ROOT,
         env=os.environ | {"ACCELERATE_USE_CPU": "true"},
         stderr=subprocess.DEVNULL,
