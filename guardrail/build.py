@@ -8,9 +8,10 @@ from typing import Any
 from guardrail.errors import InputError
 from guardrail.models.fingerprint import is_adapter
 from guardrail.recipe import Recipe
+from guardrail.sets.read.training_rows import prompt_rows
 from guardrail.trainers.grpo.reward_functions import load_reward
 
-__all__ = ["build_trainer", "prompt_rows"]
+__all__ = ["build_trainer"]
 
 
 def _split(rows: list[dict[str, Any]], held_out: float) -> tuple[list[Any], list[Any]]:
@@ -19,30 +20,6 @@ def _split(rows: list[dict[str, Any]], held_out: float) -> tuple[list[Any], list
     random.Random(0).shuffle(shuffled)
     cut = round(len(shuffled) * held_out)
     return shuffled[cut:], shuffled[:cut]
-
-
-def prompt_rows(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return GRPO's rows: those with a `prompt` as they are, `messages` without their last assistant turn.
-
-    Other columns stay: reward functions are given them.
-
-    Raises:
-        InputError: a row has neither, or `messages` hold nothing but the assistant's turn.
-    """
-    made = []
-    for number, row in enumerate(rows, start=1):
-        if "prompt" not in row:
-            messages = list(row.get("messages") or ())
-            if messages and messages[-1].get("role") == "assistant":
-                messages.pop()
-            if not messages:
-                raise InputError(
-                    f"training data row {number} holds no prompt (fields: {', '.join(row)}); GRPO needs "
-                    "`prompt`, or `messages` with a turn before the assistant's last"
-                )
-            row = {k: v for k, v in row.items() if k != "messages"} | {"prompt": messages}
-        made.append(row)
-    return made
 
 
 def _configured(

@@ -1,7 +1,6 @@
 """One guarded run from a recipe: preflight, anchors, trainer, training, domain loss."""
 
 import contextlib
-import json
 import os
 import time
 from collections.abc import Callable
@@ -11,24 +10,18 @@ from typing import Any
 
 from transformers import TrainerCallback
 
-from guardrail.build import build_trainer, prompt_rows
+from guardrail.build import build_trainer
 from guardrail.errors import InputError
 from guardrail.files import write_whole
 from guardrail.guard.resume import resumed_checkpoint
 from guardrail.ledger.file import FILE_NAME, Record
+from guardrail.preflight import preflight
 from guardrail.recipe import Recipe
-from guardrail.sets.benchmarks import read_benchmarks
-from guardrail.sets.items import Item
-from guardrail.sets.lint.overlap import find_overlaps, training_texts
-from guardrail.track.alert_services import alert_services
-from guardrail.track.trackers import reported_to, require_trackers
-from guardrail.trainers.attach import Guardrail
+from guardrail.track.trackers import reported_to
 from guardrail.trainers.callback import GuardCallback
 from guardrail.trainers.checks.wanted_anchors import require_anchors
-from guardrail.trainers.grpo.reward_functions import load_reward
-from guardrail.trainers.trl.grpo_form import recipe_form
 
-__all__ = ["Finished", "StepListener", "preflight", "read_training_rows", "run_recipe"]
+__all__ = ["Finished", "StepListener", "run_recipe"]
 
 StepListener = Callable[[int, int], None]
 """Called with the global step and the planned number of steps."""
@@ -44,81 +37,6 @@ class Finished:
     """Of `guardrail.exits`."""
     domain_loss_before: float | None
     domain_loss: float | None
-
-
-def read_training_rows(path: str | Path) -> list[dict[str, Any]]:
-    """Return the rows of a JSONL training file.
-
-    Raises:
-        InputError: missing file, broken line, a row that is no object, or no row at all.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"training data `{path}` does not exist; give the path of a JSONL file")
-    rows = []
-    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line.decode("utf-8"))
-        except ValueError as error:
-            raise InputError(
-                f"training data `{path}` line {number} is not valid JSON ({error}); mend or drop it"
-            ) from error
-        if not isinstance(row, dict):
-            raise InputError(
-                f"training data `{path}` line {number} must be an object, got {row!r:.80}"
-            )
-        rows.append(row)
-    if not rows:
-        raise InputError(f"training data `{path}` is empty; it needs at least one row")
-    return rows
-
-
-def _check_contamination(recipe: Recipe, rows: list[dict[str, Any]], red_line: list[Item]) -> None:
-    """Raise an InputError if judged or benchmark prompts stand in the training data."""
-    known = {item.id: item.prompt for item in red_line if not item.rehearsed}
-    known |= read_benchmarks(Path(path) for path in recipe.sets.benchmarks)
-    for name in recipe.train.allow_overlap:
-        known.pop(name, None)
-    found = find_overlaps(known, training_texts(rows), per_known=1)
-    if found:
-        shown = "; ".join(f"{o.known} in {o.text} ({o.how}: {o.evidence})" for o in found[:5])
-        raise InputError(
-            f"training data `{recipe.train.data}` contains {len(found)} judged or benchmark prompts: "
-            f"{shown}. Take the rows out, for what is trained on cannot be judged, or name the ids under "
-            "`train.allow_overlap`"
-        )
-
-
-def preflight(recipe: Recipe) -> tuple[Guardrail, list[dict[str, Any]]]:
-    """Check everything that can be checked before a run folder is made; reward functions are loaded.
-
-    Returns:
-        The guardrail and the training rows, none where ms-swift has the data.
-
-    Raises:
-        InputError: sets, models, reward functions or training data break a rule, the form of KL-only
-            samples asked for cannot be had, or a tracker or the package that sends alerts is missing.
-    """
-    require_trackers(recipe.train.arguments.get("report_to"))
-    alert_services()
-    guardrail = Guardrail.from_recipe(recipe)
-    if recipe.train.data is None:
-        return guardrail, []
-    rows = read_training_rows(recipe.train.data)
-    if recipe.trainer == "trl-grpo":
-        if not recipe.train.rewards:
-            raise InputError(
-                "`train.rewards` is empty, and GRPO needs a reward; name functions as `FILE.py:FUNCTION`"
-            )
-        for spec in recipe.train.rewards:
-            load_reward(spec)
-        rows = prompt_rows(rows)
-        if recipe.mode == "guard":
-            recipe_form(guardrail.recipe)  # refused by name before anchors are made
-    _check_contamination(guardrail.recipe, rows, guardrail.red_line)
-    return guardrail, rows
 
 
 def run_recipe(

@@ -8,13 +8,13 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from guardrail.build import prompt_rows
 from guardrail.cli.main import app
 from guardrail.errors import InputError
 from guardrail.ledger.file import read_ledger
 from guardrail.models.fingerprint import weights_sha256
 from guardrail.recipe import read_recipe
 from guardrail.run import run_recipe
+from guardrail.sets.read.training_rows import prompt_rows
 from guardrail.shipped import shipped_recipes, shipped_root
 from guardrail.trainers.grpo.reward_functions import load_reward
 from tests.run_fixtures import command, guardrail, records, small_recipe

@@ -7,9 +7,9 @@ from collections import Counter
 import pytest
 
 from guardrail.recipe import read_recipe
-from guardrail.run import read_training_rows
 from guardrail.sets.build.compose import QUOTAS
 from guardrail.sets.items import read_items
+from guardrail.sets.read.training_rows import read_training_rows
 from guardrail.shipped import shipped_recipes, shipped_root
 from recipes.toy.make.build_sets import REHEARSAL_QUOTAS, build_set
 from recipes.toy.make.tasks import TASKS

@@ -170,7 +170,7 @@ def check(recipe: RecipeArgument, as_json: JsonFlag = False) -> None:
         from guardrail.recipe import read_recipe
 
         checked = read_recipe(recipe)
-        from guardrail.run import preflight
+        from guardrail.preflight import preflight
         from guardrail.sets.build.compose import passes_per_prompt
 
         guardrail, rows = preflight(checked)

@@ -27,7 +27,7 @@ from guardrail.engines.in_process import encode_prompts, load_model
 from guardrail.guard.state import GuardState
 from guardrail.kl.term import RehearsalSample, rehearsal_samples
 from guardrail.recipe import read_recipe
-from guardrail.run import read_training_rows
+from guardrail.sets.read.training_rows import read_training_rows
 from guardrail.trainers.attach import Guardrail
 from guardrail.trainers.injection import Injection
 from guardrail.trainers.references import frozen_copy

@@ -16,9 +16,11 @@ import transformers
 
 from guardrail.build import build_trainer
 from guardrail.errors import InputError
+from guardrail.preflight import preflight
 from guardrail.recipe import Recipe
 from guardrail.report.report import build_report
-from guardrail.run import preflight, read_training_rows, run_recipe
+from guardrail.run import run_recipe
+from guardrail.sets.read.training_rows import read_training_rows
 from guardrail.text import parse_answer
 from guardrail.trainers.attach import Guardrail
 from tests.conftest import installed

@@ -27,7 +27,7 @@ from guardrail.guard.state import read_state
 from guardrail.ledger.file import live_records, read_ledger
 from guardrail.probes.measure import METRICS
 from guardrail.recipe import Recipe, read_recipe
-from guardrail.run import read_training_rows
+from guardrail.sets.read.training_rows import read_training_rows
 from guardrail.shipped import shipped_root
 from guardrail.trainers.attach import Guardrail
 from tests.run_fixtures import small_recipe

@@ -8,7 +8,7 @@ import trl
 from guardrail.engines.in_process import load_model
 from guardrail.ledger.file import read_ledger
 from guardrail.recipe import read_recipe
-from guardrail.run import read_training_rows
+from guardrail.sets.read.training_rows import read_training_rows
 from guardrail.trainers.attach import Guardrail
 from tests.run_fixtures import small_recipe
 

@@ -10,7 +10,7 @@ from peft import LoraConfig
 
 from guardrail.engines.in_process import load_model
 from guardrail.recipe import read_recipe
-from guardrail.run import read_training_rows
+from guardrail.sets.read.training_rows import read_training_rows
 from guardrail.trainers.attach import Guardrail
 
 

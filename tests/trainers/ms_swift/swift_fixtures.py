@@ -105,6 +105,8 @@ def run_folder(folder: Path) -> Path:
 def measured(module: str, folder: Path, ranks: int = 1) -> dict:
     """The facts a script of this folder finds inside ms-swift's trainers."""
     recipe = small_recipe(folder, items_an_ability=4)
-    done = script(f"trainers.ms_swift.{module}", recipe, rows(folder), folder / "proof", ranks=ranks)
+    done = script(
+        f"trainers.ms_swift.{module}", recipe, rows(folder), folder / "proof", ranks=ranks
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads((folder / "proof/facts.json").read_text(encoding="utf-8"))

@@ -31,7 +31,8 @@ from transformers import AutoTokenizer, TrainerCallback, set_seed  # noqa: E402
 from guardrail.engines.in_process import load_model  # noqa: E402
 from guardrail.guard.state import GuardState  # noqa: E402
 from guardrail.recipe import Recipe, read_recipe  # noqa: E402
-from guardrail.run import read_training_rows, run_recipe  # noqa: E402
+from guardrail.run import run_recipe  # noqa: E402
+from guardrail.sets.read.training_rows import read_training_rows  # noqa: E402
 from guardrail.shipped import shipped_root  # noqa: E402
 from guardrail.trainers.grpo.forms import attach_golds  # noqa: E402
 from guardrail.trainers.grpo.mixing import KL_ONLY  # noqa: E402

@@ -23,7 +23,7 @@ from guardrail.engines.in_process import InProcessEngine, load_model
 from guardrail.guard.state import GuardState
 from guardrail.models import teacher_forcing
 from guardrail.recipe import Recipe, read_recipe
-from guardrail.run import read_training_rows
+from guardrail.sets.read.training_rows import read_training_rows
 from guardrail.shipped import shipped_root
 from guardrail.trainers.attach import Guardrail
 from guardrail.trainers.injection import Injection

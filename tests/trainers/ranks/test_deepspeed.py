@@ -20,7 +20,7 @@ from guardrail.build import build_trainer
 from guardrail.kl.schedule import rehearsal_order
 from guardrail.models.fingerprint import weights_sha256
 from guardrail.recipe import read_recipe
-from guardrail.run import read_training_rows
+from guardrail.sets.read.training_rows import read_training_rows
 from guardrail.shipped import shipped_recipes
 from tests.run_fixtures import arguments, guardrail, process, records, small_recipe
 from tests.trainers.conftest import ADAPTER, foreign_samples, tiny_model
