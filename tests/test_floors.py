@@ -23,8 +23,11 @@ def test_sets_judge_probes_ledger_and_anchors_import_no_torch():
 
 
 WITHOUT_TORCH = """
-import sys
-sys.modules["torch"] = None
+import importlib.machinery, sys
+find = importlib.machinery.PathFinder.find_spec
+def find_no_torch(name, path=None, target=None):
+    return None if name == "torch" else find(name, path, target)
+importlib.machinery.PathFinder.find_spec = find_no_torch  # None in sys.modules would upset scipy first
 from guardrail.cli.main import app
 app(["run", "toy-sft", "--out", sys.argv[1]])
 """
