@@ -10,7 +10,7 @@ from guardrail.sets.items import Item
 from guardrail.sets.lint.overlap import find_overlaps, training_texts
 from guardrail.sets.read.training_rows import prompt_rows, read_training_rows
 from guardrail.track.alert_services import alert_services
-from guardrail.track.trackers import require_trackers
+from guardrail.track.other_trackers import require_trackers
 from guardrail.trainers.attach import Guardrail
 from guardrail.trainers.grpo.reward_functions import load_reward
 from guardrail.trainers.trl.grpo_form import recipe_form

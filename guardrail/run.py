@@ -17,7 +17,7 @@ from guardrail.guard.resume import resumed_checkpoint
 from guardrail.ledger.file import FILE_NAME, Record
 from guardrail.preflight import preflight
 from guardrail.recipe import Recipe
-from guardrail.track.trackers import reported_to
+from guardrail.track.other_trackers import reported_to
 from guardrail.trainers.callback import GuardCallback
 from guardrail.trainers.checks.wanted_anchors import require_anchors
 

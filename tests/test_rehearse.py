@@ -12,8 +12,8 @@ from guardrail.errors import InputError
 from guardrail.ledger.file import read_ledger
 from guardrail.models.fingerprint import weights_sha256
 from guardrail.recipe import read_recipe
+from guardrail.rehearse.command import failure_reason, run_command
 from guardrail.rehearse.estimate import Measured, estimate, planned_steps
-from guardrail.rehearse.legs import carry_out, why
 from guardrail.rehearse.small_run import (
     own_folder,
     spread,
@@ -21,7 +21,7 @@ from guardrail.rehearse.small_run import (
     training_line,
     write_small_recipe,
 )
-from guardrail.rehearse.stations import STATIONS
+from guardrail.rehearse.stage_results import STAGES
 from guardrail.sets.items import read_items
 from tests.run_fixtures import arguments, guardrail, small_recipe
 
@@ -34,7 +34,7 @@ def test_a_rehearsal_goes_through_a_whole_run_and_says_what_it_saw(tmp_path):
     done = guardrail("rehearse", recipe, "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
-    assert [s["name"] for s in told["stations"] if s["held"]] == list(STATIONS)
+    assert [s["name"] for s in told["stages"] if s["passed"]] == list(STAGES)
     assert told["profile"]["answers_end_at"] == ["<|im_end|> (2)"]
     assert told["profile"]["precision"]["forwards"] == "float32"
     assert (told["estimate"]["steps"], told["estimate"]["looks"]) == (90, 25)
@@ -65,14 +65,14 @@ time.sleep(60)
 def test_a_kill_takes_workers_in_sessions_of_their_own_along(tmp_path):
     """As torchrun and accelerate start them: alive they would train on in the folder of the resumed run."""
     log = tmp_path / "log"
-    leg = carry_out(
+    result = run_command(
         [sys.executable, "-c", SLOW_TO_DIE],
         log,
         limit_s=30,
         kill_when=lambda: log.read_text(encoding="utf-8").rstrip().rpartition("\n")[2].isdigit(),
     )
-    assert (leg.killed, leg.code) == (2, -9)
-    worker = int(leg.output)
+    assert (result.killed, result.code) == (2, -9)
+    worker = int(result.output)
     deadline = time.monotonic() + 5
     while psutil.pid_exists(worker) and psutil.Process(worker).status() != psutil.STATUS_ZOMBIE:
         assert time.monotonic() < deadline, "the worker lives on"
@@ -80,12 +80,12 @@ def test_a_kill_takes_workers_in_sessions_of_their_own_along(tmp_path):
 
 
 def test_a_leg_that_hangs_is_ended_and_said_to(tmp_path):
-    leg = carry_out(
+    result = run_command(
         [sys.executable, "-c", "import time; time.sleep(60)"], tmp_path / "log", limit_s=0.3
     )
-    assert leg.timed_out
-    assert leg.killed == 0
-    assert "nothing came of it within" in why(leg, verbose=False)
+    assert result.timed_out
+    assert result.killed == 0
+    assert "nothing came of it within" in failure_reason(result, verbose=False)
 
 
 @pytest.mark.parametrize(
@@ -100,10 +100,12 @@ def test_a_leg_that_hangs_is_ended_and_said_to(tmp_path):
         ("print('one'); print('two'); raise SystemExit(7)", "code 7: two"),
     ],
 )  # fmt: skip
-def test_of_a_failed_leg_one_line_is_told_and_no_traceback(tmp_path, code, said):
-    leg = carry_out([sys.executable, "-c", code], tmp_path / "log", limit_s=30)
-    assert why(leg, verbose=False) == f"exit {said}"
-    assert ("Traceback" in why(leg, verbose=True)) == ("raise" in code and "SystemExit" not in code)
+def test_of_a_failed_command_one_line_is_shown_and_no_traceback(tmp_path, code, said):
+    result = run_command([sys.executable, "-c", code], tmp_path / "log", limit_s=30)
+    assert failure_reason(result, verbose=False) == f"exit {said}"
+    assert ("Traceback" in failure_reason(result, verbose=True)) == (
+        "raise" in code and "SystemExit" not in code
+    )
 
 
 def test_only_what_makes_a_run_long_is_cut(tmp_path):

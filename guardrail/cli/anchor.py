@@ -49,13 +49,13 @@ def make_command(
     """Answer both sets with the untouched base and store what the guard compares with.
 
     Goes on where an earlier call was interrupted. Tells the size on disk, how many log-probabilities
-    are stored a token and what that costs in KL, and which anchors are poor fuses.
+    are stored a token and what that costs in KL, and which anchors are weak.
 
     Example: `guardrail anchor recipes/toy-sft.yaml`
     """
     with clear_errors():
-        from guardrail.anchors.fuses import poor_fuses
         from guardrail.anchors.make import ACCEPTED_KL_ERROR
+        from guardrail.anchors.weak_anchors import weak_anchors
         from guardrail.recipe import read_recipe
 
         checked = read_recipe(recipe)
@@ -79,7 +79,7 @@ def make_command(
 
             anchors = guardrail.anchors(rebuild=rebuild, on_progress=show)
         folder = Path(str(checked.anchors))
-        fuses = poor_fuses([*guardrail.red_line, *guardrail.rehearsal], anchors)
+        weak = weak_anchors([*guardrail.red_line, *guardrail.rehearsal], anchors)
         sizes = {file.name: file.stat().st_size for file in sorted(folder.iterdir())}
         facts = {
             "anchors": str(folder),
@@ -89,9 +89,9 @@ def make_command(
             "top_k": anchors.manifest.top_k,
             "kl_error": anchors.manifest.kl_error,
             "bytes": sizes,
-            "poor_fuses": [
+            "weak_anchors": [
                 {"item": f.item, "ability": f.ability, "why": f.why, "detail": f.detail}
-                for f in fuses
+                for f in weak
             ],
         }
         if as_json:
@@ -114,13 +114,13 @@ def make_command(
                 soft_wrap=True,
                 highlight=False,
             )
-        console.print(_fuses_table(Counter((f.why, f.ability) for f in fuses)))
+        console.print(_weak_table(Counter((f.why, f.ability) for f in weak)))
 
 
-def _fuses_table(counts: Counter[tuple[str, str]]) -> Table | str:
+def _weak_table(counts: Counter[tuple[str, str]]) -> Table | str:
     if not counts:
-        return "[green]every anchor is a good fuse[/]"
-    table = Table(title="poor fuses (kept; see --json for the items)", title_justify="left")
+        return "[green]no anchor is weak[/]"
+    table = Table(title="weak anchors (kept; see --json for the items)", title_justify="left")
     table.add_column("why")
     table.add_column("ability")
     table.add_column("items", justify="right")

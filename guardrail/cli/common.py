@@ -15,7 +15,7 @@ from rich.markup import escape
 
 from guardrail.errors import InputError
 from guardrail.exits import BAD_INPUT, CRASHED, INTERRUPTED
-from guardrail.report.page.inert import inert
+from guardrail.report.page.escape_controls import escape_controls
 
 __all__ = [
     "JsonFlag",
@@ -59,7 +59,9 @@ def clear_errors() -> Iterator[None]:
 
 
 def _end(message: str, error: Exception) -> NoReturn:
-    console.print(f"[bold red]error:[/] {escape(inert(message))}", highlight=False, soft_wrap=True)
+    console.print(
+        f"[bold red]error:[/] {escape(escape_controls(message))}", highlight=False, soft_wrap=True
+    )
     raise typer.Exit(BAD_INPUT) from error
 
 

@@ -15,7 +15,7 @@ from guardrail.cli.common import (
     print_json,
     quiet_libraries,
 )
-from guardrail.report.page.inert import inert
+from guardrail.report.page.escape_controls import escape_controls
 
 __all__ = ["rehearse"]
 
@@ -37,7 +37,7 @@ def rehearse(
         str, typer.Option(help="What stands before `guardrail run`; by default this Python.")
     ] = "",
     limit: Annotated[
-        float, typer.Option(min=0.1, metavar="MINUTES", help="A leg that takes longer hangs.")
+        float, typer.Option(min=0.1, metavar="MINUTES", help="A command that takes longer hangs.")
     ] = 30.0,
     verbose: Annotated[
         bool, typer.Option("--verbose", help="Show the last lines of what failed.")
@@ -50,32 +50,32 @@ def rehearse(
     kill -9, resume, a halt. Then the model's profile, and what the run will take. Everything lies in a folder
     of its own (`rehearsal.log` has all that was printed), and an earlier rehearsal there is replaced.
 
-    Exit codes: 0 all of it held, 1 something did not, 2 bad input.
+    Exit codes: 0 all of it passed, 1 something did not, 2 bad input.
 
     Examples: `guardrail rehearse my-recipe.yaml`,
     `guardrail rehearse my-recipe.yaml --launcher "torchrun --nproc_per_node 2 -m"`,
     `guardrail rehearse my-recipe.yaml -- swift sft --model Qwen/Qwen3-8B --dataset rows.jsonl`
     """
     with clear_errors():
-        from guardrail.rehearse.rehearsal import rehearse as carry_out
-        from guardrail.rehearse.stations import Station
+        from guardrail.rehearse.rehearsal import rehearse as run_rehearsal
+        from guardrail.rehearse.stage_results import StageResult
 
         quiet_libraries()
         # Lines come as they are seen; standard output is left to JSON where that is asked for.
         shown = console if as_json else Console()
 
-        def show(station: Station) -> None:
-            _print(shown, f"{_MARKS[station.held]} {station.name:<12} {_safe(station.seen)}")
+        def show(result: StageResult) -> None:
+            _print(shown, f"{_MARKS[result.passed]} {result.name:<12} {_safe(result.seen)}")
 
-        facts = carry_out(
+        facts = run_rehearsal(
             recipe,
             out,
             launcher=launcher,
             command=tuple(command or ()),
             limit_s=60 * limit,
             verbose=verbose,
-            on_leg=lambda said: _print(console, f"[dim]  … {said}[/]"),
-            on_station=show,
+            on_begin=lambda begun: _print(console, f"[dim]  … {begun}[/]"),
+            on_result=show,
         )
         if as_json:
             print_json(facts)
@@ -83,11 +83,11 @@ def rehearse(
             for line in (*_profile_lines(facts["profile"]), *_estimate_lines(facts["estimate"])):
                 _print(shown, _safe(line))
             _print(shown, f"all output: {_safe(facts['folder'])}/rehearsal.log")
-        raise typer.Exit(0 if facts["held"] else 1)
+        raise typer.Exit(0 if facts["passed"] else 1)
 
 
 def _safe(text: str) -> str:
-    return escape(inert(text))
+    return escape(escape_controls(text))
 
 
 def _print(shown: Console, text: str) -> None:
@@ -113,21 +113,21 @@ def _profile_lines(profile: dict[str, Any] | None) -> list[str]:
     return ["the model's profile", *(f"  {name:<14} {value}" for name, value in rows.items())]
 
 
-def _estimate_lines(told: dict[str, Any] | None) -> list[str]:
-    if told is None:
+def _estimate_lines(estimate: dict[str, Any] | None) -> list[str]:
+    if estimate is None:
         return []
-    low, high = told["share_on_looks"]
-    count = told["tripwires"]
+    low, high = estimate["share_on_looks"]
+    count = estimate["tripwires"]
     wires = "together at most 1% of the steps" if count is None else f"{count} of them"
     rows = {
         "anchors": "there already"
-        if told["anchors_there"]
-        else f"{_span(told['anchors_s'])}, once: {told['anchor_answers']} answers",
-        "a look": f"{_span(told['look_s'])} of {told['look_items']} items; {told['looks']} looks",
-        "a tripwire": f"{_span(told['tripwire_s'])}; {wires}",
-        "a step": f"{_seconds(told['step_s'])}; {told['steps']} of them",
+        if estimate["anchors_there"]
+        else f"{_span(estimate['anchors_s'])}, once: {estimate['anchor_answers']} answers",
+        "a look": f"{_span(estimate['look_s'])} of {estimate['look_items']} items; {estimate['looks']} looks",
+        "a tripwire": f"{_span(estimate['tripwire_s'])}; {wires}",
+        "a step": f"{_seconds(estimate['step_s'])}; {estimate['steps']} of them",
         "on looks": f"{low:.0%} to {high:.0%} of the run",
-        "the whole run": _span([3600 * hours for hours in told["hours"]])
+        "the whole run": _span([3600 * hours for hours in estimate["hours"]])
         + ", evaluations and saves left out",
     }
     title = "extrapolated to the run (if a full batch takes as long as eight items, to each item its share)"

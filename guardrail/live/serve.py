@@ -93,7 +93,9 @@ class WatchServer(ThreadingHTTPServer):
         """Return what a page asks for each second: its version, how it goes, when to ask again."""
         names = [] if name else self.names()
         if names:
-            rows = sorted(map(self._row, names), key=lambda row: row["heard"], reverse=True)
+            rows = sorted(
+                map(self._row, names), key=lambda row: row["last_record_at"], reverse=True
+            )
             said = "|".join(f"{row['name']}:{row['status']}" for row in rows)
             version = f"{self.started}-list-{hash(said):x}"
             beat = {"kind": "list", "version": version, "poll_s": 2 * _FAST_S, "rows": rows}
@@ -118,12 +120,12 @@ class WatchServer(ThreadingHTTPServer):
             "name": name,
             "link": f"run/{_quoted(name)}/",
             "status": None,
-            "heard": "",
+            "last_record_at": "",
         }
         if status is not None:
             keys = ("step", "planned_steps", "level", "failures")
             facts["status"] = {k: status[k] for k in keys} | {"state": shown_state(status)}
-            facts["heard"] = status["pace"]["last_record_at"] or ""
+            facts["last_record_at"] = status["pace"]["last_record_at"] or ""
         return facts
 
     def page(self, name: str, nonce: str) -> str:

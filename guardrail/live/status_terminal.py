@@ -17,7 +17,7 @@ from guardrail.exits import UNTESTED_END
 from guardrail.judge.rule import UNTESTED, rank
 from guardrail.live.run_reader import LiveRun
 from guardrail.live.status import ENDED, shown_state
-from guardrail.report.page.inert import inert
+from guardrail.report.page.escape_controls import escape_controls
 
 __all__ = [
     "LEVEL_STYLE",
@@ -60,7 +60,7 @@ _ACTIONS_SHOWN = 6
 def one_line(text: object, at_most: int = 160) -> str:
     """Return text from a run on one line, cut, its control characters visible and dead."""
     cut = str(text)[: at_most + 1]
-    shown = inert(cut[:at_most]).replace("\n", " ").replace("\t", " ")
+    shown = escape_controls(cut[:at_most]).replace("\n", " ").replace("\t", " ")
     return shown + ("…" if len(cut) > at_most else "")
 
 
@@ -154,13 +154,13 @@ def _headline(status: Mapping[str, Any]) -> Text:
 def _heartbeat_lines(status: Mapping[str, Any]) -> list[tuple[str, str | Text]]:
     pace, lines = status["pace"], list[tuple[str, str | Text]]()
     if status["outcome"] == "running" and pace["last_record_s"] is not None:
-        heard = f"last record {spoken_seconds(pace['last_record_s'])} ago"
+        pulse = f"last record {spoken_seconds(pace['last_record_s'])} ago"
         if pace["step_s"] is not None:
-            heard += f", a step takes {pace['step_s']:.2g} s"
+            pulse += f", a step takes {pace['step_s']:.2g} s"
         if status["stale"]:
             limit = spoken_seconds(pace["silence_limit_s"])
-            heard += f"; silent for longer than {limit}: the process has probably gone"
-        lines.append(("heartbeat", Text(heard, "red" if status["stale"] else "")))
+            pulse += f"; silent for longer than {limit}: the process has probably gone"
+        lines.append(("heartbeat", Text(pulse, "red" if status["stale"] else "")))
     ahead = status["next_look_step"]
     if ahead is not None and not status["stale"]:
         due = "due now" if ahead <= status["step"] else f"at step {ahead}"

@@ -182,7 +182,7 @@ def _something_else(question: str, own: str, gold: str, *, into_chinese: bool) -
         return "not a translation"
     if not gold:
         return ""
-    one, other = _told(own, into_chinese=into_chinese), _told(gold, into_chinese=into_chinese)
+    one, other = _content(own, into_chinese=into_chinese), _content(gold, into_chinese=into_chinese)
     shared = _shared(one, other)
     if _QUESTION.fullmatch(asked) and not re.search("[?？]", own):
         favour = _ASKS_A_FAVOUR.search(asked)
@@ -212,7 +212,7 @@ def _shared(one: Counter[str], other: Counter[str]) -> float:
     return 2 * (one & other).total() / max(1, one.total() + other.total())
 
 
-def _told(text: str, *, into_chinese: bool) -> Counter[str]:
+def _content(text: str, *, into_chinese: bool) -> Counter[str]:
     """The Han characters, or the beginnings of the words that say something."""
     if into_chinese:
         return Counter(_HAN.findall(text))

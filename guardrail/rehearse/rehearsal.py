@@ -12,9 +12,9 @@ from guardrail.files import write_whole
 from guardrail.ledger.file import Record
 from guardrail.recipe import Recipe, read_recipe, with_model_folders
 from guardrail.rehearse.estimate import Measured, estimate
-from guardrail.rehearse.path import Legs
 from guardrail.rehearse.small_run import own_folder, swift_options, write_small_recipe
-from guardrail.rehearse.stations import Station
+from guardrail.rehearse.stage_results import StageResult
+from guardrail.rehearse.stages import Stages
 from guardrail.sets.items import read_items
 
 __all__ = ["rehearse"]
@@ -28,8 +28,8 @@ def rehearse(
     command: tuple[str, ...],
     limit_s: float,
     verbose: bool,
-    on_leg: Callable[[str], None],
-    on_station: Callable[[Station], None],
+    on_begin: Callable[[str], None],
+    on_result: Callable[[StageResult], None],
 ) -> dict[str, Any]:
     """Carry out a rehearsal and return what was seen; it is also written to `rehearsal.json` in its folder.
 
@@ -38,13 +38,13 @@ def rehearse(
         out: The rehearsal's folder; by default runs/NAME-rehearsal. What an earlier rehearsal left there goes.
         launcher: What stands before `guardrail run`; empty: this Python.
         command: The `swift` command of a recipe with `trainer: ms-swift`.
-        limit_s: Seconds after which a leg counts as hung.
-        verbose: Tell of a failed leg the last lines it printed.
-        on_leg: Told what begins.
-        on_station: Told what was seen at each station.
+        limit_s: Seconds after which a command counts as hung.
+        verbose: Tell of a failed command the last lines it printed.
+        on_begin: Told what begins.
+        on_result: Told what was seen at each stage.
 
     Returns:
-        `folder`, `held`, `stations`; `profile` and `estimate` where the run came so far.
+        `folder`, `passed`, `stages`; `profile` and `estimate` where the run came so far.
 
     Raises:
         InputError: the recipe breaks a rule, its kind of trainer does not go with `launcher` or `command`, or the
@@ -60,25 +60,25 @@ def rehearse(
         raise InputError("`--launcher` is for `guardrail run`; the command after `--` has its own")
     folder = (out or Path("runs") / f"{recipe.name}-rehearsal").resolve()
     own_folder(folder)
-    legs = Legs(
+    run = Stages(
         folder,
         write_small_recipe(recipe, folder),
         launcher,
         command,
         limit_s,
         verbose,
-        on_leg,
-        on_station,
+        on_begin,
+        on_result,
     )
-    legs.walk()
-    stations = [{"name": s.name, "held": s.held, "seen": s.seen} for s in legs.stations]
+    run.run_all()
+    stages = [{"name": s.name, "passed": s.passed, "seen": s.seen} for s in run.results]
     facts = {
         "recipe": recipe.name,
         "folder": str(folder),
-        "held": all(station.held for station in legs.stations),
-        "stations": stations,
-        "profile": _profile(recipe, legs.started) if legs.started else None,
-        "estimate": _estimate(recipe, legs, command) if legs.epochs_a_step else None,
+        "passed": all(result.passed for result in run.results),
+        "stages": stages,
+        "profile": _profile(recipe, run.started) if run.started else None,
+        "estimate": _estimate(recipe, run, command) if run.epochs_a_step else None,
     }
     text = json.dumps(facts, ensure_ascii=False, indent=2)
     write_whole(folder / "rehearsal.json", text + "\n")
@@ -109,20 +109,20 @@ def _profile(recipe: Recipe, records: list[Record]) -> dict[str, Any]:
     }
 
 
-def _estimate(recipe: Recipe, legs: Legs, command: tuple[str, ...]) -> dict[str, Any]:
-    of = {kind: [r for r in legs.started if r["kind"] == kind] for kind in ("log", "look")}
+def _estimate(recipe: Recipe, run: Stages, command: tuple[str, ...]) -> dict[str, Any]:
+    of = {kind: [r for r in run.started if r["kind"] == kind] for kind in ("log", "look")}
     before, after = of["log"][0]["seconds"], of["log"][1]["seconds"]
     guarding = {"looks", "tripwires", "benchmark"}
     step = {what: after.get(what, 0.0) - before.get(what, 0.0) for what in {"train", *guarding}}
-    wires = [r["seconds"] for r in legs.started if r["kind"] == "tripwire"]
+    wires = [r["seconds"] for r in run.started if r["kind"] == "tripwire"]
     found = Measured(
-        items=len(read_items(legs.folder / "red-line.jsonl")),
-        pass_s=legs.pass_s,
+        items=len(read_items(run.folder / "red-line.jsonl")),
+        pass_s=run.pass_s,
         look_s=of["look"][1]["seconds"],
         tripwire_s=wires[-1] if wires else 0.0,
         step_s=max(0.0, step.pop("train") - sum(step.values())),
-        processes=legs.started[0]["processes"],
-        steps_an_epoch=1 / legs.epochs_a_step,
+        processes=run.started[0]["processes"],
+        steps_an_epoch=1 / run.epochs_a_step,
     )
     saves = {"save_steps": recipe.looks.every_steps}  # as `guardrail run` has it
     arguments = swift_options(command) if command else saves | recipe.train.arguments

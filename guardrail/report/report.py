@@ -22,9 +22,9 @@ from guardrail.report.facts import Report, gather
 from guardrail.report.findings import detectable, suspects, telling_look
 from guardrail.report.next_steps import NEXT_RECIPE, next_recipe
 from guardrail.report.page import page_one
-from guardrail.report.page.inert import inert
-from guardrail.report.page.marks import heat, interval_bar, shown_looks
+from guardrail.report.page.escape_controls import escape_controls
 from guardrail.report.page.phrases import Phrases, capital, number, score
+from guardrail.report.page.table_charts import heat, interval_bar, shown_looks
 from guardrail.report.page.texts import Language, language_of
 from guardrail.report.page.timeline import timeline
 from guardrail.report.run_data import RunData, read_run
@@ -198,7 +198,7 @@ def page_environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["inert"] = inert
+    environment.filters["escape_controls"] = escape_controls
     environment.filters["quote"] = shlex.quote
     environment.filters["pretty"] = lambda value: json.dumps(value, ensure_ascii=False, indent=2)
     environment.globals |= {

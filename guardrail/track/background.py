@@ -31,22 +31,24 @@ class Background(Generic[Thing]):
         self,
         name: str,
         handle: Callable[[Thing], None],
-        said: Callable[[Exception], str] = lambda error: f"{type(error).__name__}: {error}"[:300],
+        error_text: Callable[[Exception], str] = lambda error: f"{type(error).__name__}: {error}"[
+            :300
+        ],
         at_most: int = 2000,
         at_once: bool = False,
     ) -> None:
         """Start the thread.
 
-        `handle` may fail and may hang. `said` turns its error into text that may be shown. More than
+        `handle` may fail and may hang. `error_text` turns its error into text that may be shown. More than
         `at_most` waiting things are dropped and counted. With `at_once` there is no thread: `put` handles the
         thing itself, which is for files on a disk, written from one thread only.
         """
         self.name = name
-        self._handle, self._said, self._at_once = handle, said, at_once
+        self._handle, self._error_text, self._at_once = handle, error_text, at_once
         self._waiting: queue.Queue[tuple[contextvars.Context, Thing]] = queue.Queue(at_most)
         self._failed = self._dropped = 0
         self._error = ""
-        self._told = 0
+        self._reported = 0
         if not at_once:
             threading.Thread(target=self._work, name=f"guardrail-{name}", daemon=True).start()
 
@@ -77,12 +79,12 @@ class Background(Generic[Thing]):
         """How many things were handed over and are not dealt with yet."""
         return self._waiting.unfinished_tasks
 
-    def news(self) -> Losses | None:
+    def new_losses(self) -> Losses | None:
         """Return all losses so far if there are more of them than at the last call, else None."""
         count = self._failed + self._dropped
-        if count == self._told:
+        if count == self._reported:
             return None
-        self._told = count
+        self._reported = count
         return Losses(
             count, self._error or f"more than {self._waiting.maxsize} records were waiting"
         )
@@ -97,5 +99,5 @@ class Background(Generic[Thing]):
         try:
             context.run(self._handle, thing)
         except Exception as error:  # whatever a tracker raises, training goes on
-            self._error = self._said(error)
+            self._error = self._error_text(error)
             self._failed += 1

@@ -22,8 +22,9 @@ from guardrail.report.run_data import read_run
 from guardrail.track.alert_services import NotDelivered, alert_services, send_alert
 from guardrail.track.alerts import Alert, AlertRule
 from guardrail.track.background import Background
-from guardrail.track.trackers import OTHER_TRACKERS, Tracker, reported_to
-from guardrail.track.wandb_run import OpenedRun, Told, WandbSink, finish_run, open_run
+from guardrail.track.event import TrackerEvent
+from guardrail.track.other_trackers import OTHER_TRACKERS, Tracker, reported_to
+from guardrail.track.wandb_run import OpenedRun, WandbSink, finish_run, open_run
 
 __all__ = ["Tracking"]
 
@@ -38,7 +39,7 @@ class _Other:
     tracker: Tracker
     thread: Background[Any]
     found: Any = None
-    held: list[Told] = field(default_factory=list)
+    waiting: list[TrackerEvent] = field(default_factory=list)
 
 
 class Tracking:
@@ -62,20 +63,20 @@ class Tracking:
         self._ledger: Ledger | None = None
         self._threads: list[Background[Any]] = []
         self._others: list[_Other] = []
-        self._wandb: Background[Told] | None = None
+        self._wandb: Background[TrackerEvent] | None = None
         self._alerts: Background[Alert] | None = None
         self._opened: OpenedRun | None = None
         self._given_up: set[str] = set()
         self._closed = False
         self._exit_code = CRASHED
-        self._told: set[str] = set()
+        self._warned: set[str] = set()
 
     def begin(self, trainer: Any, ledger: Ledger) -> None:
         """Find the trainer's trackers, open the W&B run if it has that, and repeat what came so far."""
         self._ledger = ledger
         if self._services:
             self._alerts = self._start(
-                "alerts", partial(send_alert, self._services), said=_said_of_alerts
+                "alerts", partial(send_alert, self._services), error_text=_alert_error
             )
         troubles: dict[str, str] = {}
         for name, callback in reported_to(trainer).items():
@@ -91,15 +92,15 @@ class Tracking:
                 trainer.remove_callback(callback)
                 troubles[name] = f"left out of this run: {type(error).__name__}: {error}"[:500]
         early, self._early = self._early, []
-        # A resumed run was told of what lies before: it is known, not repeated.
+        # A resumed run was told of what lies before: it is remembered, not repeated.
         for record in read_ledger(self._folder)[: -len(early) or None]:
-            self._know(record)
+            self._remember(record)
             with contextlib.suppress(KeyError, ValueError):  # an older version's record
                 self._rule.feed(record)
         for record in early:
             self._repeat(record)
         for name, trouble in troubles.items():
-            self._tell(name, early[-1]["step"] if early else 0, 0, trouble)
+            self._report_trouble(name, early[-1]["step"] if early else 0, 0, trouble)
 
     def on_record(self, record: Record) -> None:
         """Repeat a record; at a run's end wait for the services, within the recipe's limit."""
@@ -119,8 +120,8 @@ class Tracking:
             with self._logged(record):
                 self._exit_code = exit_code(read_run(self._folder)) or FINISHED
         for thread in self._threads:
-            if (losses := thread.news()) is not None:
-                self._tell(thread.name, record["step"], losses.count, losses.error)
+            if (losses := thread.new_losses()) is not None:
+                self._report_trouble(thread.name, record["step"], losses.count, losses.error)
 
     def close(self) -> None:
         """Close a W&B run the guard opened, within the recipe's limit; `wandb_run.HANGS` tells if it hangs."""
@@ -146,7 +147,7 @@ class Tracking:
         self._threads.append(thread)
         return thread
 
-    def _know(self, record: Record) -> None:
+    def _remember(self, record: Record) -> None:
         if record["kind"] in ("started", "look", "rewound"):
             self._looks.append(record)
 
@@ -163,25 +164,27 @@ class Tracking:
             self._hand_over(record)
 
     def _hand_over(self, record: Record) -> None:
-        self._know(record)
+        self._remember(record)
         alerts = self._rule.feed(record)
-        told = Told(record, tuple(alerts), tuple(self._looks) if record["kind"] == "look" else ())
+        event = TrackerEvent(
+            record, tuple(alerts), tuple(self._looks) if record["kind"] == "look" else ()
+        )
         if self._alerts is not None:
             for alert in alerts:
                 self._alerts.put(alert)
         if self._wandb is not None:
-            self._wandb.put(told)
+            self._wandb.put(event)
         for other in self._others:
-            other.held.append(told)
+            other.waiting.append(event)
             with self._logged(record):
                 target = other.tracker.find(other.callback)
                 if target is None and other.tracker.local_file:
                     target = other.found
                 if target is not None:
                     other.found = target
-                    for one in other.held:
+                    for one in other.waiting:
                         other.thread.put((target, one, self._folder))
-                    other.held.clear()
+                    other.waiting.clear()
 
     def _wait(self, step: int) -> None:
         deadline = time.monotonic() + self._recipe.tracking.end_timeout_s
@@ -190,24 +193,24 @@ class Tracking:
                 continue
             self._given_up.add(thread.name)
             limit = self._recipe.tracking.end_timeout_s
-            self._tell(
+            self._report_trouble(
                 thread.name, step, thread.left, f"did not take them within {limit:g} s at the end"
             )
 
-    def _tell(self, service: str, step: int, lost: int, error: str) -> None:
+    def _report_trouble(self, service: str, step: int, lost: int, error: str) -> None:
         assert self._ledger is not None
-        if service not in self._told:
+        if service not in self._warned:
             logger.warning(
                 "%s: %s; the training goes on, the ledger has everything", service, error
             )
-        self._told.add(service)
+        self._warned.add(service)
         self._ledger.append("tracking", step, service=service, lost=lost, error=error)
 
 
-def _send(tracker: Tracker, job: tuple[Any, Told, Path]) -> None:
+def _send(tracker: Tracker, job: tuple[Any, TrackerEvent, Path]) -> None:
     tracker.send(*job)
 
 
-def _said_of_alerts(error: Exception) -> str:
+def _alert_error(error: Exception) -> str:
     """Only our own words: those of a service may hold its address."""
     return str(error) if isinstance(error, NotDelivered) else type(error).__name__

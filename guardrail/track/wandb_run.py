@@ -9,7 +9,6 @@ resume, lies in the run folder, and falls back to offline mode where the server 
 import json
 import os
 import threading
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,29 +17,23 @@ from typing import Any
 from guardrail.files import write_whole
 from guardrail.ledger.file import Record
 from guardrail.recipe import Tracking
-from guardrail.report.page.inert import inert
 from guardrail.report.report import build_report
-from guardrail.report.run_data import run_data
-from guardrail.report.worst_items import worst_items
-from guardrail.track.alerts import Alert, Severity
+from guardrail.track.alerts import Severity
+from guardrail.track.event import TABLE_COLUMNS, TrackerEvent, worst_rows
 from guardrail.track.scalars import AGAINST_STEP, is_detail, scalars
 
 __all__ = [
     "HANGS",
     "RUN_FILE",
-    "TABLE_COLUMNS",
     "OpenedRun",
-    "Told",
     "WandbSink",
     "end_service",
     "finish_run",
     "open_run",
-    "worst_rows",
 ]
 
 RUN_FILE = "wandb_run.json"
 """In the run folder: id, project and entity of the W&B run, for `--resume`."""
-TABLE_COLUMNS = ["step", "ability", "item", "question", "base answered", "answers now", "why"]
 
 HANGS = threading.Event()
 """Set once W&B did not close a run in time: its own hook at exit would wait for it, perhaps for hours."""
@@ -48,16 +41,6 @@ HANGS = threading.Event()
 _INIT_TIMEOUT_S = 30.0
 _LONGEST_TITLE = 63
 _LEVELS: dict[Severity, str] = {"info": "INFO", "warning": "WARN", "failure": "ERROR"}
-
-
-@dataclass(frozen=True, slots=True)
-class Told:
-    """What a tracker is told of: a record, the alerts it gives rise to, and at a look all looks so far."""
-
-    record: Record
-    alerts: tuple[Alert, ...] = ()
-    looks: tuple[Record, ...] = ()
-    """With the header and rewinds, oldest first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,32 +124,6 @@ def end_service() -> None:
             child.kill()
 
 
-def worst_rows(folder: Path, looks: Sequence[Record]) -> list[list[Any]]:
-    """Return the rows of the table of worst items at the last of these looks.
-
-    Texts are cut and inert: control and bidi characters are made visible.
-    """
-    data = run_data(folder, looks)
-    return [
-        [
-            data.looks[-1].step,
-            item.ability,
-            item.item,
-            inert(item.question),
-            inert(item.base),
-            inert(item.now),
-            "; ".join(
-                [f"{name} {base:.2f} → {now:.2f}" for name, (base, now) in item.lost.items()]
-                + [
-                    f"fails {kind} {json.dumps(asks, ensure_ascii=False)}"
-                    for kind, asks in item.failed_checks
-                ]
-            ),
-        ]
-        for item in worst_items(data).items
-    ]
-
-
 class WandbSink:
     """Repeats ledger records to a W&B run. Called from one background thread."""
 
@@ -176,19 +133,19 @@ class WandbSink:
         self._defined: set[str] = set()
         self._closed = False
 
-    def __call__(self, told: Told) -> None:
+    def __call__(self, event: TrackerEvent) -> None:
         """Log what a record says: numbers, the table of a look, alerts, the report at the end."""
         import wandb
 
-        record, kind = told.record, told.record["kind"]
-        for alert in told.alerts:
+        record, kind = event.record, event.record["kind"]
+        for alert in event.alerts:
             title = alert.title[:_LONGEST_TITLE]
             text = alert.text if title == alert.title else f"{alert.title}\n{alert.text}"
             self._run.alert(title, text, _LEVELS[alert.severity], wait_duration=0.001)
         if row := scalars(record):
             self._log(record, row)
         if kind == "look" and record["look"] > 0:
-            table = wandb.Table(columns=TABLE_COLUMNS, data=worst_rows(self._folder, told.looks))
+            table = wandb.Table(columns=TABLE_COLUMNS, data=worst_rows(self._folder, event.looks))
             self._log(record, {"guardrail/worst_items": table})
         ends = kind in ("ended", "crashed")
         if ends or (self._closed and kind == "domain_loss"):

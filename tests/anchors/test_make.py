@@ -9,10 +9,10 @@ import pytest
 import yaml
 
 from guardrail.anchors.decoding import Decoding
-from guardrail.anchors.fuses import poor_fuses
 from guardrail.anchors.make import make_anchors
 from guardrail.anchors.rows import export_messages
 from guardrail.anchors.store import read_anchors
+from guardrail.anchors.weak_anchors import weak_anchors
 from guardrail.engines.in_process import InProcessEngine, load_model
 from guardrail.errors import InputError
 from guardrail.models.find_profile import resolve_profile
@@ -208,7 +208,7 @@ def test_anchors_of_another_thinking_mode_are_refused_by_name(made, tmp_path):
         Guardrail.from_recipe(recipe_at(tmp_path, thinking=True)).check_anchors(anchors)
 
 
-def test_poor_fuses_are_named_with_their_reason(made):
+def test_weak_anchors_are_named_with_their_reason(made):
     _, guardrail, anchors, _ = made
     item = guardrail.red_line[0]
     good = anchors.answers[item.id][0]
@@ -216,11 +216,11 @@ def test_poor_fuses_are_named_with_their_reason(made):
     def reasons(*texts, finish="stop"):
         answers = tuple(replace(good, text=t, finish_reason=finish) for t in texts)
         changed = replace(anchors, answers={item.id: answers})
-        return {(f.why, f.detail) for f in poor_fuses([item], changed)}
+        return {(f.why, f.detail) for f in weak_anchors([item], changed)}
 
     passing = next(
         a.text for i in guardrail.red_line for a in anchors.answers[i.id]
-        if i.id == item.id and not poor_fuses([item], replace(anchors, answers={item.id: (a,)}))
+        if i.id == item.id and not weak_anchors([item], replace(anchors, answers={item.id: (a,)}))
     )  # fmt: skip
     assert reasons(passing, passing) == set()
     assert reasons(passing, "完全不对") == {("replicates disagree", "1 of 2 answers")}

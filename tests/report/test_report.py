@@ -13,7 +13,7 @@ from guardrail.ledger.file import read_ledger
 from guardrail.recipe import read_recipe
 from guardrail.report.facts import Report
 from guardrail.report.findings import compute_spent, telling_look
-from guardrail.report.page.inert import inert
+from guardrail.report.page.escape_controls import escape_controls
 from guardrail.report.page.texts import LANGUAGES
 from guardrail.report.report import build_report, render_report
 from guardrail.report.run_data import read_run
@@ -627,7 +627,7 @@ def test_the_page_names_where_the_items_come_from(tmp_path: Path) -> None:
 
 def test_inert_keeps_ordinary_text() -> None:
     plain = "第一行\n\t“引号”，emoji 🙂，café"
-    assert inert(plain) == plain
+    assert escape_controls(plain) == plain
 
 
 def test_page_asks_for_nothing_from_outside(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ def test_things_are_handled_in_order_in_the_callers_context_and_waited_for():
         background.put(number)
     assert background.wait(10)
     assert seen == [(n, n * 2) for n in range(50)]
-    assert background.news() is None
+    assert background.new_losses() is None
 
 
 def test_a_service_that_hangs_costs_the_caller_nothing_and_loses_what_does_not_fit():
@@ -36,8 +36,8 @@ def test_a_service_that_hangs_costs_the_caller_nothing_and_loses_what_does_not_f
     assert time.perf_counter() - started < 0.1
     assert not background.wait(0.05)
     assert background.left == 6
-    assert background.news() == Losses(5, "more than 5 records were waiting")
-    assert background.news() is None
+    assert background.new_losses() == Losses(5, "more than 5 records were waiting")
+    assert background.new_losses() is None
     released.set()
     assert background.wait(10)
     assert seen == [0, 1, 2, 3, 4, 5]
@@ -61,5 +61,5 @@ def test_errors_are_counted_said_in_the_owners_words_and_do_not_end_the_thread()
     assert plain.wait(10)
     assert own.wait(10)
     assert sorted(seen) == [0, 0, 2, 2]
-    assert plain.news() == Losses(2, "ValueError: secret 3")
-    assert own.news() == Losses(2, "refused")
+    assert plain.new_losses() == Losses(2, "ValueError: secret 3")
+    assert own.new_losses() == Losses(2, "refused")

@@ -44,7 +44,7 @@ def trained(make_trainer, folder, tracker):
     trainer.add_callback(Wires(ledger))
     trainer.train()
     ledger.append("ended", 4, outcome="finished")
-    assert tracking._threads[0].news() is None
+    assert tracking._threads[0].new_losses() is None
     return {step: scalars(wire(step) | {"kind": "tripwire"}) for step in range(1, 5)}
 
 

@@ -10,7 +10,7 @@ from guardrail.errors import InputError
 from guardrail.ledger.file import Ledger, read_ledger
 from guardrail.recipe import read_recipe
 from guardrail.track.alert_services import URLS_VARIABLE
-from guardrail.track.trackers import require_trackers
+from guardrail.track.other_trackers import require_trackers
 from guardrail.track.tracking import Tracking
 from tests.track.inbox import Inbox
 

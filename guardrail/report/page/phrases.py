@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from guardrail.ledger.records import LookFacts, PrecisionFacts, StreamFacts, by_standing
 from guardrail.report.next_steps import RecipeChange, Weak
-from guardrail.report.page.inert import inert
+from guardrail.report.page.escape_controls import escape_controls
 from guardrail.report.page.texts import Language, Texts, texts
 from guardrail.report.run_data import RunData
 
@@ -21,7 +21,7 @@ _WORSE_UP = ("missed_refusal", "over_refusal", "longer", "language", "translatio
 
 
 class Phrases:
-    """Says things in one language. Every value from a run is made inert and escaped."""
+    """Says things in one language. Every value from a run is escaped, control characters too."""
 
     def __init__(self, language: Language) -> None:
         """Load the language's texts."""
@@ -29,13 +29,13 @@ class Phrases:
         self.t: Texts = texts(language)
 
     def say(self, section: str, key: str, /, **values: Any) -> Markup:
-        """Return a text with its values filled in, each inert and escaped unless it is HTML already."""
-        safe = {k: v if isinstance(v, Markup) else inert(v) for k, v in values.items()}
+        """Return a text with its values filled in, each escaped, control characters too, unless it is HTML already."""
+        safe = {k: v if isinstance(v, Markup) else escape_controls(v) for k, v in values.items()}
         return self.t[section][key].format(**safe)
 
     def name(self, section: str, key: str) -> Markup:
         """Return the word for a code; the code itself where there is none."""
-        return self.t[section].get(key) or Markup.escape(inert(key))
+        return self.t[section].get(key) or Markup.escape(escape_controls(key))
 
     def ability(self, group: str, section: str = "ability") -> Markup:
         """Return an ability's name."""
@@ -195,7 +195,11 @@ class Phrases:
     def tail(self, path: str | None) -> Markup:
         """Return the last two parts of a path, which tell models and files apart."""
         parts = [part for part in (path or "").replace("\\", "/").split("/") if part]
-        return Markup.escape(inert("/".join(parts[-2:]))[:80]) if parts else self.t["page"]["dash"]
+        return (
+            Markup.escape(escape_controls("/".join(parts[-2:]))[:80])
+            if parts
+            else self.t["page"]["dash"]
+        )
 
     def flavour(self, parts: Mapping[str, float]) -> Markup:
         """Return the named parts of a machine flavour, strongest first."""
@@ -246,7 +250,7 @@ class Phrases:
                 value = "、".join(map(str, value))
             elif isinstance(value, dict):
                 value = json.dumps(value, ensure_ascii=False)
-            shown = self.t["check_value"].get(str(value), inert(str(value)[:80]))
+            shown = self.t["check_value"].get(str(value), escape_controls(str(value)[:80]))
             words.append(Markup("{} {}").format(self.name("check_word", key), shown))
         return Markup(" ").join(words)
 

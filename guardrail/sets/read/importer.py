@@ -25,7 +25,7 @@ from guardrail.sets.read.formats import (
     read_conversation,
     recognise,
 )
-from guardrail.sets.read.known import CONFLICT, NEAR, SAME, KnownPrompts
+from guardrail.sets.read.kept_prompts import CONFLICT, NEAR, SAME, KeptPrompts
 from guardrail.sets.read.readers import Row, read_rows
 from guardrail.text import parse_answer
 
@@ -162,7 +162,7 @@ def import_files(
     funnel = Funnel()
     out.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryFile(dir=out.parent) as scratch, TemporaryFile(dir=out.parent) as plain_scratch:
-        known = None if options.keep_duplicates else KnownPrompts(plain_scratch)
+        known = None if options.keep_duplicates else KeptPrompts(plain_scratch)
         draws: dict[str, Draw | None] = {}
         names: list[tuple[int, str]] = []  # number of a file's first item, the file's format
         number = 0

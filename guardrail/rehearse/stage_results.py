@@ -1,16 +1,16 @@
-"""The stations of a rehearsal, and what a run's ledger shows of those up to its first save."""
+"""The stages of a rehearsal, and what a run's ledger shows of those up to its first save."""
 
 import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from guardrail.ledger.file import FILE_NAME, Record, live_records, read_ledger
-from guardrail.rehearse.legs import Leg
+from guardrail.rehearse.command import CommandResult
 from guardrail.rehearse.small_run import EVERY_STEPS
 
 __all__ = [
-    "STATIONS",
-    "Station",
+    "STAGES",
+    "StageResult",
     "attached",
     "figure",
     "injected",
@@ -20,7 +20,7 @@ __all__ = [
     "stepped",
 ]
 
-STATIONS = (
+STAGES = (
     "anchors",
     "attach",
     "look 0",
@@ -33,11 +33,11 @@ STATIONS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Station:
+class StageResult:
     """One thing a run must get through."""
 
     name: str
-    held: bool | None
+    passed: bool | None
     """None: it was not reached."""
     seen: str
 
@@ -52,16 +52,16 @@ def _of(records: list[Record], kind: str) -> list[Record]:
 
 
 Seen = tuple[bool, str] | None
-"""Whether a station held and what was seen, None where the run did not get there."""
+"""Whether a stage passed and what was seen, None where the run did not get there."""
 
 
-def attached(records: list[Record], leg: Leg, run: Path) -> Seen:
+def attached(records: list[Record], result: CommandResult, run: Path) -> Seen:
     """Return what was seen of attach and KL self-test."""
     started, tests = _of(records, "started"), _of(records, "kl_self_test")
     if (
         not started
         or (started[0]["mode"] == "guard" and not tests)
-        or "KL self-test:" in leg.output
+        or "KL self-test:" in result.output
     ):
         return None
     if not tests:
@@ -73,7 +73,7 @@ def attached(records: list[Record], leg: Leg, run: Path) -> Seen:
     )
 
 
-def look_zero(records: list[Record], leg: Leg, run: Path) -> Seen:
+def look_zero(records: list[Record], result: CommandResult, run: Path) -> Seen:
     """Return what was seen of look 0, which must have an answer that ended by itself."""
     looks = [r for r in _of(records, "look") if r["step"] == 0]
     if not looks or looks[0]["failed_pipeline_check"]:
@@ -88,7 +88,7 @@ def look_zero(records: list[Record], leg: Leg, run: Path) -> Seen:
     return False, f"{seen}: raise `looks.decoding.max_new_tokens`, or mend the model's stop tokens"
 
 
-def stepped(records: list[Record], leg: Leg, run: Path) -> Seen:
+def stepped(records: list[Record], result: CommandResult, run: Path) -> Seen:
     """Return what was seen of the first optimizer steps, whose losses must be finite."""
     logs = [r for r in _of(records, "log") if r["step"] <= EVERY_STEPS]
     if len(logs) < EVERY_STEPS:
@@ -103,11 +103,11 @@ def injected(logs: list[Record]) -> str:
         return ""
     kls = [r["rehearsal_kl"] for r in logs if r.get("rehearsal_kl") is not None]
     count = logs[-1]["rehearsal_samples"]
-    told = f"; KL-only samples so far: {count}"
-    return told + (f", KL {', '.join(f'{kl:.1e}' for kl in kls)} nats a token" if kls else "")
+    text = f"; KL-only samples so far: {count}"
+    return text + (f", KL {', '.join(f'{kl:.1e}' for kl in kls)} nats a token" if kls else "")
 
 
-def saved_with_a_look(records: list[Record], leg: Leg, run: Path) -> Seen:
+def saved_with_a_look(records: list[Record], result: CommandResult, run: Path) -> Seen:
     """Return what was seen of the first checkpoint and the look at its weights."""
     looks = [r for r in _of(records, "look") if r["step"] == EVERY_STEPS]
     checkpoints = [r for r in _of(records, "checkpoint") if r["step"] == EVERY_STEPS]

@@ -5,7 +5,7 @@ from typing import IO
 
 from guardrail.sets.lint.duplicates import NearDuplicates
 
-__all__ = ["CONFLICT", "NEAR", "SAME", "KnownPrompts"]
+__all__ = ["CONFLICT", "NEAR", "SAME", "KeptPrompts"]
 
 SAME, CONFLICT, NEAR = "duplicate", "same question, other answer", "near duplicate"
 
@@ -37,7 +37,7 @@ class _Spool:
         return self._file.readline().decode("utf-8").removesuffix("\n")
 
 
-class KnownPrompts:
+class KeptPrompts:
     """The prompts kept so far, each with its answer; near ones are found among the text on disk."""
 
     def __init__(self, file: IO[bytes]) -> None:

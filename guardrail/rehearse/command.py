@@ -1,4 +1,4 @@
-"""One leg of a rehearsal: a command in processes of its own, its output kept, killed with all it started."""
+"""A command of a rehearsal, in processes of its own, its output kept, killed with all it started."""
 
 import os
 import re
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 
-__all__ = ["Leg", "carry_out", "why"]
+__all__ = ["CommandResult", "failure_reason", "run_command"]
 
 _POLL_S = 0.05
 _SAID = re.compile(r"^(?:guardrail: )?error: (.+)|^(?:[\w.]+\.)?InputError: (.+)", re.MULTILINE)
@@ -21,7 +21,7 @@ _RAISED = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class Leg:
+class CommandResult:
     """How a command ended."""
 
     code: int
@@ -33,14 +33,14 @@ class Leg:
     timed_out: bool = False
 
 
-def carry_out(
+def run_command(
     line: Sequence[str],
     log: Path,
     *,
     limit_s: float,
     environment: Mapping[str, str] | None = None,
     kill_when: Callable[[], bool] = lambda: False,
-) -> Leg:
+) -> CommandResult:
     """Run a command to its end, or kill it with SIGKILL, and everything it started, when the moment has come.
 
     Args:
@@ -75,7 +75,7 @@ def carry_out(
                 _kill_all(process)
     output = log.read_bytes()[begins:].decode("utf-8", errors="replace")
     seconds = time.monotonic() - started
-    return Leg(process.returncode, seconds, output, 0 if timed_out else killed, timed_out)
+    return CommandResult(process.returncode, seconds, output, 0 if timed_out else killed, timed_out)
 
 
 def _kill_all(process: "subprocess.Popen[bytes]") -> int:
@@ -98,16 +98,16 @@ def _kill_all(process: "subprocess.Popen[bytes]") -> int:
     return len(everyone)
 
 
-def why(leg: Leg, *, verbose: bool) -> str:
-    """Return why a leg failed: what was said for people, else what was raised, else its last line.
+def failure_reason(result: CommandResult, *, verbose: bool) -> str:
+    """Return why a command failed: what was said for people, else what was raised, else its last line.
 
     With `verbose` the last lines it printed.
     """
-    if leg.timed_out:
-        return f"nothing came of it within {leg.seconds:.0f} s, and it was killed"
-    lines = [line for line in leg.output.splitlines() if line.strip()]
+    if result.timed_out:
+        return f"nothing came of it within {result.seconds:.0f} s, and it was killed"
+    lines = [line for line in result.output.splitlines() if line.strip()]
     if verbose:
         return "\n".join(lines[-40:])
-    said = [a or b for a, b in _SAID.findall(leg.output)] or _RAISED.findall(leg.output)
+    said = [a or b for a, b in _SAID.findall(result.output)] or _RAISED.findall(result.output)
     last = said[-1] if said else (lines[-1] if lines else "it printed nothing")
-    return f"exit code {leg.code}: {last.strip()[:600]}"
+    return f"exit code {result.code}: {last.strip()[:600]}"

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from guardrail.errors import InputError
+from guardrail.track.event import TABLE_COLUMNS, TrackerEvent, worst_rows
 from guardrail.track.scalars import AGAINST_STEP, scalars
-from guardrail.track.wandb_run import TABLE_COLUMNS, Told, worst_rows
 
 __all__ = ["OTHER_TRACKERS", "Tracker", "reported_to", "require_trackers"]
 
@@ -59,15 +59,15 @@ class Tracker:
     """
 
     find: Callable[[Any], Any]
-    send: Callable[[Any, Told, Path], None]
+    send: Callable[[Any, TrackerEvent, Path], None]
     local_file: bool = False
     open: Callable[[Path], None] = lambda folder: None
 
 
-def _send_to_tensorboard(writer: Any, told: Told, folder: Path) -> None:
-    found = scalars(told.record)
+def _send_to_tensorboard(writer: Any, event: TrackerEvent, folder: Path) -> None:
+    found = scalars(event.record)
     for name, value in found.items():
-        writer.add_scalar(name, value, max(0, told.record["step"]))
+        writer.add_scalar(name, value, max(0, event.record["step"]))
     if found:
         writer.flush()
 
@@ -76,9 +76,9 @@ def _find_trackio(callback: Any) -> Any:
     return callback._trackio.context_vars.current_run.get() if callback._initialized else None
 
 
-def _send_to_trackio(run: Any, told: Told, folder: Path) -> None:
-    if found := scalars(told.record):
-        run.log({**found, AGAINST_STEP: max(0, told.record["step"])})
+def _send_to_trackio(run: Any, event: TrackerEvent, folder: Path) -> None:
+    if found := scalars(event.record):
+        run.log({**found, AGAINST_STEP: max(0, event.record["step"])})
 
 
 def _open_swanlab(folder: Path) -> None:
@@ -99,14 +99,14 @@ def _find_swanlab(callback: Any) -> Any:
     return callback._swanlab.get_run() if callback._initialized else None
 
 
-def _send_to_swanlab(run: Any, told: Told, folder: Path) -> None:
-    record = told.record
+def _send_to_swanlab(run: Any, event: TrackerEvent, folder: Path) -> None:
+    record = event.record
     found: dict[str, Any] = dict(scalars(record))
     if record["kind"] == "look" and record["look"] > 0:
         import swanlab
 
         table = swanlab.echarts.Table()
-        rows = [[str(cell) for cell in row] for row in worst_rows(folder, told.looks)]
+        rows = [[str(cell) for cell in row] for row in worst_rows(folder, event.looks)]
         found["guardrail/worst_items"] = table.add(TABLE_COLUMNS, rows)
     if found:
         run.log(found, step=max(0, record["step"]))

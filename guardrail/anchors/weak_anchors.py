@@ -1,4 +1,4 @@
-"""Anchors that are poor fuses: the base's own answers that cannot show much. Reported, never dropped."""
+"""Weak anchors: the base's own answers that cannot show much. Reported, never dropped."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,13 +9,13 @@ from guardrail.probes.measure import passed
 from guardrail.sets.items import Item
 from guardrail.text import parse_answer
 
-__all__ = ["PoorFuse", "poor_fuses"]
+__all__ = ["WeakAnchor", "weak_anchors"]
 
 Why = Literal["cut", "empty", "base fails its own check", "replicates disagree"]
 
 
 @dataclass(frozen=True, slots=True)
-class PoorFuse:
+class WeakAnchor:
     """An item whose anchor says little, why, and its figure."""
 
     item: str
@@ -24,7 +24,7 @@ class PoorFuse:
     detail: str
 
 
-def poor_fuses(items: Sequence[Item], anchors: Anchors) -> list[PoorFuse]:
+def weak_anchors(items: Sequence[Item], anchors: Anchors) -> list[WeakAnchor]:
     """Return what is wrong with the items' anchors, in item order; one item may be named twice.
 
     - `cut`: an answer reached the length limit.
@@ -32,17 +32,17 @@ def poor_fuses(items: Sequence[Item], anchors: Anchors) -> list[PoorFuse]:
     - `base fails its own check`: no answer of the base passes; a fall cannot show here.
     - `replicates disagree`: some answers pass and some do not; the item adds noise.
     """
-    found: list[PoorFuse] = []
+    found: list[WeakAnchor] = []
     for item in items:
         answers = anchors.answers[item.id]
 
-        def tell(why: Why, count: int, item: Item = item, of: int = len(answers)) -> None:
+        def count_as(why: Why, count: int, item: Item = item, of: int = len(answers)) -> None:
             if count:
-                found.append(PoorFuse(item.id, item.ability, why, f"{count} of {of} answers"))
+                found.append(WeakAnchor(item.id, item.ability, why, f"{count} of {of} answers"))
 
-        tell("cut", sum(a.finish_reason == "length" for a in answers))
-        tell("empty", sum(not parse_answer(a.text).text for a in answers))
+        count_as("cut", sum(a.finish_reason == "length" for a in answers))
+        count_as("empty", sum(not parse_answer(a.text).text for a in answers))
         failed = sum(passed(item, a.text) == 0.0 for a in answers)
         all_failed = failed == len(answers)
-        tell("base fails its own check" if all_failed else "replicates disagree", failed)
+        count_as("base fails its own check" if all_failed else "replicates disagree", failed)
     return found

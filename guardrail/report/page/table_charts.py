@@ -1,4 +1,4 @@
-"""Small marks inside tables: interval bars, heat-map shades, which looks a heat map shows."""
+"""Small charts inside table cells: interval bars, heat-map shades, which looks a heat map shows."""
 
 from itertools import pairwise
 

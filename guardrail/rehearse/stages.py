@@ -1,4 +1,4 @@
-"""The path of a guarded run, leg by leg: anchors, start, kill, resume, halt; and what was seen at each station."""
+"""The stages of a rehearsal, carried out one after the other: anchors, start, kill, resume, halt."""
 
 import json
 import sys
@@ -12,11 +12,11 @@ from guardrail.guard.resume import checkpoint_step, last_complete_checkpoint
 from guardrail.guard.state import STATE_FILE, read_state
 from guardrail.judge.harms import answers_file
 from guardrail.ledger.file import Record
-from guardrail.rehearse.legs import Leg, carry_out, why
+from guardrail.rehearse.command import CommandResult, failure_reason, run_command
 from guardrail.rehearse.small_run import EVERY_STEPS, training_line
-from guardrail.rehearse.stations import (
-    STATIONS,
-    Station,
+from guardrail.rehearse.stage_results import (
+    STAGES,
+    StageResult,
     attached,
     figure,
     injected,
@@ -27,12 +27,12 @@ from guardrail.rehearse.stations import (
 )
 from guardrail.trainers.ms_swift.attach import RECIPE_VARIABLE
 
-__all__ = ["Legs"]
+__all__ = ["Stages"]
 
 
 @dataclass(slots=True)
-class Legs:
-    """Starts the small run as the user starts the real one, and tells each station as it is passed."""
+class Stages:
+    """Starts the small run as the user starts the real one, and reports each stage when it is over."""
 
     folder: Path
     recipe: Path
@@ -42,9 +42,9 @@ class Legs:
     """The user's `swift` command, empty for `guardrail run`."""
     limit_s: float
     verbose: bool
-    on_leg: Callable[[str], None]
-    on_station: Callable[[Station], None]
-    stations: list[Station] = field(default_factory=list)
+    on_begin: Callable[[str], None]
+    on_result: Callable[[StageResult], None]
+    results: list[StageResult] = field(default_factory=list)
     started: list[Record] = field(default_factory=list)
     """The ledger as the kill left it."""
     saved: Path | None = None
@@ -53,45 +53,47 @@ class Legs:
     pass_s: float = 0.0
     """Seconds in which base answered one of the small sets once."""
 
-    def walk(self) -> None:
-        """Carry out every leg that can still be tried."""
+    def run_all(self) -> None:
+        """Carry out every stage that can still be tried."""
         if self._anchors() and self._start() and not self._go_on():
             self._halt_afresh()
-        for name in STATIONS[len(self.stations) :]:
-            self._tell(name, None, "not reached")
+        for name in STAGES[len(self.results) :]:
+            self._report(name, None, "not reached")
 
     @property
     def _run(self) -> Path:
         return self.folder / "run"
 
-    def _tell(self, name: str, held: bool | None, seen: str) -> None:
-        station = Station(name, held, seen)
-        self.stations.append(station)
-        self.on_station(station)
+    def _report(self, name: str, passed: bool | None, seen: str) -> None:
+        result = StageResult(name, passed, seen)
+        self.results.append(result)
+        self.on_result(result)
 
-    def _carry_out(self, line: list[str], *, when: Callable[[], bool] = lambda: False) -> Leg:
+    def _run_command(
+        self, line: list[str], *, when: Callable[[], bool] = lambda: False
+    ) -> CommandResult:
         log = self.folder / "rehearsal.log"
         variables = {RECIPE_VARIABLE: str(self.recipe)} if self.command else {}
-        return carry_out(line, log, limit_s=self.limit_s, environment=variables, kill_when=when)
+        return run_command(line, log, limit_s=self.limit_s, environment=variables, kill_when=when)
 
     def _train(
         self, run: Path, *, resume: Path | None = None, when: Callable[[], bool] = lambda: False
-    ) -> Leg:
+    ) -> CommandResult:
         line = training_line(
             self.recipe, run, launcher=self.launcher, command=self.command, resume=resume
         )
-        return self._carry_out(line, when=when)
+        return self._run_command(line, when=when)
 
     def _checkpoints(self, run: Path) -> Path:
         return run if self.command else run / "checkpoints"
 
-    def _why(self, leg: Leg, records: list[Record]) -> str:
+    def _failure_reason(self, result: CommandResult, records: list[Record]) -> str:
         failed = [r["error"] for r in records if r["kind"] == "error"]
-        said = why(leg, verbose=self.verbose)
+        said = failure_reason(result, verbose=self.verbose)
         return f"{failed[-1][:600]} ({said})" if failed else said
 
     def _anchors(self) -> bool:
-        self.on_leg("base answers both small sets")
+        self.on_begin("base answers both small sets")
         journal, begun = self.folder / "anchors/answers.partial.jsonl", list[float]()
 
         def note_the_first_answers() -> bool:
@@ -100,82 +102,88 @@ class Legs:
             return False
 
         line = [sys.executable, "-m", "guardrail", "anchor", str(self.recipe), "--json"]
-        leg = self._carry_out(line, when=note_the_first_answers)
+        result = self._run_command(line, when=note_the_first_answers)
         manifest = self.folder / "anchors/manifest.json"
-        if leg.code or not manifest.is_file():
-            self._tell("anchors", False, self._why(leg, []))
+        if result.code or not manifest.is_file():
+            self._report("anchors", False, self._failure_reason(result, []))
             return False
-        told = json.loads(manifest.read_text(encoding="utf-8"))
-        rounds = told["replicates"] if told["decoding"]["mode"] == "sampled" else 0
+        made = json.loads(manifest.read_text(encoding="utf-8"))
+        rounds = made["replicates"] if made["decoding"]["mode"] == "sampled" else 0
         # All but the first round, whose start nobody saw: the model had to be loaded.
-        answering = manifest.stat().st_mtime - begun[0] if begun else leg.seconds
+        answering = manifest.stat().st_mtime - begun[0] if begun else result.seconds
         self.pass_s = answering / (rounds + 1)
-        self._tell(
+        self._report(
             "anchors",
             True,
-            f"{rounds + 2} rounds of up to 8 answers, {self.pass_s:.1f} s each; with loading {leg.seconds:.0f} s",
+            f"{rounds + 2} rounds of up to 8 answers, {self.pass_s:.1f} s each; with loading {result.seconds:.0f} s",
         )
         return True
 
     def _start(self) -> bool:
         """Train until the first checkpoint is complete, and kill; return whether that came about."""
-        self.on_leg("the run begins; killed when its first checkpoint is complete")
+        self.on_begin("the run begins; killed when its first checkpoint is complete")
         checkpoints = self._checkpoints(self._run)
-        leg = self._train(self._run, when=lambda: last_complete_checkpoint(checkpoints) is not None)
+        result = self._train(
+            self._run, when=lambda: last_complete_checkpoint(checkpoints) is not None
+        )
         self.started = records = records_of(self._run)
         self.saved = last_complete_checkpoint(checkpoints)
         looked = (attached, look_zero, stepped, saved_with_a_look)
-        for name, look in zip(STATIONS[1:5], looked, strict=True):
-            seen = look(records, leg, self._run)
+        for name, look in zip(STAGES[1:5], looked, strict=True):
+            seen = look(records, result, self._run)
             if seen is None:
-                self._tell(name, False, self._why(leg, records))
+                self._report(name, False, self._failure_reason(result, records))
                 return False
-            self._tell(name, *seen)
-        if self.saved is None or not leg.killed:
-            self._tell("kill -9", False, f"ended before it was killed: {self._why(leg, records)}")
+            self._report(name, *seen)
+        if self.saved is None or not result.killed:
+            self._report(
+                "kill -9",
+                False,
+                f"ended before it was killed: {self._failure_reason(result, records)}",
+            )
             return False
-        told = json.loads((self.saved / "trainer_state.json").read_text(encoding="utf-8"))
-        self.epochs_a_step = float(told["epoch"]) / int(told["global_step"])
+        trainer_state = json.loads((self.saved / "trainer_state.json").read_text(encoding="utf-8"))
+        self.epochs_a_step = float(trainer_state["epoch"]) / int(trainer_state["global_step"])
         last = max(int(r["step"]) for r in records)
-        self._tell(
+        self._report(
             "kill -9",
             True,
-            f"SIGKILL to {leg.killed} process(es) at step {last}; {self.saved.name} is complete",
+            f"SIGKILL to {result.killed} process(es) at step {last}; {self.saved.name} is complete",
         )
         return True
 
     def _go_on(self) -> bool:
         """Resume, and let the next look fail; return whether the run went on."""
         assert self.saved is not None
-        self.on_leg("the run goes on from its checkpoint; its next look is made to fail")
+        self.on_begin("the run goes on from its checkpoint; its next look is made to fail")
         saved, step = self.saved, checkpoint_step(self.saved)
-        leg = self._train_to_the_halt(
+        result = self._train_to_the_halt(
             self._run, read_state(saved).looks, step + EVERY_STEPS, resume=saved
         )
         records = records_of(self._run)
         rewound = [r for r in records if r["kind"] == "rewound"]
         losses = [r for r in records if r["kind"] == "log" and r["step"] > step]
         if not rewound or rewound[-1]["checkpoint"] != saved.name or not losses:
-            self._tell("resume", False, self._why(leg, records))
+            self._report("resume", False, self._failure_reason(result, records))
             return False
-        told = [r["loss"] for r in losses]
-        self._tell(
+        loss_values = [r["loss"] for r in losses]
+        self._report(
             "resume",
-            None not in told,
-            f"went on from {saved.name}: loss {', '.join(map(figure, told))}{injected(losses)}",
+            None not in loss_values,
+            f"went on from {saved.name}: loss {', '.join(map(figure, loss_values))}{injected(losses)}",
         )
-        self._tell_halt(leg, self._run, step + EVERY_STEPS)
+        self._report_halt(result, self._run, step + EVERY_STEPS)
         return True
 
     def _halt_afresh(self) -> None:
-        self.on_leg("a run of its own is halted, as the first could not go on")
+        self.on_begin("a run of its own is halted, as the first could not go on")
         run = self.folder / "halt"
-        leg = self._train_to_the_halt(run, 1, EVERY_STEPS)
-        self._tell_halt(leg, run, EVERY_STEPS)
+        result = self._train_to_the_halt(run, 1, EVERY_STEPS)
+        self._report_halt(result, run, EVERY_STEPS)
 
     def _train_to_the_halt(
         self, run: Path, look: int, step: int, *, resume: Path | None = None
-    ) -> Leg:
+    ) -> CommandResult:
         """Train while a folder stands where a look's answers are to be written, as if the disk took no file.
 
         That look fails for certain, and `on_error: halt` does the rest as in any run.
@@ -188,24 +196,26 @@ class Legs:
         finally:
             obstacle.rmdir()
 
-    def _tell_halt(self, leg: Leg, run: Path, step: int) -> None:
+    def _report_halt(self, result: CommandResult, run: Path, step: int) -> None:
         records = records_of(run)
         ended = [r for r in records if r["kind"] == "ended"]
         checkpoint = self._checkpoints(run) / f"checkpoint-{step}"
         complete = (checkpoint / STATE_FILE).is_file()
         report = (run / "report.html").is_file()
         # torchrun and accelerate make 1 of every code but 0
-        told = leg.code == HALTED or (leg.code != 0 and bool(self.launcher or self.command))
+        exit_fits = result.code == HALTED or (
+            result.code != 0 and bool(self.launcher or self.command)
+        )
         halted = bool(ended) and ended[-1]["outcome"] == "halted" and ended[-1]["step"] == step
         if not halted:
-            self._tell("forced halt", False, self._why(leg, records))
+            self._report("forced halt", False, self._failure_reason(result, records))
             return
         seen = {
             f"{checkpoint.name} {'is' if complete else 'is NOT'} complete": complete,
-            f"exit code {leg.code}": told,
+            f"exit code {result.code}": exit_fits,
             "report written" if report else "NO report": report,
         }
-        self._tell(
+        self._report(
             "forced halt",
             all(seen.values()),
             f"a look that failed halted the run at step {step}: {', '.join(seen)}",
