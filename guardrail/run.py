@@ -10,7 +10,7 @@ from typing import Any
 
 from transformers import TrainerCallback
 
-from guardrail.build import build_trainer
+from guardrail.build_trainer import build_trainer
 from guardrail.errors import InputError
 from guardrail.files import write_whole
 from guardrail.guard.resume import resumed_checkpoint

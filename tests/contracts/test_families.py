@@ -14,7 +14,7 @@ import pytest
 import torch
 import transformers
 
-from guardrail.build import build_trainer
+from guardrail.build_trainer import build_trainer
 from guardrail.errors import InputError
 from guardrail.preflight import preflight
 from guardrail.recipe import Recipe

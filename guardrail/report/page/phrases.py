@@ -9,6 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from guardrail.ledger.records import LookFacts, PrecisionFacts, StreamFacts, by_standing
+from guardrail.probes.measure import METRICS
 from guardrail.report.next_steps import RecipeChange, Weak
 from guardrail.report.page.escape_controls import escape_controls
 from guardrail.report.page.texts import Language, Texts, texts
@@ -16,7 +17,7 @@ from guardrail.report.run_data import RunData
 
 __all__ = ["Phrases", "capital", "number", "score", "signed"]
 
-_WORSE_UP = ("missed_refusal", "over_refusal", "longer", "language", "translation", "fluency")
+_WORSE_UP = frozenset(metric.name for metric in METRICS if metric.worse == "higher")
 """Metrics whose value rises with harm."""
 
 

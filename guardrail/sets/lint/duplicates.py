@@ -21,7 +21,6 @@ __all__ = [
     "NEAR",
     "NGRAM",
     "NearDuplicates",
-    "content_hash",
     "hash64",
     "plain",
     "rouge_l",
@@ -51,11 +50,6 @@ def hash64(text: str) -> int:
     """Return 64 bits of a text, the same on every machine."""
     digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return int.from_bytes(digest, "big")
-
-
-def content_hash(text: str) -> int:
-    """Return 64 bits of a text's content; texts that differ in punctuation or spacing agree."""
-    return hash64(plain(text))
 
 
 def rouge_l(one: str, other: str) -> float:

@@ -10,7 +10,7 @@ from peft import LoraConfig, get_peft_model
 from pydantic import ValidationError
 from transformers.utils.quantization_config import QuantizationMethod
 
-from guardrail.build import build_trainer
+from guardrail.build_trainer import build_trainer
 from guardrail.engines.in_process import load_model
 from guardrail.errors import InputError
 from guardrail.live.terminal import record_lines
@@ -86,7 +86,7 @@ def test_all_weights_are_trained_in_float32_and_adapters_on_the_checkpoints(
 
 @pytest.mark.parametrize("how", ["arguments", "environment"])
 def test_deepspeed_keeps_its_own_float32_copy(checkpoint, tmp_path, monkeypatch, how):
-    from guardrail.build import _loading
+    from guardrail.build_trainer import _loading
 
     arguments = {"deepspeed": "zero2.json"} if how == "arguments" else {}
     if how == "environment":

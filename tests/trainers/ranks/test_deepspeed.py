@@ -16,7 +16,7 @@ import torch
 import yaml
 from peft import get_peft_model
 
-from guardrail.build import build_trainer
+from guardrail.build_trainer import build_trainer
 from guardrail.kl.schedule import rehearsal_order
 from guardrail.models.fingerprint import weights_sha256
 from guardrail.recipe import read_recipe
