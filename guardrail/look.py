@@ -19,8 +19,10 @@ from guardrail.judge.harms import (
     measure_completions,
     write_answers,
 )
-from guardrail.judge.rule import DriftConfig, RuleState, Verdict, verdict_as_dict
+from guardrail.judge.rule import DriftConfig, RuleState
+from guardrail.judge.verdict import Verdict
 from guardrail.ledger.file import FILE_NAME, Ledger
+from guardrail.ledger.records import LookFacts
 from guardrail.models.fingerprint import chat_template_sha256
 from guardrail.sets.items import Item, read_items
 
@@ -179,15 +181,14 @@ def _append_look(
     seconds: float,
     verdict: Verdict,
 ) -> None:
-    ledger.append(
-        "look",
-        step,
-        look=number,
+    look = LookFacts(
+        step=step,
+        number=number,
         trigger=trigger,
         answers=answers,
         seconds=round(seconds, 3),
-        inherited=False,
-        failed_pipeline_check=[],
         planned_looks=1,
-        **verdict_as_dict(verdict),
+        level=verdict.level,
+        streams=verdict.streams,
     )
+    ledger.append("look", step, **look.to_record())

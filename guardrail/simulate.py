@@ -13,30 +13,25 @@ and `clip` to a metric. A run folder is replayed from the answers' measurements 
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from typing_extensions import Self
 
 from guardrail.errors import InputError
-from guardrail.judge.ladder import Judged, LadderConfig, decide, judged_look
-from guardrail.judge.rule import (
-    DriftConfig,
-    MetricRule,
-    MetricValues,
-    RuleState,
-    judge,
-    verdict_as_dict,
-)
+from guardrail.judge.ladder import Action, Judged, LadderConfig, decide, judged_look
+from guardrail.judge.rule import DriftConfig, MetricRule, MetricValues, RuleState, judge
 from guardrail.judge.statistic import FloatArray
-from guardrail.ledger.file import live_records, read_ledger
+from guardrail.judge.verdict import Verdict
+from guardrail.ledger.file import Record, live_records, read_ledger
+from guardrail.ledger.records import LookFacts
 from guardrail.recipe import Recipe
 from guardrail.sets.items import read_items
 
-__all__ = ["Trajectory", "read_run_trajectory", "read_trajectory", "simulate"]
+__all__ = ["Replayed", "Trajectory", "read_run_trajectory", "read_trajectory", "simulate"]
 
 
 class _Metric(BaseModel):
@@ -96,6 +91,21 @@ class Trajectory:
     """A look at this step is the run's final one and may spend what budget is left."""
     planned: Sequence[int] = ()
     """Looks planned in all, as each look knew it; empty where the plan never changed."""
+
+
+class Replayed(NamedTuple):
+    """One look of a replay, and what the ladder would have done after it; None where it was left out."""
+
+    number: int
+    step: int
+    verdict: Verdict
+    action: Action | None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as JSON has it."""
+        place = {"look": self.number, "step": self.step}
+        action = None if self.action is None else asdict(self.action)
+        return {**place, **self.verdict.model_dump(mode="json"), "action": action}
 
 
 def _array(values: Any) -> FloatArray:
@@ -178,7 +188,7 @@ def read_run_trajectory(run: Path) -> Trajectory:
     records = live_records(read_ledger(run))
     started = next((r for r in records if r["kind"] == "started"), None)
     # The best model, loaded when the training is over, is no point on its way.
-    looks = [r for r in records if r["kind"] == "look" and r["trigger"] != "best"]
+    looks = [k for k in _looks(records) if k.trigger != "best"]
     if started is None or not looks:
         raise InputError(f"`{run}` holds no look to replay; give the folder of a run that looked")
     recipe = Recipe.model_validate(started["recipe"])
@@ -187,31 +197,45 @@ def read_run_trajectory(run: Path) -> Trajectory:
     metrics = list(recipe.drift_config(1).metrics)
     measured = []
     for look in looks:
-        path = run / look["answers"]
+        path = run / look.answers
         if not path.is_file():
             raise InputError(
                 f"`{path}` is missing; a run is replayed from the answers of its looks"
             )
         measured.append(_measured(path, ids, metrics))
+    planned = [look.planned_looks for look in looks if look.planned_looks is not None]
+    if len(planned) < len(looks):
+        raise InputError(
+            f"a look of `{run}` does not say how many were planned: it cannot be replayed"
+        )
     baseline = measured[0]
-    if looks[0]["inherited"] and recipe.on_inherited == "refuse":
+    if looks[0].inherited and recipe.on_inherited == "refuse":
         from guardrail.anchors.store import read_anchors
         from guardrail.judge.harms import anchor_measurements
 
         baseline = anchor_measurements(items, read_anchors(Path(str(recipe.anchors))))
     return Trajectory(
-        config=recipe.drift_config(looks[0]["planned_looks"]),
+        config=recipe.drift_config(planned[0]),
         ladder=recipe.ladder_config(),
         groups=[item.ability for item in items],
         clusters=[item.cluster for item in items],
-        steps=[look["step"] for look in looks[1:]],
+        steps=[look.step for look in looks[1:]],
         looks=[
             {m: MetricValues(baseline[m], now[m].mean(axis=1)) for m in metrics}
             for now in measured[1:]
         ],
-        last_step=next((look["step"] for look in looks[1:] if look["final"]), -1),
-        planned=[look["planned_looks"] for look in looks[1:]],
+        last_step=next((look.step for look in looks[1:] if look.final), -1),
+        planned=planned[1:],
     )
+
+
+def _looks(records: Sequence[Record]) -> list[LookFacts]:
+    try:
+        return [LookFacts.model_validate(r) for r in records if r["kind"] == "look"]
+    except ValidationError as error:
+        raise InputError(
+            f"a look of the ledger does not read as one ({error.errors()[0]['msg']}); restore the file from a copy"
+        ) from error
 
 
 def simulate(
@@ -219,8 +243,8 @@ def simulate(
     margins: Mapping[str, tuple[float, float]] | None = None,
     *,
     verdicts_only: bool = False,
-) -> list[dict[str, Any]]:
-    """Return one entry a look: number, step, level, streams, action; the replay ends where the ladder halts.
+) -> list[Replayed]:
+    """Return one entry a look; the replay ends where the ladder halts.
 
     A script cannot answer a repeated look, so a critical look counts as confirmed by itself unless the
     trajectory holds the repeat.
@@ -236,7 +260,7 @@ def simulate(
     config = _with_margins(trajectory.config, margins or {})
     before = state = RuleState()
     history: list[Judged] = []
-    told = []
+    replayed = []
     for number, (step, values) in enumerate(
         zip(trajectory.steps, trajectory.looks, strict=True), start=1
     ):
@@ -257,24 +281,19 @@ def simulate(
         action = None
         if not verdicts_only:
             action = _decide(history, trajectory, number)
-        told.append({"look": number, "step": step, **verdict_as_dict(verdict), "action": action})
-        if action is not None and action["kind"] == "halt":
+        replayed.append(Replayed(number, step, verdict, action))
+        if action is not None and action.kind == "halt":
             break
-    return told
+    return replayed
 
 
-def _decide(history: list[Judged], trajectory: Trajectory, number: int) -> dict[str, Any]:
+def _decide(history: list[Judged], trajectory: Trajectory, number: int) -> Action:
     action = decide(history, trajectory.ladder)
     follows = number < len(trajectory.steps) and trajectory.steps[number] == history[-1].step
     if action.kind == "repeat_look" and not follows:
         history.append(replace(history[-1], repeat=True))
         action = decide(history, trajectory.ladder)
-    return {
-        "kind": action.kind,
-        "boost": action.boost,
-        "lr_factor": action.lr_factor,
-        "reason": action.reason,
-    }
+    return action
 
 
 def _with_margins(config: DriftConfig, margins: Mapping[str, tuple[float, float]]) -> DriftConfig:

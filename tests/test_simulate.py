@@ -45,21 +45,21 @@ def call(*words: object, code: int = 0) -> str:
 
 def test_a_fall_is_seen_when_it_comes_and_the_ladder_halts(tmp_path):
     looks = simulate(read_trajectory(script(tmp_path)))
-    assert [look["level"] for look in looks] == ["ok", "ok", "ok", "critical"]
-    assert looks[-1]["action"]["kind"] == "halt"
-    assert all(look["action"]["kind"] == "none" for look in looks[:-1])
+    assert [look.verdict.level for look in looks] == ["ok", "ok", "ok", "critical"]
+    assert looks[-1].action.kind == "halt"
+    assert all(look.action.kind == "none" for look in looks[:-1])
 
 
 def test_verdicts_alone_judge_every_look(tmp_path):
     looks = simulate(read_trajectory(script(tmp_path)), verdicts_only=True)
-    assert [look["level"] for look in looks] == ["ok"] * 3 + ["critical"] * 3
-    assert {look["action"] for look in looks} == {None}
+    assert [look.verdict.level for look in looks] == ["ok"] * 3 + ["critical"] * 3
+    assert {look.action for look in looks} == {None}
 
 
 def test_other_margins_tell_another_story(tmp_path):
     trajectory = read_trajectory(script(tmp_path))
     looks = simulate(trajectory, {"passed": (0.95, 0.99)})
-    assert [look["level"] for look in looks] == ["ok"] * T
+    assert [look.verdict.level for look in looks] == ["ok"] * T
     with pytest.raises(InputError, match="unknown metric `failed`; the trajectory has passed"):
         simulate(trajectory, {"failed": (0.1, 0.2)})
     with pytest.raises(InputError, match=r"0 ≤ margin ≤ critical must hold, got 0.3 and 0.2"):
@@ -85,10 +85,10 @@ def test_json_has_a_line_a_stream_and_null_where_nothing_is_known(tmp_path):
 def test_clusters_count_once(tmp_path):
     clustered = [f"模板{i // 9}" for i in range(N)]
     looks = simulate(read_trajectory(script(tmp_path, clusters=clustered)))
-    overall = looks[0]["streams"][0]
-    assert not overall["tested"]
-    assert "10 independent clusters, 20 are needed" in overall["reason"]
-    assert [look["level"] for look in looks] == ["untested"] * T
+    overall = looks[0].verdict.streams[0]
+    assert not overall.tested
+    assert "10 independent clusters, 20 are needed" in overall.reason
+    assert [look.verdict.level for look in looks] == ["untested"] * T
 
 
 @pytest.mark.parametrize(
@@ -128,5 +128,5 @@ def test_a_repeat_of_the_final_look_is_judged_like_the_look_it_repeats(tmp_path)
         last_step=T,
     )
     looks = simulate(repeated)
-    assert [look["level"] for look in looks[-3:]] == ["ok", "critical", "critical"]
-    assert [look["action"]["kind"] for look in looks[-2:]] == ["repeat_look", "halt"]
+    assert [look.verdict.level for look in looks[-3:]] == ["ok", "critical", "critical"]
+    assert [look.action.kind for look in looks[-2:]] == ["repeat_look", "halt"]

@@ -27,7 +27,7 @@ from guardrail.cli.common import (
 from guardrail.errors import InputError
 from guardrail.exits import HALTED, UNTESTED_END, exit_codes_said
 from guardrail.files import write_whole
-from guardrail.judge.rule import UNTESTED, rank, verdict_as_dict
+from guardrail.judge.verdict import UNTESTED, rank
 
 __all__ = ["app"]
 
@@ -315,7 +315,7 @@ def look(
     with clear_errors():
         from rich.progress import Progress
 
-        from guardrail.live.status_terminal import render_look
+        from guardrail.live.verdict_tables import render_look
         from guardrail.look import look_at
         from guardrail.report.report import build_report
 
@@ -334,11 +334,11 @@ def look(
                 on_progress=lambda done, total: progress.update(bar, completed=done, total=total),
             )
         report_path = build_report(folder)
-        verdict = verdict_as_dict(looked.verdict)
         if as_json:
+            verdict = looked.verdict.model_dump(mode="json")
             print_json({"model": str(model), **verdict, "report": str(report_path)})
         else:
-            Console().print(render_look(verdict))
+            Console().print(render_look(looked.verdict))
             console.print(f"report: {report_path}", soft_wrap=True)
         if looked.verdict.level == UNTESTED:
             raise typer.Exit(UNTESTED_END)
@@ -374,9 +374,9 @@ def simulate(
         trajectory = read_run_trajectory(file) if is_run else read_trajectory(file)
         looks = replay(trajectory, _margins(margin or ()), verdicts_only=verdicts_only)
         if as_json:
-            print_json({"looks": looks})
+            print_json({"looks": [look.as_json() for look in looks]})
             return
-        from guardrail.live.status_terminal import render_simulation
+        from guardrail.live.verdict_tables import render_simulation
 
         Console().print(render_simulation(looks))
 

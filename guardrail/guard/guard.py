@@ -26,8 +26,9 @@ from guardrail.judge.harms import (
     write_answers,
 )
 from guardrail.judge.ladder import Action, decide, judged_look
-from guardrail.judge.rule import RuleState, judge, shows_harm, verdict_as_dict
+from guardrail.judge.rule import RuleState, judge
 from guardrail.ledger.file import Ledger
+from guardrail.ledger.records import ActionFacts, Benchmark, Levers, LookFacts
 from guardrail.models.rounding import one_rounding_more
 from guardrail.recipe import Recipe
 from guardrail.sets.items import Item
@@ -106,14 +107,14 @@ class Guard:
         second = measure_completions(items, [[a.text] for a in again], texts)
         return self._only_judged(first), self._only_judged(second)
 
-    def _reference(self, engine: InProcessEngine) -> dict[str, dict[str, int]]:
+    def _benchmark(self, engine: InProcessEngine) -> Benchmark | None:
         """How many benchmark questions are right: recorded beside the verdict, which does not see it."""
         if not self.choices:
-            return {}
+            return None
         started = time.perf_counter()
         hits = self.ranks.shared(self.choices, lambda mine: right_choices(engine, mine))
         self.spend("benchmark", time.perf_counter() - started)
-        return {"benchmark": {"questions": len(self.choices), "right": sum(hits)}}
+        return Benchmark(questions=len(self.choices), right=sum(hits))
 
     def _only_judged(self, measured: Measured) -> Measured:
         keep = np.array([not item.rehearsed for item in self.red_line])
@@ -157,28 +158,29 @@ class Guard:
             disagreement = []
             judging_new = self.recipe.on_inherited == "judge_new"
             self.state.baseline = measured if judging_new else anchored
-        self.ledger.append(
-            "look",
-            0,
-            look=0,
+        look = LookFacts(
+            step=0,
+            number=0,
             trigger="start",
             answers=file,
             seconds=round(seconds, 3),
             inherited=not start_is_gold_base,
             planned_looks=self.state.planned_looks,
             planned_steps=planned_steps,
-            failed_pipeline_check=disagreement,
-            **self._reference(engine),
-            **verdict_as_dict(verdict),
+            failed_pipeline_check=tuple(disagreement),
+            benchmark=self._benchmark(engine),
+            level=verdict.level,
+            streams=verdict.streams,
         )
+        self.ledger.append("look", look.step, **look.to_record())
         if disagreement:
             raise InputError(
                 "look 0 disagrees with the anchors although the weights are the gold base's: "
                 f"{'; '.join(disagreement)}; the pipeline differs, not the model. Compare engine, "
                 "dtype and batch size with the anchors' manifest, then run `guardrail anchor RECIPE --rebuild`"
             )
-        if shows_harm(verdict.level) and self.recipe.on_inherited == "refuse":
-            names = ", ".join(f"{s.metric}/{s.group}" for s in verdict.alarmed[:5])
+        if verdict.drifted and self.recipe.on_inherited == "refuse":
+            names = ", ".join(s.name for s in verdict.alarmed[:5])
             raise InputError(
                 f"the start model is already beyond the margin ({verdict.level}: {names}); set "
                 "`on_inherited: judge_new` to judge new harm only, or start from another model"
@@ -208,40 +210,41 @@ class Guard:
         self.state.looks += 1
         self.state.extra_looks += trigger == "tripwire"
         self.state.wire_at_look = max(0.0, self.state.wire)
-        self.ledger.append(
-            "look",
-            step,
-            look=number,
+        look = LookFacts(
+            step=step,
+            number=number,
             trigger=trigger,
             answers=file,
             seconds=round(seconds, 3),
             planned_looks=self.state.planned_looks,
             final=final,
-            **self._reference(engine),
-            **verdict_as_dict(verdict),
+            benchmark=self._benchmark(engine),
+            level=verdict.level,
+            streams=verdict.streams,
         )
+        self.ledger.append("look", step, **look.to_record())
         self.state.history.append(judged_look(step, verdict, repeat=repeat))
         ladder = self.recipe.ladder_config()
         earlier = self.state.history[:-1]
         before = decide(earlier, ladder) if earlier else Action("none", 1.0, 1.0, "")
         action = decide(self.state.history, ladder)
         if action.kind != "none":
-            self.ledger.append(
-                "action",
-                step,
+            decided = ActionFacts(
+                step=step,
                 look=number,
-                action=action.kind,
+                kind=action.kind,
                 carried_out=self.recipe.mode == "guard",
                 reason=action.reason,
                 before=self._levers(before),
                 after=self._levers(action),
             )
+            self.ledger.append("action", step, **decided.to_record())
         return action
 
-    def _levers(self, action: Action) -> dict[str, float]:
+    def _levers(self, action: Action) -> Levers:
         """Where the levers stand after an action."""
-        levers = {"boost": action.boost, "lr_factor": action.lr_factor}
-        return levers if self.beta is None else levers | {"beta": self.beta * action.boost}
+        beta = None if self.beta is None else self.beta * action.boost
+        return Levers(boost=action.boost, lr_factor=action.lr_factor, beta=beta)
 
     def spend(self, what: str, seconds: float) -> None:
         """Count seconds of the guard's own."""

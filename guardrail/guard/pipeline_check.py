@@ -4,7 +4,7 @@ import math
 
 from scipy import special
 
-from guardrail.judge.rule import Verdict
+from guardrail.judge.verdict import Verdict
 
 __all__ = ["disagreements"]
 
@@ -23,15 +23,24 @@ def disagreements(by_item: Verdict, by_noise: Verdict | None = None) -> list[str
         by_item: Look 0 against the anchors, judged item by item.
         by_noise: Greedy answers against those under more rounding, the same streams; None where sampled.
     """
-    noise = {} if by_noise is None else {(s.metric, s.group): s for s in by_noise.streams}
-    tested = [s for s in by_item.streams if s.n >= 2]
+    tested = _harms(by_item)
+    noise = {} if by_noise is None else _harms(by_noise)
     found = []
-    for s in tested:
-        other = noise.get((s.metric, s.group))
-        harm, se = abs(s.harm), s.se
-        if other is not None and other.n >= 2:
-            harm, se = harm - abs(other.harm), math.hypot(se, other.se)
-        t = harm / se
-        if 2 * float(special.stdtr(s.n - 1, -t)) < _ALPHA / len(tested):
-            found.append(f"{s.metric}/{s.group} is off by {s.harm:+.3f}, {t:.1f} standard errors")
+    for name, (n, harm, se) in tested.items():
+        beyond = abs(harm)
+        if name in noise:
+            _, other, other_se = noise[name]
+            beyond, se = beyond - abs(other), math.hypot(se, other_se)
+        t = beyond / se
+        if 2 * float(special.stdtr(n - 1, -t)) < _ALPHA / len(tested):
+            found.append(f"{name} is off by {harm:+.3f}, {t:.1f} standard errors")
     return found
+
+
+def _harms(verdict: Verdict) -> dict[str, tuple[int, float, float]]:
+    """Items, mean harm and its standard error of the streams that have two items or more."""
+    return {
+        s.name: (s.n, s.harm, s.se)
+        for s in verdict.streams
+        if s.harm is not None and s.se is not None
+    }

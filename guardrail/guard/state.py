@@ -13,8 +13,9 @@ from guardrail.files import write_whole
 from guardrail.guard.wire import Wire
 from guardrail.judge.harms import Measured
 from guardrail.judge.ladder import Judged
-from guardrail.judge.rule import UNTESTED, RuleState
+from guardrail.judge.rule import RuleState
 from guardrail.judge.spending import Spent
+from guardrail.judge.verdict import UNTESTED
 
 __all__ = [
     "STATE_FILE",

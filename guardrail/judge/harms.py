@@ -9,15 +9,9 @@ import numpy as np
 from guardrail.anchors.make import AnsweredText
 from guardrail.anchors.store import Anchors
 from guardrail.files import write_whole
-from guardrail.judge.rule import (
-    DriftConfig,
-    MetricRule,
-    MetricValues,
-    RuleState,
-    Verdict,
-    judge,
-)
+from guardrail.judge.rule import DriftConfig, MetricRule, MetricValues, RuleState, judge
 from guardrail.judge.statistic import FloatArray
+from guardrail.judge.verdict import Verdict
 from guardrail.probes.measure import METRICS, measure, thinking_characters
 from guardrail.sets.items import Item
 

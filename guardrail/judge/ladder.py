@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from guardrail.judge.rule import UNTESTED, Level, Verdict, rank
+from guardrail.judge.verdict import UNTESTED, Verdict, rank
 
 __all__ = ["Action", "Judged", "LadderConfig", "decide", "judged_look"]
 
@@ -35,7 +35,7 @@ class Judged:
     """
 
     step: int
-    level: Level
+    level: str
     alarmed: tuple[str, ...] = ()
     harm_over_margin: Mapping[str, float] | None = None
     repeat: bool = False
@@ -46,11 +46,11 @@ def judged_look(step: int, verdict: Verdict, *, repeat: bool = False) -> Judged:
     return Judged(
         step=step,
         level=verdict.level,
-        alarmed=tuple(f"{s.metric}/{s.group}" for s in verdict.alarmed),
+        alarmed=tuple(s.name for s in verdict.alarmed),
         harm_over_margin={
-            f"{s.metric}/{s.group}": s.harm / s.margin
+            s.name: s.harm / s.margin
             for s in verdict.streams
-            if s.tested and s.margin > 0
+            if s.tested and s.harm is not None and s.margin
         },
         repeat=repeat,
     )

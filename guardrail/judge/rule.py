@@ -32,42 +32,17 @@ from guardrail.judge.statistic import (
     stream_statistic,
     unit_sums,
 )
+from guardrail.judge.verdict import UNTESTED, Stream, Verdict, rank
 
 __all__ = [
-    "LEVELS",
-    "UNTESTED",
     "Budget",
     "DriftConfig",
-    "Level",
     "MetricRule",
     "MetricValues",
     "RuleState",
-    "Stream",
-    "Verdict",
     "judge",
-    "rank",
-    "shows_harm",
     "unit_numbers",
-    "verdict_as_dict",
 ]
-
-Level = Literal["untested", "ok", "warn", "serious", "critical"]
-LEVELS: tuple[Level, ...] = ("ok", "warn", "serious", "critical")
-"""What a test can say, mildest first."""
-UNTESTED: Literal["untested"] = "untested"
-"""The level of what was not tested, for whatever reason; never ok."""
-
-
-def rank(level: str) -> int:
-    """Return how bad a level is: 0 for ok and untested, 3 for critical; one that nobody knows is worse."""
-    if level == UNTESTED:
-        return 0
-    return LEVELS.index(level) if level in LEVELS else len(LEVELS)
-
-
-def shows_harm(level: str) -> bool:
-    """Return whether a level stands above ok; an untested one shows nothing."""
-    return rank(level) > 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,50 +109,6 @@ class RuleState:
     """Part of the budgets that was released so far, 0 to 1; the final look releases all."""
     draws: int = 0
     """Bootstrap draws of this run, fixed at its first look: a draw is spent by its number."""
-
-
-@dataclass(frozen=True, slots=True)
-class Stream:
-    """One metric on one group at one look.
-
-    `low` and `high` bound the mean harm at 95 % for this look alone: a picture, not the promise.
-    `tested` is False with a `reason` where the stream cannot alarm; its level is then `untested`.
-    `attention` marks movement inside the margin: an ok stream whose
-    interval lies above zero. It is a mark for readers, without action and outside the promise.
-    """
-
-    metric: str
-    group: str
-    n: int
-    base: float
-    now: float
-    harm: float
-    se: float
-    low: float
-    high: float
-    margin: float
-    z: float
-    z_critical: float
-    boundary_warn: float
-    boundary_halt: float
-    level: Level
-    tested: bool
-    reason: str
-    attention: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """The verdict of one look: the highest level of any tested stream, `untested` without one, and every stream."""
-
-    level: Level
-    streams: tuple[Stream, ...]
-
-    @property
-    def alarmed(self) -> tuple[Stream, ...]:
-        """The streams above ok, worst first; each may be named (the boundary bounds the largest of all)."""
-        alarmed = [s for s in self.streams if shows_harm(s.level)]
-        return tuple(sorted(alarmed, key=lambda s: (-rank(s.level), -s.z)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -377,7 +308,7 @@ def judge(
     after = RuleState(
         state.looks_used + int(has_budget), spent, share if has_budget else state.share, draws
     )
-    return Verdict(level, tuple(streams)), after
+    return Verdict(level=level, streams=tuple(streams)), after
 
 
 def _judge_stream(
@@ -407,7 +338,7 @@ def _judge_stream(
         z_critical = _evidence(statistic, harm, candidate.units, rule.critical, rule)
     elif n:
         mean = float(candidate.harm[applies].mean())
-    level: Level = "ok"
+    level = "ok"
     if reason:
         level = UNTESTED
     elif z_critical > halt:
@@ -436,16 +367,3 @@ def _judge_stream(
         reason=reason,
         attention=level == "ok" and low > 0,
     )
-
-
-def verdict_as_dict(verdict: Verdict) -> dict[str, Any]:
-    """Return the verdict as JSON-ready values; NaN and infinities become `None`."""
-    names = Stream.__dataclass_fields__
-    return {
-        "level": verdict.level,
-        "streams": [{k: _finite(getattr(s, k)) for k in names} for s in verdict.streams],
-    }
-
-
-def _finite(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value

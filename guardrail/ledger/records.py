@@ -4,16 +4,15 @@ A ledger is a file that anybody may have cut or edited: a record that does not f
 out and counted, so that everything behind this module may trust types and finite numbers.
 """
 
-from collections.abc import Iterable
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AliasChoices, Field
 
-from guardrail.judge.rule import UNTESTED, rank, shows_harm
-from guardrail.sets.items import ABILITIES
+from guardrail.judge.verdict import Facts, Number, Stream, Verdict
 
 __all__ = [
+    "LOOK_VERSION",
     "ActionFacts",
     "CheckpointFacts",
     "ClosingFacts",
@@ -29,11 +28,12 @@ __all__ = [
     "RewindFacts",
     "SelfTestFacts",
     "StepLog",
-    "StreamFacts",
     "TrackingFacts",
     "TripwireFacts",
-    "by_standing",
 ]
+
+LOOK_VERSION = 1
+"""Rises when a key of a look's record changes its meaning; records of a later version are not read."""
 
 FormName = Literal["literal", "anchored", "both"]
 FormReason = Literal[
@@ -49,23 +49,6 @@ FormReason = Literal[
 ]
 """What decided in which form a GRPO run injects its KL-only samples."""
 
-_LARGEST = 1e15
-
-
-def _drawable(value: Any) -> Any:
-    drawable = not isinstance(value, float | int) or abs(value) < _LARGEST
-    return value if drawable else None
-
-
-Number = Annotated[float | None, BeforeValidator(_drawable)]
-"""A number one can draw (finite, below 1e15 in size), or None where there is none."""
-
-
-class Facts(BaseModel):
-    """Shared settings: frozen, and fields nobody shows are left out."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
 
 class Dated(Facts):
     """Where a record stands in the ledger."""
@@ -75,69 +58,6 @@ class Dated(Facts):
     step: int
 
 
-class StreamFacts(Facts):
-    """One metric on one group at one look, as the ledger holds it; None: could not be computed."""
-
-    metric: str
-    group: str
-    n: int
-    base: Number = None
-    now: Number = None
-    harm: Number = None
-    low: Number = None
-    high: Number = None
-    margin: Number = None
-    z: Number = None
-    boundary_warn: Number = None
-    boundary_halt: Number = None
-    level: str
-    tested: bool
-    reason: str = ""
-    attention: bool | None = None
-    """Whether an ok stream moved inside its margin; older ledgers do not say."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _untested_is_never_ok(cls, stream: Any) -> Any:
-        """Ledgers of earlier versions call a stream ok that was not tested."""
-        if isinstance(stream, dict) and stream.get("tested") is False:
-            return stream | {"level": UNTESTED}
-        return stream
-
-    @property
-    def standing(self) -> str:
-        """The one word for badge and sentence.
-
-        A level above ok; `few_items`, `few_clusters`, `blind`, `no_budget` or `untested` where the
-        stream could not alarm; `not_shown` where the mean is beyond the margin without proof;
-        `attention` where it moved inside its margin; else `ok`.
-        """
-        if shows_harm(self.level):
-            return self.level
-        if not self.tested:
-            openings = {
-                "blind": "blind",
-                "all planned": "no_budget",
-                "the error budget": "no_budget",
-            }
-            for opening, code in openings.items():
-                if self.reason.startswith(opening):
-                    return code
-            if "clusters" in self.reason:
-                return "few_clusters"
-            return "few_items" if "are needed" in self.reason else "untested"
-        beyond = self.harm is None or self.margin is None or self.harm > self.margin
-        return "not_shown" if beyond else "attention" if self.attention else "ok"
-
-
-def by_standing(streams: Iterable[StreamFacts]) -> dict[str, list[StreamFacts]]:
-    """Return streams by their standing, the most frequent first."""
-    found: dict[str, list[StreamFacts]] = {}
-    for stream in streams:
-        found.setdefault(stream.standing, []).append(stream)
-    return dict(sorted(found.items(), key=lambda kind: -len(kind[1])))
-
-
 class Benchmark(Facts):
     """A multiple-choice benchmark at one look; never judged."""
 
@@ -145,71 +65,32 @@ class Benchmark(Facts):
     right: int = Field(ge=0)
 
 
-class LookFacts(Dated):
-    """One look of the live branch."""
+class LookFacts(Verdict, Dated):
+    """One look: when and how it was taken, and its verdict."""
 
+    version: int = Field(default=LOOK_VERSION, ge=1, le=LOOK_VERSION)
+    """Of the record's keys; ledgers of earlier versions say none, and mean the same by them."""
     number: int = Field(validation_alias=AliasChoices("look", "number"))
     trigger: str
-    level: str
     seconds: Number = None
     answers: str
+    """File in the run folder."""
+    planned_looks: int | None = None
+    """Looks the error budget is planned for in all, as this one knew it."""
     planned_steps: int | None = None
     """Told by look 0: the run's last step."""
+    final: bool = False
+    """Whether it was the run's last and could spend what budget was left."""
     inherited: bool = False
     failed_pipeline_check: tuple[str, ...] = ()
     benchmark: Benchmark | None = None
-    streams: tuple[StreamFacts, ...]
 
-    def stream(self, metric: str, group: str) -> StreamFacts | None:
-        """Return one stream, None if this look has none."""
-        return next((s for s in self.streams if (s.metric, s.group) == (metric, group)), None)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _untested_is_never_ok(cls, look: Any) -> Any:
-        """Ledgers of earlier versions call a look ok that tested nothing."""
-        streams = look.get("streams") if isinstance(look, dict) else None
-        if isinstance(streams, list) and not any(
-            isinstance(s, dict) and s.get("tested") for s in streams
-        ):
-            return look | {"level": UNTESTED}
-        return look
-
-    @property
-    def drifted(self) -> bool:
-        """Whether anything was shown to be beyond its margin."""
-        return shows_harm(self.level)
-
-    @property
-    def groups(self) -> list[str]:
-        """The abilities of this look, the shipped ones first and in their order."""
-        found = dict.fromkeys(s.group for s in self.streams if s.group != "overall")
-        known = [name for name in ABILITIES if name in found]
-        return known + [name for name in found if name not in known]
-
-    @property
-    def alarmed(self) -> list[StreamFacts]:
-        """The streams above ok: highest level first, then pass rates, then the larger evidence."""
-        above = [s for s in self.streams if shows_harm(s.level)]
-        return sorted(
-            above,
-            key=lambda s: (
-                -rank(s.level),
-                s.metric != "passed",
-                s.group != "overall",
-                -(s.z or 0),
-            ),
-        )
-
-    @property
-    def tested(self) -> bool:
-        """Whether any stream could alarm."""
-        return any(s.tested for s in self.streams)
-
-    @property
-    def untested(self) -> list[StreamFacts]:
-        """The streams that could not alarm."""
-        return [s for s in self.streams if not s.tested]
+    def to_record(self) -> dict[str, Any]:
+        """Return the fields of its ledger record beside `kind`, `step` and what the ledger numbers itself."""
+        fields = self.model_dump(mode="json", exclude={"seq", "time", "step", "number"})
+        streams = fields.pop("streams")  # last, since a record is also read by people
+        known = {name: value for name, value in fields.items() if value is not None}
+        return {"look": self.number, **known, "streams": streams}
 
 
 class Levers(Facts):
@@ -217,6 +98,8 @@ class Levers(Facts):
 
     boost: float = 1.0
     lr_factor: float = 1.0
+    beta: float | None = None
+    """GRPO's own beta as the ladder left it; None where the ladder does not move it."""
 
 
 class ActionFacts(Dated):
@@ -228,7 +111,15 @@ class ActionFacts(Dated):
     reason: str = ""
     before: Levers
     after: Levers
-    streams: tuple[StreamFacts, ...] = ()
+    streams: tuple[Stream, ...] = ()
+    """Those above ok at its look, where they are recorded."""
+
+    def to_record(self) -> dict[str, Any]:
+        """Return the fields of its ledger record beside `kind`, `step` and what the ledger numbers itself."""
+        fields = self.model_dump(
+            mode="json", exclude={"seq", "time", "step", "kind", "streams"}, exclude_none=True
+        )
+        return {"look": fields.pop("look"), "action": self.kind, **fields}
 
 
 class FailureFacts(Dated):

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from guardrail import exits
-from guardrail.judge.rule import shows_harm
-from guardrail.ledger.records import LookFacts, by_standing
+from guardrail.judge.verdict import by_standing, shows_harm
+from guardrail.ledger.records import LookFacts
 from guardrail.report.pace import next_look_step
 from guardrail.report.run_data import RunData, read_run
 
@@ -67,7 +67,8 @@ def describe_run(data: RunData) -> dict[str, Any]:
         )
         if going
         else None,
-        **data.levers.model_dump(),
+        "boost": data.levers.boost,
+        "lr_factor": data.levers.lr_factor,
         "last_ok_checkpoint": data.last_ok.path if data.last_ok else None,
         "failures": len(failures),
         "last_failure": {"step": failures[-1].step, "error": failures[-1].error}
@@ -98,7 +99,7 @@ def describe_run(data: RunData) -> dict[str, Any]:
                 "tested": k.tested,
                 "streams": len(k.streams),
                 "untested": {why: len(s) for why, s in by_standing(k.untested).items()},
-                "alarmed": [f"{s.metric}/{s.group}" for s in k.alarmed],
+                "alarmed": [s.name for s in k.alarmed],
             }
             for k in looks
         ],

@@ -1,7 +1,6 @@
-"""`guardrail status` in a terminal: the facts of `run_status` at 80 columns, and tables of verdicts."""
+"""`guardrail status` in a terminal: the facts of `run_status` at 80 columns."""
 
 import time
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -14,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from guardrail.exits import UNTESTED_END
-from guardrail.judge.rule import UNTESTED, rank
+from guardrail.judge.verdict import UNTESTED, rank
 from guardrail.live.run_reader import LiveRun
 from guardrail.live.status import ENDED, shown_state
 from guardrail.report.page.escape_controls import escape_controls
@@ -24,8 +23,6 @@ __all__ = [
     "cost_said",
     "follow_status",
     "one_line",
-    "render_look",
-    "render_simulation",
     "render_status",
     "sparkline",
     "spoken_seconds",
@@ -87,6 +84,12 @@ def untested_said(look: Mapping[str, Any]) -> str:
         return ""
     why = ", ".join(f"{count} {_STANDING.get(kind, kind)}" for kind, count in kinds.items())
     return f"{sum(kinds.values())} of {look['streams']} streams not tested: {why}"
+
+
+def named_streams(names: Sequence[str]) -> str:
+    """Return the worst two of a look's streams above ok by name, and how many more there are."""
+    named = ", ".join(one_line(name, 40) for name in names[:2])
+    return named + (f" and {len(names) - 2} more" if len(names) > 2 else "")
 
 
 def _buckets(values: Sequence[Any], cells: int) -> list[Sequence[Any]]:
@@ -215,7 +218,8 @@ def _head_lines(status: Mapping[str, Any]) -> list[tuple[str, str | Text]]:
     return lines
 
 
-def _percent(value: float | None) -> str:
+def percent(value: float | None) -> str:
+    """Return a share in percent, a dash where it is not known."""
     return "–" if value is None else f"{value:.1%}"
 
 
@@ -232,8 +236,8 @@ def _abilities_table(status: Mapping[str, Any]) -> Table:
         colour = LEVEL_STYLE.get(level, "yellow" if level in ("attention", "not_shown") else "dim")
         table.add_row(
             Text(one_line(row["ability"], 14), "bold" if row["ability"] == "overall" else ""),
-            _percent(row["base"]),
-            _percent(row["now"]),
+            percent(row["base"]),
+            percent(row["now"]),
             _points(row["harm"]),
             Text(sparkline(row["harm_over_looks"], row["margin"]), colour),
             Text(one_line(_STANDING.get(level, level), 14), colour),
@@ -249,17 +253,13 @@ def _looks_table(status: Mapping[str, Any]) -> Table:
     if earlier > 0:
         table.add_row("…", "", "", "", Text(f"{earlier} earlier looks: --json has them", "dim"))
     for look in status["looks"][-_LOOKS_SHOWN:]:
-        alarmed = look["alarmed"]
-        named = ", ".join(one_line(name, 40) for name in alarmed[:2])
-        if len(alarmed) > 2:
-            named += f" and {len(alarmed) - 2} more"
         level = look["level"]
         table.add_row(
             str(look["step"]),
             str(look["look"]),
             one_line(look["trigger"], 10),
             Text(one_line(level, 12), LEVEL_STYLE.get(level, "")),
-            Text(named),
+            Text(named_streams(look["alarmed"])),
         )
     return table
 
@@ -322,69 +322,3 @@ def follow_status(run: Path, console: Console) -> None:
             time.sleep(1.0)
     if (status := live_run.status()) is not None:
         console.print(render_status(status))
-
-
-def render_look(verdict: Mapping[str, Any]) -> RenderableType:
-    """Return one verdict as a rich table of the tested streams, worst first, and what was not tested."""
-    table = Table(
-        "metric", "group", "items", "base", "now", "harm", "95 % interval", "margin", "level"
-    )
-    tested = [s for s in verdict["streams"] if s["tested"]]
-    for s in sorted(tested, key=lambda s: (-rank(s["level"]), -s["z"], s["group"] != "overall")):
-        shown = Text(s["level"], LEVEL_STYLE[s["level"]])
-        if s["attention"]:
-            shown = Text("ok, attention", "yellow")
-        table.add_row(
-            s["metric"],
-            s["group"],
-            str(s["n"]),
-            f"{s['base']:.3f}",
-            f"{s['now']:.3f}",
-            f"{s['harm']:+.3f}",
-            f"{s['low']:+.3f} … {s['high']:+.3f}",
-            f"{s['margin']:g}",
-            shown,
-        )
-    why = Counter(s["reason"].split(":")[0] for s in verdict["streams"] if not s["tested"])
-    level = verdict["level"]
-    parts: list[RenderableType] = [table]
-    if why:
-        reasons = "; ".join(f"{count} × {reason}" for reason, count in why.most_common())
-        parts.append(Text(f"not tested: {reasons}", "dim"))
-    if any(s["attention"] for s in tested):
-        parts.append(Text("attention: moved, but not shown to be beyond the margin", "yellow"))
-    return Group(*parts, Text.assemble("verdict: ", (level, LEVEL_STYLE[level])))
-
-
-def render_simulation(looks: Sequence[Mapping[str, Any]]) -> RenderableType:
-    """Return the replayed looks as a rich table; the last line says where the ladder halted."""
-    table = Table(
-        "look", "step", "level", "largest evidence", "action", "KL weight", "learning rate"
-    )
-    for look in looks:
-        known = [s for s in look["streams"] if s["tested"] and s["z"] is not None]
-        most = max(known, key=lambda s: s["z"] - (s["boundary_warn"] or 0.0), default=None)
-        shown = "nothing tested"
-        if most is not None:
-            shown = (
-                f"{most['metric']}/{most['group']} {most['harm']:+.3f} (margin {most['margin']:g})"
-            )
-        action = look["action"]
-        table.add_row(
-            str(look["look"]),
-            str(look["step"]),
-            Text(look["level"], LEVEL_STYLE[look["level"]]),
-            shown,
-            "" if action is None or action["kind"] == "none" else action["kind"],
-            "" if action is None else f"×{action['boost']:g}",
-            "" if action is None else f"×{action['lr_factor']:g}",
-        )
-    halted = (
-        bool(looks) and looks[-1]["action"] is not None and looks[-1]["action"]["kind"] == "halt"
-    )
-    end = Text("would have run on", "green")
-    if halted:
-        end = Text("would have halted here", "bold red")
-    elif looks and looks[-1]["level"] == UNTESTED:
-        end = Text("would have run on, its last look untested: that is not ok", "bold magenta")
-    return Group(table, end)

@@ -15,10 +15,16 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from guardrail.judge.rule import shows_harm
+from guardrail.judge.verdict import by_standing
 from guardrail.ledger.file import Record
-from guardrail.ledger.records import StreamFacts, by_standing
-from guardrail.live.status_terminal import LEVEL_STYLE, one_line, untested_said
+from guardrail.ledger.records import LookFacts
+from guardrail.live.status_terminal import (
+    LEVEL_STYLE,
+    named_streams,
+    one_line,
+    percent,
+    untested_said,
+)
 
 __all__ = ["LiveDisplay", "live_display", "precision_words", "record_lines"]
 
@@ -100,7 +106,7 @@ def record_lines(record: Record) -> list[Text]:
     """Return what a terminal says of a ledger record as it comes; nothing of most kinds."""
     kind, step = record["kind"], record["step"]
     if kind == "look":
-        return [look_line(record)]
+        return [look_line(LookFacts.model_validate(record))]
     if kind == "action" and (record["carried_out"] or record["action"] != "repeat_look"):
         return [action_line(record)]
     if kind == "started":
@@ -132,35 +138,21 @@ def record_lines(record: Record) -> list[Text]:
     return []
 
 
-def alarmed_streams(look: Record) -> list[str]:
-    """Return the names of a look's streams above ok."""
-    return [
-        one_line(f"{s['metric']}/{s['group']}", 60)
-        for s in look["streams"]
-        if shows_harm(s["level"])
-    ]
-
-
 def _number(name: str, value: float | None) -> str:
     return "" if value is None else f"{name} {value:.3f}"
 
 
-def _passed(look: Record) -> dict[str, Any]:
-    return next(s for s in look["streams"] if s["metric"] == "passed" and s["group"] == "overall")
-
-
-def look_line(look: Record) -> Text:
+def look_line(look: LookFacts) -> Text:
     """Return one line for a look: step, pass rate against base, level, streams."""
-    stream, level = _passed(look), look["level"]
-    alarmed = alarmed_streams(look)
-    named = ", ".join(alarmed[:2]) + (f" and {len(alarmed) - 2} more" if len(alarmed) > 2 else "")
-    kinds = by_standing(s for s in map(StreamFacts.model_validate, look["streams"]) if not s.tested)
-    counted = {why: len(streams) for why, streams in kinds.items()}
-    untested = untested_said({"untested": counted, "streams": len(look["streams"])})
+    passed = look.stream("passed", "overall")
+    base, now = (passed.base, passed.now) if passed is not None else (None, None)
+    named = named_streams([s.name for s in look.alarmed])
+    counted = {why: len(streams) for why, streams in by_standing(look.untested).items()}
+    untested = untested_said({"untested": counted, "streams": len(look.streams)})
     return Text.assemble(
-        f"  step {look['step']:>4}  look {look['look']:<3} passed {stream['now']:6.1%} "
-        f"(base {stream['base']:.1%})  ",
-        (level, LEVEL_STYLE[level]),
+        f"  step {look.step:>4}  look {look.number:<3} passed {percent(now):>6} "
+        f"(base {percent(base)})  ",
+        (look.level, LEVEL_STYLE[look.level]),
         f"  {named}" if named else "",
         (f"  ({untested})", "dim") if untested else "",
     )

@@ -6,8 +6,8 @@ from typing import Literal
 
 from guardrail.errors import InputError
 from guardrail.ledger.file import Ledger, Record
+from guardrail.report.recommendation import recommend
 from guardrail.report.run_data import read_run
-from guardrail.report.verdict import decide_verdict
 
 __all__ = ["record_decision"]
 
@@ -37,7 +37,7 @@ def record_decision(
     silent_s = 0.0
     if data.last_time is not None:
         silent_s = (datetime.now(timezone.utc) - data.last_time).total_seconds()
-    if decide_verdict(data, silent_s).because.startswith("running"):
+    if recommend(data, silent_s).because.startswith("running"):
         raise InputError(
             f"`{run}` is still being written (last record {silent_s:.0f} s ago); decide when it has ended"
         )

@@ -8,29 +8,26 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
+from guardrail.judge.verdict import Facts
 from guardrail.ledger import records
 from guardrail.models.fingerprint import file_sha256
 from guardrail.report import findings
 from guardrail.report.next_steps import Place, Step, next_steps, place
 from guardrail.report.page.texts import Language
+from guardrail.report.recommendation import Recommendation, recommend
 from guardrail.report.run_data import RunData
-from guardrail.report.verdict import Verdict, decide_verdict
 from guardrail.report.worst_items import ItemChange, Problem, worst_items
 
 __all__ = ["Report", "gather"]
 
-_Told = TypeVar("_Told", bound=records.Facts)
+_Told = TypeVar("_Told", bound=Facts)
 
 _HASH_AT_MOST_BYTES = 512 * 2**20
 
 
-class _Facts(BaseModel):
-    model_config = ConfigDict(frozen=True)
-
-
-class KeyFigures(_Facts):
+class KeyFigures(Facts):
     """The figures of page one."""
 
     mean_ability_base: float | None
@@ -49,7 +46,7 @@ class KeyFigures(_Facts):
     compute: findings.Compute
 
 
-class Model(_Facts):
+class Model(Facts):
     """A model of the run."""
 
     name: str | None
@@ -58,7 +55,7 @@ class Model(_Facts):
     """Of its weights, as hashed when the run began; None in ledgers that do not hold it."""
 
 
-class DataVersion(_Facts):
+class DataVersion(Facts):
     """The training data."""
 
     path: str | None
@@ -70,7 +67,7 @@ class DataVersion(_Facts):
     """Whether the file has another hash now than at the start."""
 
 
-class File(_Facts):
+class File(Facts):
     """A file the run depends on; `sha256` is of now, None where it is gone, `too large` above 512 MiB."""
 
     what: str
@@ -78,7 +75,7 @@ class File(_Facts):
     sha256: str | None
 
 
-class Reproduce(_Facts):
+class Reproduce(Facts):
     """What is needed to run the same again."""
 
     command: str | None
@@ -99,7 +96,7 @@ class Reproduce(_Facts):
     rehearsal_sources: dict[str, int]
 
 
-class Report(_Facts):
+class Report(Facts):
     """What `report.json` holds. Numbers that could not be computed are null, shares lie in [0, 1]."""
 
     schema_version: int = 3
@@ -112,7 +109,7 @@ class Report(_Facts):
     """finished, halted, terminated, crashed, running or empty."""
     step: int
     planned_steps: int | None
-    verdict: Verdict
+    verdict: Recommendation
     last_ok_checkpoint: Place | None
     onsets: tuple[findings.Onset, ...]
     """Since when each stream that is above ok at the newest such look has been so, worst first."""
@@ -145,7 +142,7 @@ class Report(_Facts):
 def gather(data: RunData, language: Language, built_at: datetime) -> Report:
     """Return the report's facts; reads the answers of two looks, the items and the files it hashes."""
     silent_s = (built_at - data.last_time).total_seconds() if data.last_time else 0.0
-    verdict = decide_verdict(data, silent_s)
+    advice = recommend(data, silent_s)
     telling = findings.telling_look(data)
     compared = worst_items(data)
     named = ("name", "mode", "outcome", "step", "planned_steps", "decisions", "looks", "actions")
@@ -163,7 +160,7 @@ def gather(data: RunData, language: Language, built_at: datetime) -> Report:
         language=language,
         run=str(data.run.resolve()),
         **{key: getattr(data, key) for key in (*named, *kept)},
-        verdict=verdict,
+        verdict=advice,
         last_ok_checkpoint=(
             place(data, data.last_ok.path, data.last_ok.step) if data.last_ok else None
         ),
@@ -178,7 +175,7 @@ def gather(data: RunData, language: Language, built_at: datetime) -> Report:
         worst_items=compared.items,
         items_problems=compared.problems,
         rehearsed_red_line_items=compared.rehearsed,
-        next_steps=tuple(next_steps(data, verdict)),
+        next_steps=tuple(next_steps(data, advice)),
         reproduce=_reproduce(data),
     )
 

@@ -4,10 +4,8 @@ import math
 from datetime import datetime
 from itertools import pairwise
 
-from pydantic import BaseModel, ConfigDict
-
-from guardrail.judge.rule import shows_harm
-from guardrail.ledger.records import LookFacts, StreamFacts
+from guardrail.judge.verdict import Facts, Stream, shows_harm
+from guardrail.ledger.records import LookFacts
 from guardrail.report.run_data import RunData
 
 __all__ = [
@@ -27,11 +25,7 @@ __all__ = [
 ]
 
 
-class _Facts(BaseModel):
-    model_config = ConfigDict(frozen=True)
-
-
-class Onset(_Facts):
+class Onset(Facts):
     """Since when a stream has been above ok without a break."""
 
     metric: str
@@ -46,7 +40,7 @@ class Onset(_Facts):
     """Whether a repeat on the same weights said the same."""
 
 
-class Conditions(_Facts):
+class Conditions(Facts):
     """What the training was doing when it broke: the newest values logged up to that look."""
 
     step: int
@@ -60,7 +54,7 @@ class Conditions(_Facts):
     """Different rehearsal prompts seen so far."""
 
 
-class Inherited(_Facts):
+class Inherited(Facts):
     """One ability's pass rate: gold base, start model and now; None where it was not measured."""
 
     group: str
@@ -79,7 +73,7 @@ class Inherited(_Facts):
         return None if self.start is None or self.now is None else self.start - self.now
 
 
-class Compute(_Facts):
+class Compute(Facts):
     """What the run cost so far."""
 
     hours: float | None
@@ -96,7 +90,7 @@ def telling_look(data: RunData) -> LookFacts | None:
     return next((k for k in reversed(data.looks) if k.drifted), None)
 
 
-def onset(data: RunData, stream: StreamFacts, look: LookFacts) -> Onset:
+def onset(data: RunData, stream: Stream, look: LookFacts) -> Onset:
     """Return since when a stream has been above ok, seen from a look at which it is."""
     upto = [k for k in data.looks if k.seq <= look.seq]
     first, ok_step = look, None
@@ -153,7 +147,7 @@ def peak_learning_rate(data: RunData) -> float | None:
     return max(float(given), logged or 0.0)
 
 
-def suspects(look: LookFacts) -> list[StreamFacts]:
+def suspects(look: LookFacts) -> list[Stream]:
     """Return the tested streams whose 95 % interval of this look lies beyond the margin without an alarm."""
     return [
         s
@@ -221,7 +215,7 @@ def _recorded_seconds(data: RunData) -> float | None:
     return math.fsum(gaps)
 
 
-def detectable(stream: StreamFacts, spread: float = 0.35) -> float:
+def detectable(stream: Stream, spread: float = 0.35) -> float:
     """Return the drop in points that one look sees with a chance of 80 %.
 
     margin + (c + 0.84) * spread / sqrt(n), c the boundary in force; `spread` is the standard

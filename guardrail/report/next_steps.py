@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from guardrail.judge.verdict import Facts
 from guardrail.report.findings import conditions, peak_learning_rate, telling_look
+from guardrail.report.recommendation import NO_FAULT, Recommendation
 from guardrail.report.run_data import RunData, on_disk
-from guardrail.report.verdict import NO_FAULT, Verdict
 
 __all__ = [
     "NEXT_RECIPE",
@@ -32,11 +33,7 @@ _MOST_WEAK = 4
 """Abilities named for more rehearsal: the worst; to name all of them advises nothing."""
 
 
-class _Facts(BaseModel):
-    model_config = ConfigDict(frozen=True)
-
-
-class Place(_Facts):
+class Place(Facts):
     """A checkpoint's folder."""
 
     path: str
@@ -45,7 +42,7 @@ class Place(_Facts):
     step: int
 
 
-class RecipeChange(_Facts):
+class RecipeChange(Facts):
     """One recipe line for the next attempt, and why."""
 
     key: str
@@ -56,14 +53,14 @@ class RecipeChange(_Facts):
     values: dict[str, str | float] = Field(default_factory=dict)
 
 
-class Weak(_Facts):
+class Weak(Facts):
     """An ability that fell, and how many rehearsal items it has; None where the set cannot be read."""
 
     ability: str
     items: int | None
 
 
-class Step(_Facts):
+class Step(Facts):
     """One thing to do."""
 
     code: str
@@ -79,33 +76,33 @@ def place(data: RunData, path: str, step: int) -> Place:
     return Place(path=found, exists=exists, step=step)
 
 
-def next_steps(data: RunData, verdict: Verdict) -> list[Step]:
+def next_steps(data: RunData, advice: Recommendation) -> list[Step]:
     """Return what to do next, in order."""
     run = data.run.resolve()
     recipe = shlex.quote(str(run / "recipe.resolved.json"))
     last = data.checkpoints[-1] if data.checkpoints else None
     final = place(data, last.path, last.step) if last else None
-    what = verdict.recommendation
-    if verdict.because in ("finished_ok", "finished_recovered"):
+    what = advice.recommendation
+    if advice.because in ("finished_ok", "finished_recovered"):
         return [Step(code="use_final", place=final), Step(code="sealed_check")]
-    if verdict.because.startswith("running") and what in ("continue", "undecided"):
+    if advice.because.startswith("running") and what in ("continue", "undecided"):
         return [Step(code="look_again", command=f"guardrail status {shlex.quote(str(run))}")]
     if what in ("roll_back", "abandon"):
         return _another_attempt(data, run)
-    if verdict.because == "finished_unmeasured":
+    if advice.because == "finished_unmeasured":
         return [Step(code="measure_end", place=final, command=_look_command(data, final))]
-    if verdict.because == "pipeline":
+    if advice.because == "pipeline":
         return [Step(code="rebuild_anchors", command=f"guardrail anchor {recipe} --rebuild")]
-    if verdict.because == "inherited":
+    if advice.because == "inherited":
         return [Step(code="judge_new")]
-    if verdict.because in ("nothing_recorded", "damaged"):
-        return [Step(code="restore_ledger")] if verdict.because == "damaged" else []
-    no_fault = verdict.because in NO_FAULT
+    if advice.because in ("nothing_recorded", "damaged"):
+        return [Step(code="restore_ledger")] if advice.because == "damaged" else []
+    no_fault = advice.because in NO_FAULT
     if not data.run_by_recipe:
         return [Step(code="resume_own_now" if no_fault else "resume_own")]
     resume = f"guardrail run {recipe} --out {shlex.quote(str(run))} --resume"
     code = "resume_now" if no_fault else "resume"
-    return [Step(code="check_process" if verdict.because == "silent" else code, command=resume)]
+    return [Step(code="check_process" if advice.because == "silent" else code, command=resume)]
 
 
 def _look_command(data: RunData, final: Place | None) -> str | None:

@@ -16,7 +16,7 @@ import jinja2
 from pydantic_core import PydanticSerializationError
 
 from guardrail.files import write_whole
-from guardrail.judge.rule import rank
+from guardrail.judge.verdict import rank
 from guardrail.report.differences import difference, pieces
 from guardrail.report.facts import Report, gather
 from guardrail.report.findings import detectable, suspects, telling_look

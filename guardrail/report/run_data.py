@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from guardrail.errors import InputError
-from guardrail.judge.rule import UNTESTED
+from guardrail.judge.verdict import UNTESTED, Facts
 from guardrail.ledger.file import FILE_NAME, Record, live_records
 from guardrail.ledger.follow import LedgerTail
 from guardrail.ledger.records import (
@@ -20,7 +20,6 @@ from guardrail.ledger.records import (
     ClosingFacts,
     DecisionFacts,
     DomainLossFacts,
-    Facts,
     FailureFacts,
     Levers,
     LookFacts,
@@ -228,7 +227,7 @@ def _lines(
 
 def _with_streams(action: ActionFacts, looks: Sequence[LookFacts]) -> ActionFacts:
     look = next((k for k in reversed(looks) if k.number == action.look), None)
-    return action.model_copy(update={"streams": tuple(look.alarmed) if look is not None else ()})
+    return action.model_copy(update={"streams": look.alarmed if look is not None else ()})
 
 
 def read_run(run: Path) -> RunData:

@@ -5,8 +5,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
-
+from guardrail.judge.verdict import Facts
 from guardrail.ledger.file import Record
 from guardrail.probes.fluency import MACHINE_FLAVOURED, machine_flavour
 from guardrail.probes.fluency_spans import Span, flavour_spans
@@ -30,11 +29,7 @@ _RATES = {
 }
 
 
-class _Facts(BaseModel):
-    model_config = ConfigDict(frozen=True)
-
-
-class Flavour(_Facts):
+class Flavour(Facts):
     """The machine flavour of one answer: points per 100 characters, and where it stands in the shown text."""
 
     score: float
@@ -42,7 +37,7 @@ class Flavour(_Facts):
     spans: tuple[tuple[int, int, str], ...]
 
 
-class ItemChange(_Facts):
+class ItemChange(Facts):
     """One red-line item that does worse than at look 0; texts are cut, `lengths` are whole."""
 
     item: str
@@ -65,7 +60,7 @@ class ItemChange(_Facts):
     """Machine flavour of the answer now, where it reads machine-made."""
 
 
-class Problem(_Facts):
+class Problem(Facts):
     """What kept items from being read.
 
     `code` is only_look_zero, missing, damaged, red_line or changed (an answer recorded as passed fails the
@@ -76,7 +71,7 @@ class Problem(_Facts):
     detail: str = ""
 
 
-class Compared(_Facts):
+class Compared(Facts):
     """Look 0 and the newest look, item by item."""
 
     items: tuple[ItemChange, ...] = ()

@@ -4,8 +4,9 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from guardrail.judge.rule import UNTESTED, rank, shows_harm
+from guardrail.judge.verdict import UNTESTED, rank
 from guardrail.ledger.file import Record
+from guardrail.ledger.records import LookFacts
 
 __all__ = ["Alert", "AlertRule", "Severity"]
 
@@ -36,7 +37,7 @@ class AlertRule:
     language: str | None = None
     """`zh` or `en`; None says everything in both."""
     _level: int = 0
-    _rise: Record | None = None
+    _rise: LookFacts | None = None
     _last_ok: str | None = None
     _failed: bool = False
     _untested: bool = False
@@ -48,17 +49,15 @@ class AlertRule:
         kind, alerts = record["kind"], []
         rise, self._rise = self._rise, None
         if rise is not None and kind != "action":
-            alerts.append(self._alert(rise, *_rose(rise), _severity(rise["level"])))
+            alerts.append(self._alert(*_rose(rise), _severity(rise.level)))
         if kind == "started":
             self.run = record.get("name") or self.run
         elif kind == "look":
-            alerts += self._looked(record)
+            alerts += self._looked(LookFacts.model_validate(record))
         elif kind == "action" and (rise is not None or record["carried_out"]):
             self._halting = record["action"] == "halt" and record["carried_out"]
-            worst = (
-                "failure" if self._halting or (rise and rise["level"] == "critical") else "warning"
-            )
-            alerts.append(self._alert(record, *_acted(record, rise), worst))
+            worst = "failure" if self._halting or (rise and rise.level == "critical") else "warning"
+            alerts.append(self._alert(*_acted(record, rise), worst))
         elif kind == "checkpoint" and record["level"] == "ok":
             self._last_ok = record["path"]
         elif kind == "error":
@@ -68,27 +67,25 @@ class AlertRule:
                 f"a {'tripwire' if wire else 'look'} failed ({record['error']:.200})",
             ]
             if not self._failed and record["then"] != "halt":
-                alerts.append(self._alert(record, *_failed(record), "warning"))
+                alerts.append(self._alert(*_failed(record), "warning"))
             self._failed = True
         elif kind == "crashed" or (
             kind == "ended" and record["outcome"] == "halted" and not self._halting
         ):
-            alerts.append(self._alert(record, *_stopped(record, self._because), "failure"))
+            alerts.append(self._alert(*_stopped(record, self._because), "failure"))
         return alerts
 
-    def _looked(self, look: Record) -> list[Alert]:
+    def _looked(self, look: LookFacts) -> list[Alert]:
         """Note the level; what was not tested leaves it as it was, and is told once."""
-        told, self._untested = self._untested, look["level"] == UNTESTED
+        told, self._untested = self._untested, look.level == UNTESTED
         if self._untested:
-            return [] if told else [self._alert(look, *_tested_nothing(look), "warning")]
-        level = rank(look["level"])
+            return [] if told else [self._alert(*_tested_nothing(look), "warning")]
+        level = rank(look.level)
         self._rise = look if level > self._level else None
         self._level = level
         return []
 
-    def _alert(
-        self, record: Record, title: tuple[str, str], lines: list[tuple[str, str]], severity: Any
-    ) -> Alert:
+    def _alert(self, title: tuple[str, str], lines: list[tuple[str, str]], severity: Any) -> Alert:
         ok = self._last_ok
         lines = [
             *lines,
@@ -123,16 +120,11 @@ def _severity(level: str) -> Severity:
     return "failure" if level == "critical" else "warning"
 
 
-def _streams(look: Record) -> tuple[str, str]:
+def _streams(look: LookFacts) -> tuple[str, str]:
     """The worst streams of a look with base and now, one line a language."""
-    above = [s for s in look["streams"] if shows_harm(s["level"])]
-    worst = sorted(
-        above,
-        key=lambda s: (-rank(s["level"]), s["group"] != "overall", s["metric"] != "passed"),
-    )
+    worst = look.alarmed
     named = [
-        f"{s['metric']}/{s['group']}"
-        + ("" if None in (s["base"], s["now"]) else f" {s['base']:.3g} → {s['now']:.3g}")
+        s.name + ("" if s.base is None or s.now is None else f" {s.base:.3g} → {s.now:.3g}")
         for s in worst[:3]
     ]
     more = len(worst) - len(named)
@@ -143,13 +135,13 @@ def _streams(look: Record) -> tuple[str, str]:
     )
 
 
-def _rose(look: Record) -> Words:
-    level, step = look["level"], look["step"]
+def _rose(look: LookFacts) -> Words:
+    level, step = look.level, look.step
     title = (f"第 {step} 步退化升到“{_LEVEL[level]}”级", f"drift rose to {level} at step {step}")
     return title, [_streams(look)]
 
 
-def _acted(action: Record, rise: Record | None) -> Words:
+def _acted(action: Record, rise: LookFacts | None) -> Words:
     kind, step, done = action["action"], action["step"], action["carried_out"]
     zh, en = _ACTION.get(kind, (kind, kind))
     if not done:
@@ -166,15 +158,15 @@ def _acted(action: Record, rise: Record | None) -> Words:
     lines.append((f"原因：{action['reason']}", f"Reason: {action['reason']}"))
     if rise is None:
         return (f"第 {step} 步{zh}", f"{en} at step {step}"), lines
-    level = rise["level"]
+    level = rise.level
     return (
         f"第 {step} 步退化升到“{_LEVEL[level]}”级，{zh}",
         f"drift rose to {level} at step {step}, {en}",
     ), lines
 
 
-def _tested_nothing(look: Record) -> Words:
-    step, reasons = look["step"], Counter(s["reason"] for s in look["streams"])
+def _tested_nothing(look: LookFacts) -> Words:
+    step, reasons = look.step, Counter(s.reason for s in look.streams)
     why = "; ".join(f"{count} × {reason}" for reason, count in reasons.most_common(3))
     title = (f"第 {step} 步的评测一项都没有检验", f"the look at step {step} tested nothing")
     return title, [

@@ -4,8 +4,9 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from guardrail.judge.rule import rank
+from guardrail.judge.verdict import rank
 from guardrail.ledger.file import Record
+from guardrail.ledger.records import LookFacts
 
 __all__ = ["AGAINST_STEP", "is_detail", "scalars"]
 
@@ -37,18 +38,20 @@ def is_detail(name: str) -> bool:
 
 
 def _look(record: Record) -> dict[str, float | None]:
-    found: dict[str, float | None] = {"look_seconds": record.get("seconds")}
-    tested = [s["tested"] for s in record["streams"]]
-    found["untested_streams"] = tested.count(False)
-    if any(tested):
-        found["level"] = rank(record["level"])
-    for s in record["streams"]:
+    look = LookFacts.model_validate(record)
+    found: dict[str, float | None] = {
+        "look_seconds": look.seconds,
+        "untested_streams": len(look.untested),
+    }
+    if look.tested:
+        found["level"] = rank(look.level)
+    for s in look.streams:
         for value in _OF_A_STREAM:
-            found[f"{s['metric']}/{s['group']}/{value}"] = s.get(value)
-        if s["metric"] == "longer" and None not in (s["now"], s["base"]):
-            found[f"length_ratio/{s['group']}"] = math.exp(s["now"] - s["base"])
-    if benchmark := record.get("benchmark"):
-        found["benchmark/right"] = benchmark["right"] / benchmark["questions"]
+            found[f"{s.name}/{value}"] = getattr(s, value)
+        if s.metric == "longer" and s.now is not None and s.base is not None:
+            found[f"length_ratio/{s.group}"] = math.exp(s.now - s.base)
+    if look.benchmark is not None:
+        found["benchmark/right"] = look.benchmark.right / look.benchmark.questions
     return found
 
 

@@ -33,7 +33,7 @@ from guardrail.guard.rotation import rotate
 from guardrail.guard.state import GuardState, put_back, write_state
 from guardrail.guard.tripwire import set_tripwires, tripwire
 from guardrail.judge.ladder import Action, decide
-from guardrail.judge.rule import UNTESTED
+from guardrail.judge.verdict import UNTESTED
 from guardrail.models.rounding import coarser, forward_dtype
 from guardrail.track.own_metrics import take_metrics
 from guardrail.track.tracking import Tracking

@@ -20,8 +20,9 @@ from guardrail.judge.harms import (
     measure_completions,
     write_answers,
 )
-from guardrail.judge.rule import DriftConfig, RuleState, verdict_as_dict
+from guardrail.judge.rule import DriftConfig, RuleState
 from guardrail.ledger.file import Ledger
+from guardrail.ledger.records import LookFacts
 from guardrail.report.report import build_report, render_report
 from guardrail.sets.items import read_items
 from guardrail.shipped import shipped_root
@@ -52,8 +53,16 @@ def write_run(run: Path, looks: int) -> Path:
             [AnchorAnswer(i.id, 0, t, (), "stop")] for i, t in zip(items, texts, strict=True)
         ]
         write_answers(run / file, items, answers, measured)
-        facts = {"look": number, "trigger": "schedule", "answers": file, "seconds": 60.0}
-        last = ledger.append("look", 20 * number, **facts, **verdict_as_dict(verdict))
+        look = LookFacts(
+            step=20 * number,
+            number=number,
+            trigger="schedule",
+            answers=file,
+            seconds=60.0,
+            level=verdict.level,
+            streams=verdict.streams,
+        )
+        last = ledger.append("look", look.step, **look.to_record())
     lines = []
     for number in range(2, looks):
         for step in range(20 * number - 19, 20 * number + 1):

@@ -17,7 +17,8 @@ from guardrail.judge.harms import (
     look_values,
     measure_completions,
 )
-from guardrail.judge.rule import DriftConfig, RuleState, Verdict, judge
+from guardrail.judge.rule import DriftConfig, RuleState, judge
+from guardrail.judge.verdict import Verdict
 from guardrail.probes.measure import measure
 from guardrail.sets.items import Item, read_items
 from guardrail.shipped import shipped_root

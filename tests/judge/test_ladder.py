@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from guardrail.judge.ladder import Judged, LadderConfig, decide
-from guardrail.judge.rule import LEVELS
+from guardrail.judge.verdict import LEVELS
 
 CONFIG = LadderConfig()
 

@@ -11,9 +11,8 @@ from guardrail.judge.rule import (
     MetricValues,
     RuleState,
     judge,
-    shows_harm,
-    verdict_as_dict,
 )
+from guardrail.judge.verdict import shows_harm
 
 PASSED = MetricRule("lower", 0.03, 0.08, worst=0.0)
 GROUPS = ["reasoning"] * 100 + ["writing"] * 180 + ["tiny"] * 20
@@ -94,7 +93,7 @@ def test_items_that_do_not_apply_leave_the_stream_and_never_pass():
     verdict, _ = judge(nothing, GROUPS, config(), RuleState())
     assert all(not s.tested and s.level == "untested" for s in verdict.streams)
     assert verdict.level == "untested"
-    assert verdict_as_dict(verdict)["streams"][0]["harm"] is None
+    assert verdict.model_dump()["streams"][0]["harm"] is None
 
 
 def test_a_nan_answer_does_not_count_as_harmless():

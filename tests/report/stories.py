@@ -15,16 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from guardrail.judge.ladder import Judged, LadderConfig, decide
-from guardrail.judge.rule import (
-    DriftConfig,
-    MetricRule,
-    MetricValues,
-    RuleState,
-    judge,
-    verdict_as_dict,
-)
+from guardrail.judge.ladder import Judged, LadderConfig, decide, judged_look
+from guardrail.judge.rule import DriftConfig, MetricRule, MetricValues, RuleState, judge
 from guardrail.ledger.file import Ledger
+from guardrail.ledger.records import LookFacts
 from guardrail.probes.measure import METRICS, measure
 from guardrail.report.report import build_report
 from guardrail.sets.items import Item, write_items
@@ -162,16 +156,20 @@ class Story:
             ]
             with (self.run / file).open("w", encoding="utf-8", errors="backslashreplace") as out:
                 out.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-        record = {"look": self.looks, "trigger": trigger, "answers": file, "seconds": 1.5}
-        if self.looks == 0:
-            record |= {"inherited": inherited, "failed_pipeline_check": pipeline or []}
-        self.ledger.append("look", step, **record, **verdict_as_dict(verdict))
+        look = LookFacts(
+            step=step,
+            number=self.looks,
+            trigger=trigger,
+            answers=file,
+            seconds=1.5,
+            inherited=inherited,
+            failed_pipeline_check=tuple(pipeline or ()),
+            level=verdict.level,
+            streams=verdict.streams,
+        )
+        self.ledger.append("look", step, **look.to_record())
         if self.looks:
-            alarmed = tuple(f"{s.metric}/{s.group}" for s in verdict.alarmed)
-            harms = {
-                f"{s.metric}/{s.group}": s.harm / s.margin for s in verdict.streams if s.tested
-            }
-            self.history.append(Judged(step, verdict.level, alarmed, harms, trigger == "repeat"))
+            self.history.append(judged_look(step, verdict, repeat=trigger == "repeat"))
             self._decide(step)
         self.looks += 1
         return verdict.level

@@ -9,13 +9,13 @@ import pytest
 
 import guardrail
 from guardrail.judge.ladder import Kind
-from guardrail.judge.rule import LEVELS
+from guardrail.judge.verdict import LEVELS
 from guardrail.ledger.records import FormName, FormReason, PrecisionFacts
 from guardrail.probes.fluency import machine_flavour
 from guardrail.probes.measure import METRICS
 from guardrail.report.page.phrases import Phrases
 from guardrail.report.page.texts import LANGUAGES, texts
-from guardrail.report.verdict import Recommendation
+from guardrail.report.recommendation import Advice
 from guardrail.sets.checks import Check
 from guardrail.sets.items import ABILITIES
 
@@ -34,7 +34,7 @@ STANDINGS = [
 CHECKS = get_args(get_args(Check)[0])
 GROUPS = ["overall", *ABILITIES]
 CODED = {
-    "recommendation": get_args(Recommendation),
+    "recommendation": get_args(Advice),
     "level": [*LEVELS, *STANDINGS],
     "symbol": [*LEVELS, *STANDINGS],
     "level_sentence": [*LEVELS, "untested"],

@@ -10,7 +10,7 @@ from guardrail.ledger.file import read_ledger
 from guardrail.live.closing import closing_words
 from guardrail.live.status import run_status
 from guardrail.live.status_terminal import render_status
-from guardrail.live.terminal import look_line
+from guardrail.live.terminal import record_lines
 from guardrail.report.page.phrases import Phrases
 from guardrail.report.run_data import read_run
 from guardrail.track.alerts import AlertRule
@@ -97,7 +97,7 @@ def test_trackers_and_alerts_hear_that_nothing_was_tested(story: Story) -> None:
     assert alert.title == "park: the look at step 20 tested nothing"
     assert "没有检验不等于正常" in alert.text
     assert "20 items, 30 are needed" in alert.text
-    assert "  untested" in look_line(blind[0]).plain
+    assert "  untested" in record_lines(blind[0])[0].plain
 
 
 def test_a_look_that_tested_some_says_how_many_it_did_not_and_why(story: Story) -> None:
@@ -112,7 +112,7 @@ def test_a_look_that_tested_some_says_how_many_it_did_not_and_why(story: Story) 
     )
     assert 0 < len(untested) < len(look["streams"])
     assert {s["level"] for s in untested} == {"untested"}
-    assert f"ok  ({said})" in look_line(look).plain
+    assert f"ok  ({said})" in record_lines(look)[0].plain
     assert said in in_the_terminal(story)
     status = run_status(story.run)
     assert (status["level"], status["exit_code"]) == ("ok", 0)

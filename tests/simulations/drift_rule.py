@@ -31,15 +31,8 @@ import typer
 from scipy import optimize, special, stats
 
 from guardrail.judge.ladder import Judged, LadderConfig, decide
-from guardrail.judge.rule import (
-    Budget,
-    DriftConfig,
-    MetricRule,
-    MetricValues,
-    RuleState,
-    judge,
-    rank,
-)
+from guardrail.judge.rule import Budget, DriftConfig, MetricRule, MetricValues, RuleState, judge
+from guardrail.judge.verdict import rank
 from guardrail.probes.measure import measure
 from guardrail.sets.items import read_items
 from guardrail.shipped import shipped_root

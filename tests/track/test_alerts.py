@@ -15,13 +15,16 @@ from tests.track.inbox import Inbox
 
 
 def stream(level, metric="passed", group="overall", base=0.96, now=0.7):
-    return {"metric": metric, "group": group, "level": level, "base": base, "now": now}
+    return {
+        "metric": metric, "group": group, "n": 40, "level": level, "tested": True, "base": base, "now": now
+    }  # fmt: skip
 
 
 def look(step, level, trigger="schedule"):
-    streams = [] if level == "ok" else [stream("warn", "format"), stream(level)]
+    streams = [stream("ok")] if level == "ok" else [stream("warn", "format"), stream(level)]
     return {
-        "kind": "look", "step": step, "look": step, "level": level, "trigger": trigger, "streams": streams
+        "kind": "look", "step": step, "look": step, "level": level, "trigger": trigger, "answers": "looks/1.jsonl",
+        "streams": streams,
     }  # fmt: skip
 
 

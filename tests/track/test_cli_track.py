@@ -84,7 +84,8 @@ def test_a_dashboard_draws_only_what_a_run_logs(definition):
         "translation", "fluency",
     )  # fmt: skip
     streams = [
-        {"metric": m, "group": g, "tested": True} | dict.fromkeys(values, 1.0)
+        {"metric": m, "group": g, "n": 40, "level": "ok", "tested": True}
+        | dict.fromkeys(values, 1.0)
         for m in metrics
         for g in abilities
     ]
@@ -92,7 +93,15 @@ def test_a_dashboard_draws_only_what_a_run_logs(definition):
         "rehearsal_kl", "kl_weight", "kl_weight_average", "beta", "lr_factor", "share", "unique_prompts", "passes"
     )  # fmt: skip
     records = [
-        {"kind": "look", "level": "ok", "streams": streams},
+        {
+            "kind": "look",
+            "step": 4,
+            "look": 1,
+            "trigger": "schedule",
+            "answers": "a",
+            "level": "ok",
+            "streams": streams,
+        },
         {"kind": "log", "seconds": {"looks": 1.0, "train": 2.0}} | dict.fromkeys(numbers, 1.0),
         {"kind": "tripwire", "kl": 0.1, "task_kl": 0.2, "by_ability": {}},
         {"kind": "action", "carried_out": True, "after": {"boost": 1.0, "lr_factor": 1.0}},

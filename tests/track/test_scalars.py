@@ -9,11 +9,19 @@ from guardrail.track.scalars import is_detail, scalars
 
 def stream(metric="passed", group="overall", *, tested=True, **values):
     empty = dict.fromkeys(("now", "base", "harm", "margin", "z", "boundary_warn", "boundary_halt"))
-    return {"metric": metric, "group": group, "tested": tested, "level": "ok"} | empty | values
+    known = {"metric": metric, "group": group, "n": 40, "tested": tested, "level": "ok"}
+    return known | empty | values
 
 
 def look(*streams, level="ok", **fields):
-    return {"kind": "look", "step": 4, "look": 1, "level": level, "streams": list(streams)} | fields
+    taken = {
+        "kind": "look",
+        "step": 4,
+        "look": 1,
+        "trigger": "schedule",
+        "answers": "looks/1.jsonl",
+    }
+    return taken | {"level": level, "streams": list(streams)} | fields
 
 
 def test_a_look_gives_every_stream_its_level_and_the_length_ratio():

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from guardrail.judge.rule import UNTESTED
+from guardrail.judge.verdict import UNTESTED
 from guardrail.ledger.records import LookFacts
 from guardrail.report.findings import Conditions, Onset, peak_learning_rate, telling_look
 from guardrail.report.page.phrases import Phrases, capital, number
+from guardrail.report.recommendation import NO_FAULT, Recommendation
 from guardrail.report.run_data import RunData
-from guardrail.report.verdict import NO_FAULT, Verdict
 
 __all__ = [
     "checkpoint_says",
@@ -36,19 +36,19 @@ _WITHOUT_AGE = {
 }
 
 
-def outcome(p: Phrases, data: RunData, verdict: Verdict, silent_s: float | None) -> Markup:
+def outcome(p: Phrases, data: RunData, advice: Recommendation, silent_s: float | None) -> Markup:
     """Return how the run ended or where it is; without an age where a live page tells that elsewhere."""
     code = data.outcome
     if data.mode == "look":
         code = "look"
-    elif verdict.because in (
+    elif advice.because in (
         "silent",
         "interrupted",
         "halted_on_failure",
         "finished_unmeasured",
     ):
-        code = verdict.because
-    elif verdict.because in ("pipeline", "inherited"):
+        code = advice.because
+    elif advice.because in ("pipeline", "inherited"):
         code = "refused"
     elif code == "running" and data.step == 0:
         code = "not_begun"
@@ -63,23 +63,23 @@ def outcome(p: Phrases, data: RunData, verdict: Verdict, silent_s: float | None)
     return p.say("outcome", code, step=data.step, ago=p.ago(silent_s))
 
 
-def why(p: Phrases, data: RunData, verdict: Verdict) -> Markup:
+def why(p: Phrases, data: RunData, advice: Recommendation) -> Markup:
     """Return the one sentence that gives the recommendation's reason and what follows."""
-    reason = p.say("why", verdict.because, measured=measured(p, data, verdict))
+    reason = p.say("why", advice.because, measured=measured(p, data, advice))
     ok_step = data.last_ok.step if data.last_ok else ""
-    return p.sentence([reason, p.say("then", _then(verdict), ok_step=ok_step)])
+    return p.sentence([reason, p.say("then", _then(advice), ok_step=ok_step)])
 
 
-def measured(p: Phrases, data: RunData, verdict: Verdict) -> Markup:
-    """Return what the newest valid look showed; agrees with the verdict's level by construction."""
+def measured(p: Phrases, data: RunData, advice: Recommendation) -> Markup:
+    """Return what the newest valid look showed; agrees with the recommendation's level by construction."""
     look = data.last_look
     if look is None or not look.tested:
         return p.t["measured"]["nothing"]
     alarmed = p.streams(look.alarmed, 1)
-    if verdict.level == UNTESTED:
+    if advice.level == UNTESTED:
         key = "ok_before" if look.level == "ok" else "drifted_before"
         return p.say("measured", key, step=look.step, streams=alarmed)
-    if verdict.level == "ok":
+    if advice.level == "ok":
         return p.t["measured"]["ok"]
     return p.say("measured", "drifted", streams=alarmed)
 
@@ -219,8 +219,8 @@ def sure_after(p: Phrases, data: RunData, onset: Onset) -> Markup:
     return p.t["say"]["sure_after"]
 
 
-def _then(verdict: Verdict) -> str:
-    because, what = verdict.because, verdict.recommendation
+def _then(advice: Recommendation) -> str:
+    because, what = advice.because, advice.recommendation
     if what in ("roll_back", "abandon"):
         return what
     if because == "damaged":

@@ -8,7 +8,8 @@ from typing import Any
 
 from markupsafe import Markup
 
-from guardrail.ledger.records import LookFacts, PrecisionFacts, StreamFacts, by_standing
+from guardrail.judge.verdict import Stream, by_standing
+from guardrail.ledger.records import LookFacts, PrecisionFacts
 from guardrail.probes.measure import METRICS
 from guardrail.report.next_steps import RecipeChange, Weak
 from guardrail.report.page.escape_controls import escape_controls
@@ -71,7 +72,7 @@ class Phrases:
             self.joined([p for p in parts if p], "semicolon") + self.t["page"]["full_stop"]
         )
 
-    def stream(self, s: StreamFacts) -> Markup:
+    def stream(self, s: Stream) -> Markup:
         """Return a stream's name as it stands in a sentence."""
         return self.stream_name(s.metric, s.group)
 
@@ -122,7 +123,7 @@ class Phrases:
             kind = "similarity" if metric == "similarity" else "points"
         return self.say("unit", kind, v=text) if unit else Markup(text)
 
-    def interval(self, s: StreamFacts) -> Markup:
+    def interval(self, s: Stream) -> Markup:
         """Return the 95 % interval of a stream's change, lower end first."""
         if s.low is None or s.high is None:
             return self.t["page"]["no_interval"]
@@ -135,7 +136,7 @@ class Phrases:
         first, second = ends if s.metric in _WORSE_UP else ends[::-1]
         return self.say("page", "range", low=first, high=second)
 
-    def from_to(self, s: StreamFacts) -> Markup:
+    def from_to(self, s: Stream) -> Markup:
         """Return what a stream did: fell or rose from base to now."""
         name = self.stream(s)
         if s.metric in ("shorter", "longer"):
@@ -146,7 +147,7 @@ class Phrases:
         a, b = self.value(s.metric, s.base), self.value(s.metric, s.now)
         return self.say("page", kind, name=name, a=a, b=b)
 
-    def streams(self, alarmed: Sequence[StreamFacts], at_most: int = 2) -> Markup:
+    def streams(self, alarmed: Sequence[Stream], at_most: int = 2) -> Markup:
         """Return the first streams and how many there are."""
         named = self.joined([self.from_to(s) for s in alarmed[:at_most]], "clause")
         if len(alarmed) <= at_most:
@@ -179,7 +180,7 @@ class Phrases:
         done = dict.fromkeys(a.kind for a in data.actions if a.carried_out)
         return self.joined((self.name("action", kind) for kind in done), "semicolon")
 
-    def standing(self, s: StreamFacts, needed: object) -> Markup | None:
+    def standing(self, s: Stream, needed: object) -> Markup | None:
         """Return why a stream stands where it stands; None where its level says it all."""
         if s.standing not in self.t["standing"]:
             return None
@@ -219,7 +220,7 @@ class Phrases:
             for a in abilities
         )
 
-    def untested_why(self, streams: Sequence[StreamFacts]) -> Markup:
+    def untested_why(self, streams: Sequence[Stream]) -> Markup:
         """Return how many streams were not tested, by reason."""
         said = [
             self.say("blind", "untested_count", count=len(found), why=self._why_untested(kind))
@@ -230,7 +231,7 @@ class Phrases:
     def _why_untested(self, kind: str) -> Markup:
         return self.t["blind"][kind if kind in self.t["blind"] else "other"]
 
-    def untested(self, streams: Sequence[StreamFacts]) -> Markup:
+    def untested(self, streams: Sequence[Stream]) -> Markup:
         """Return streams that were not tested, by reason, some of each by name."""
         said = []
         for kind, found in by_standing(streams).items():

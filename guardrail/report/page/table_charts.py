@@ -4,13 +4,14 @@ from itertools import pairwise
 
 from markupsafe import Markup
 
-from guardrail.ledger.records import LookFacts, StreamFacts
+from guardrail.judge.verdict import Stream
+from guardrail.ledger.records import LookFacts
 from guardrail.report.run_data import RunData
 
 __all__ = ["heat", "interval_bar", "shown_looks"]
 
 
-def interval_bar(stream: StreamFacts, scale: float) -> Markup:
+def interval_bar(stream: Stream, scale: float) -> Markup:
     """Return change (harm negated) with its 95 % interval against zero and margin, on ±`scale`."""
     if stream.harm is None or stream.margin is None or scale <= 0:
         return Markup("")

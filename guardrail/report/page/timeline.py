@@ -6,7 +6,7 @@ from itertools import pairwise
 from markupsafe import Markup
 from scipy.stats import binomtest
 
-from guardrail.judge.rule import UNTESTED
+from guardrail.judge.verdict import UNTESTED
 from guardrail.report.findings import suspects
 from guardrail.report.page.panel import Line, Panel, Point, render_panel, step_axis
 from guardrail.report.page.phrases import Phrases

@@ -7,8 +7,8 @@ import pytest
 
 from guardrail.report.page.phrases import Phrases
 from guardrail.report.page.texts import LANGUAGES
+from guardrail.report.recommendation import Recommendation, recommend
 from guardrail.report.run_data import read_run
-from guardrail.report.verdict import Verdict, decide_verdict
 from tests.report.stories import (
     COLLAPSE,
     Story,
@@ -30,7 +30,7 @@ from tests.report.stories import (
     unmeasured_end,
 )
 
-VERDICTS = [
+RECOMMENDED = [
     (finished_ok, "continue", "finished_ok", "ok"),
     (recovered, "continue", "finished_recovered", "ok"),
     (finished_drifted, "roll_back", "finished_drifted", "serious"),
@@ -52,21 +52,21 @@ def story(tmp_path: Path) -> Story:
     return Story(tmp_path / "run").start()
 
 
-def verdict_of(story: Story, silent_s: float = 0.0) -> Verdict:
-    return decide_verdict(read_run(story.run), silent_s)
+def recommended(story: Story, silent_s: float = 0.0) -> Recommendation:
+    return recommend(read_run(story.run), silent_s)
 
 
-@pytest.mark.parametrize(("tell", "recommendation", "because", "level"), VERDICTS)
+@pytest.mark.parametrize(("tell", "recommendation", "because", "level"), RECOMMENDED)
 def test_every_way_a_run_can_go_has_its_recommendation(
     tmp_path: Path, tell, recommendation: str, because: str, level: str
 ) -> None:
-    assert verdict_of(told(tell, tmp_path)) == Verdict(
+    assert recommended(told(tell, tmp_path)) == Recommendation(
         recommendation=recommendation, because=because, level=level
     )
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-@pytest.mark.parametrize("tell", [row[0] for row in VERDICTS])
+@pytest.mark.parametrize("tell", [row[0] for row in RECOMMENDED])
 def test_level_and_sentence_never_disagree(tmp_path: Path, tell, language) -> None:
     story = told(tell, tmp_path)
     page, facts = story.build(language=language)
@@ -82,13 +82,13 @@ def test_level_and_sentence_never_disagree(tmp_path: Path, tell, language) -> No
 
 def test_harm_that_nobody_opposes_is_not_waited_out(tmp_path: Path) -> None:
     story = told(running_drifted, tmp_path, mode="watch")
-    assert verdict_of(story).recommendation == "abandon"
+    assert recommended(story).recommendation == "abandon"
 
 
 def test_a_ledger_that_fell_silent_is_not_called_running(tmp_path: Path) -> None:
     story = told(running, tmp_path)
-    assert verdict_of(story, 59.0).because == "running"
-    silent = verdict_of(story, 3 * 86_400.0)
+    assert recommended(story, 59.0).because == "running"
+    silent = recommended(story, 3 * 86_400.0)
     assert (silent.recommendation, silent.because) == ("continue", "silent")
     page, facts = story.build(now=datetime.now(timezone.utc) + timedelta(days=3))
     assert "进程很可能已经被杀掉" in shown_text(page)
@@ -118,7 +118,7 @@ def test_a_run_with_harm_that_crashed_goes_back(story: Story) -> None:
     story.checkpoint(20, story.look(20, trigger="save"))
     story.look(40, {"translation": 0.3, "instruction": 0.2}, trigger="schedule")
     story.ledger.append("crashed", 45, error="RuntimeError: x", last_ok_checkpoint=None)
-    assert verdict_of(story).recommendation == "roll_back"
+    assert recommended(story).recommendation == "roll_back"
 
 
 def test_a_look_of_which_nothing_was_tested_decides_nothing(story: Story) -> None:
@@ -130,7 +130,7 @@ def test_a_look_of_which_nothing_was_tested_decides_nothing(story: Story) -> Non
     data = read_run(story.run)
     assert data.looks[-1].level == "untested"
     assert data.last_ok is None
-    verdict = verdict_of(story)
+    verdict = recommended(story)
     assert (verdict.recommendation, verdict.level) == ("undecided", "untested")
 
 
@@ -144,7 +144,7 @@ def damage(story: Story, line: int) -> None:
 def test_a_damaged_ledger_never_recommends_to_go_on(tmp_path: Path) -> None:
     story = told(finished_ok, tmp_path)
     damage(story, 3)
-    verdict = verdict_of(story)
+    verdict = recommended(story)
     assert (verdict.recommendation, verdict.because) == ("undecided", "damaged")
     page, facts = story.build()
     assert facts["damaged_ledger_lines"] == [4]
@@ -154,18 +154,18 @@ def test_a_damaged_ledger_never_recommends_to_go_on(tmp_path: Path) -> None:
 def test_damage_does_not_hide_harm(tmp_path: Path) -> None:
     story = told(halted, tmp_path)
     damage(story, 2)
-    assert verdict_of(story).recommendation == "roll_back"
+    assert recommended(story).recommendation == "roll_back"
 
 
 def test_an_empty_ledger_decides_nothing(story: Story) -> None:
     (story.run / "ledger.jsonl").write_text("")
-    assert verdict_of(story).because == "nothing_recorded"
+    assert recommended(story).because == "nothing_recorded"
 
 
 def test_inherited_harm_that_the_recipe_refuses_is_not_this_run_s(tmp_path: Path) -> None:
     story = Story(tmp_path / "run").start()
     story.look(0, COLLAPSE, trigger="start", inherited=True)
     story.ledger.append("crashed", 0, error="InputError: beyond", last_ok_checkpoint=None)
-    verdict = verdict_of(story)
+    verdict = recommended(story)
     assert (verdict.recommendation, verdict.because) == ("undecided", "inherited")
     assert "这部分退化是继承来的" in shown_text(header_of(story.build()[0]))

@@ -2,25 +2,21 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
-
-from guardrail.judge.rule import UNTESTED, shows_harm
+from guardrail.judge.verdict import UNTESTED, Facts, shows_harm
 from guardrail.report.run_data import RunData
 
-__all__ = ["NO_FAULT", "Recommendation", "Verdict", "decide_verdict"]
+__all__ = ["NO_FAULT", "Advice", "Recommendation", "recommend"]
 
-Recommendation = Literal["continue", "roll_back", "abandon", "undecided"]
+Advice = Literal["continue", "roll_back", "abandon", "undecided"]
 
 NO_FAULT = ("terminated", "interrupted")
 """Reasons after which nothing has to be mended before the run goes on."""
 
 
-class Verdict(BaseModel):
+class Recommendation(Facts):
     """The one recommendation of a report, why, and the level that badge and sentence are made from."""
 
-    model_config = ConfigDict(frozen=True)
-
-    recommendation: Recommendation
+    recommendation: Advice
     """`continue` with these weights, `roll_back` to the last ok checkpoint, `abandon` where there is none, or
     `undecided` where nothing valid was measured that could tell."""
     because: str
@@ -29,7 +25,7 @@ class Verdict(BaseModel):
     """ok, warn, serious, critical, or `untested` where no valid test says so."""
 
 
-def decide_verdict(data: RunData, silent_s: float) -> Verdict:
+def recommend(data: RunData, silent_s: float) -> Recommendation:
     """Return the recommendation for a run.
 
     Harm that was shown on the newest measured weights means going back, or giving up where no checkpoint was
@@ -41,43 +37,43 @@ def decide_verdict(data: RunData, silent_s: float) -> Verdict:
         silent_s: Seconds since the ledger's last record; an unclosed ledger that has been silent for long
             is a killed run.
     """
-    verdict = _decide(data, silent_s)
-    if data.damaged and verdict.recommendation == "continue":
-        return Verdict(recommendation="undecided", because="damaged", level=UNTESTED)
-    return verdict
+    found = _decide(data, silent_s)
+    if data.damaged and found.recommendation == "continue":
+        return Recommendation(recommendation="undecided", because="damaged", level=UNTESTED)
+    return found
 
 
-def _decide(data: RunData, silent_s: float) -> Verdict:
+def _decide(data: RunData, silent_s: float) -> Recommendation:
     level, look = data.level, data.last_look
     drifted = look is not None and look.drifted
-    away: Recommendation = "roll_back" if data.last_ok is not None else "abandon"
+    away: Advice = "roll_back" if data.last_ok is not None else "abandon"
 
-    def verdict(recommendation: Recommendation, because: str, level: str = level) -> Verdict:
-        return Verdict(recommendation=recommendation, because=because, level=level)
+    def advise(recommendation: Advice, because: str, level: str = level) -> Recommendation:
+        return Recommendation(recommendation=recommendation, because=because, level=level)
 
     if data.outcome == "empty":
-        return verdict("undecided", "nothing_recorded", UNTESTED)
+        return advise("undecided", "nothing_recorded", UNTESTED)
     if data.outcome == "halted":
         if any(a.kind == "halt" and a.carried_out for a in data.actions):
-            return verdict(away, "halted_on_drift")
-        return verdict(away if drifted else "undecided", "halted_on_failure")
+            return advise(away, "halted_on_drift")
+        return advise(away if drifted else "undecided", "halted_on_failure")
     if data.outcome == "running" and silent_s <= data.pace.silence_limit_s:
         if level == UNTESTED:
-            return verdict("undecided" if data.failures else "continue", "running_unmeasured")
+            return advise("undecided" if data.failures else "continue", "running_unmeasured")
         unopposed = data.watching and level in ("serious", "critical")
         because = "running" if level == "ok" else "running_drifted"
-        return verdict(away if unopposed else "continue", because)
+        return advise(away if unopposed else "continue", because)
     if data.outcome != "finished":
         return _decide_broken_off(data, away, drifted)
     if not data.tested_at_the_end:
-        return verdict(away if drifted else "undecided", "finished_unmeasured", UNTESTED)
+        return advise(away if drifted else "undecided", "finished_unmeasured", UNTESTED)
     if shows_harm(level):
-        return verdict(away, "finished_drifted")
+        return advise(away, "finished_drifted")
     recovered = any(k.drifted for k in data.looks)
-    return verdict("continue", "finished_recovered" if recovered else "finished_ok")
+    return advise("continue", "finished_recovered" if recovered else "finished_ok")
 
 
-def _decide_broken_off(data: RunData, away: Recommendation, drifted: bool) -> Verdict:
+def _decide_broken_off(data: RunData, away: Advice, drifted: bool) -> Recommendation:
     """Crashed, terminated, interrupted, or silent without an end."""
     look, level = data.last_look, data.level
     because = "silent" if data.outcome == "running" else "crashed"
@@ -86,10 +82,10 @@ def _decide_broken_off(data: RunData, away: Recommendation, drifted: bool) -> Ve
     elif data.closing is not None and (data.closing.error or "").startswith("KeyboardInterrupt"):
         because = "interrupted"
     if look is not None and look.number == 0 and look.failed_pipeline_check:
-        return Verdict(recommendation="undecided", because="pipeline", level=UNTESTED)
+        return Recommendation(recommendation="undecided", because="pipeline", level=UNTESTED)
     if look is not None and look.number == 0 and look.inherited and drifted:
-        return Verdict(recommendation="undecided", because="inherited", level=level)
+        return Recommendation(recommendation="undecided", because="inherited", level=level)
     if drifted:
-        return Verdict(recommendation=away, because=because, level=level)
-    on: Recommendation = "continue" if level == "ok" else "undecided"
-    return Verdict(recommendation=on, because=because, level=level)
+        return Recommendation(recommendation=away, because=because, level=level)
+    on: Advice = "continue" if level == "ok" else "undecided"
+    return Recommendation(recommendation=on, because=because, level=level)
