@@ -13,7 +13,7 @@ from guardrail.ledger.file import read_ledger
 from guardrail.models.fingerprint import weights_sha256
 from guardrail.recipe import read_recipe
 from guardrail.rehearse.command import failure_reason, run_command
-from guardrail.rehearse.estimate import Measured, estimate, planned_steps
+from guardrail.rehearse.estimate import Timings, estimate, planned_steps
 from guardrail.rehearse.small_run import (
     own_folder,
     spread,
@@ -194,7 +194,7 @@ def test_seconds_of_the_run_follow_from_those_of_the_rehearsal(tmp_path):
             },
         )
     )  # 70 red-line items, 70 rehearsal items: two batches, or 8.75 times as many as in the rehearsal
-    found = Measured(
+    found = Timings(
         items=8, pass_s=2.0, look_s=4.0, tripwire_s=1.0, step_s=0.5, processes=1, steps_an_epoch=50
     )
     told = estimate(recipe, {"num_train_epochs": 2, "save_strategy": "no"}, found)
@@ -212,9 +212,9 @@ def test_seconds_of_the_run_follow_from_those_of_the_rehearsal(tmp_path):
     assert halved["look_s"] == [4.0, 35.0]
 
 
-def found_by(found: Measured, *, processes: int) -> Measured:
+def found_by(found: Timings, *, processes: int) -> Timings:
     values = {name: getattr(found, name) for name in found.__slots__}
-    return Measured(**values | {"processes": processes})
+    return Timings(**values | {"processes": processes})
 
 
 def test_the_steps_of_a_run_are_those_the_trainer_counts():

@@ -19,7 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 __all__ = [
     "BUDGET",
-    "Budget",
+    "ForwardBudget",
     "answer_logits",
     "cut_by_zero3",
     "each_answer",
@@ -34,7 +34,7 @@ Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
-class Budget:
+class ForwardBudget:
     """What one forward may take; a single row may take more."""
 
     tokens: int
@@ -42,17 +42,17 @@ class Budget:
     logits: int
     """Bytes of the logits in float32."""
 
-    def halved(self) -> "Budget":
+    def halved(self) -> "ForwardBudget":
         """Return half of it."""
-        return Budget(self.tokens // 2, self.logits // 2)
+        return ForwardBudget(self.tokens // 2, self.logits // 2)
 
 
-BUDGET = Budget(tokens=2048, logits=256 * 2**20)
+BUDGET = ForwardBudget(tokens=2048, logits=256 * 2**20)
 """Of every forward. At a vocabulary of 152,000 the logits bind: 441 positions."""
 
 
 def micro_batches(
-    rows: Sequence[tuple[int, int]], words: int, budget: Budget | None = None
+    rows: Sequence[tuple[int, int]], words: int, budget: ForwardBudget | None = None
 ) -> list[list[int]]:
     """Return which rows go into one forward together; a pure function of the lengths.
 
@@ -176,7 +176,7 @@ def each_answer(
     use: Callable[[int, Tensor], Result],
     *,
     pad_id: int,
-    budget: Budget | None = None,
+    budget: ForwardBudget | None = None,
 ) -> list[Result]:
     """Return what `use` makes of each row's number and logits, in the caller's order, without gradient.
 

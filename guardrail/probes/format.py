@@ -7,7 +7,7 @@ import json
 import re
 from typing import Any
 
-from guardrail.sets.checks import Json, Table
+from guardrail.sets.item_checks import Json, Table
 from guardrail.text import strip_fence
 
 __all__ = ["json_check_passes", "table_check_passes"]

@@ -5,7 +5,7 @@ Does not see meaning: a sentence of the right length that says something false p
 
 import re
 
-from guardrail.sets.checks import (
+from guardrail.sets.item_checks import (
     Address,
     Characters,
     Contains,

@@ -12,7 +12,7 @@ from guardrail.probes.refusal import is_refusal
 from guardrail.probes.request import read_request
 from guardrail.probes.similarity import chrf
 from guardrail.probes.translation import translation_faults
-from guardrail.sets.checks import Check, Json, Language, ListItems, OneOf, Table
+from guardrail.sets.item_checks import Check, Json, Language, ListItems, OneOf, Table
 from guardrail.sets.items import Item
 from guardrail.text import count_characters, parse_answer
 

@@ -11,7 +11,7 @@ from guardrail.guard.wire import MOST_GOLDS, OF_THE_RUN
 from guardrail.recipe import Recipe
 from guardrail.sets.items import read_items
 
-__all__ = ["Measured", "Span", "estimate", "planned_steps"]
+__all__ = ["Span", "Timings", "estimate", "planned_steps"]
 
 Span = tuple[float, float]
 """Seconds at the least and at the most."""
@@ -22,7 +22,7 @@ _OF_A_LOOK = 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class Timings:
     """What a rehearsal took, in seconds."""
 
     items: int
@@ -43,7 +43,7 @@ def planned_steps(arguments: dict[str, Any], steps_an_epoch: float) -> int:
     return most if most > 0 else ceil(float(arguments.get("num_train_epochs", 3)) * steps_an_epoch)
 
 
-def estimate(recipe: Recipe, arguments: dict[str, Any], found: Measured) -> dict[str, Any]:
+def estimate(recipe: Recipe, arguments: dict[str, Any], found: Timings) -> dict[str, Any]:
     """Return what the whole run will take, each in seconds at the least and at the most.
 
     Eight items are one batch, and whether a full batch takes longer than that is not known from it: at the

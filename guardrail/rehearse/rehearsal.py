@@ -11,7 +11,7 @@ from guardrail.errors import InputError
 from guardrail.files import write_whole
 from guardrail.ledger.file import Record
 from guardrail.recipe import Recipe, read_recipe, with_model_folders
-from guardrail.rehearse.estimate import Measured, estimate
+from guardrail.rehearse.estimate import Timings, estimate
 from guardrail.rehearse.small_run import own_folder, swift_options, write_small_recipe
 from guardrail.rehearse.stage_results import StageResult
 from guardrail.rehearse.stages import Stages
@@ -115,7 +115,7 @@ def _estimate(recipe: Recipe, run: Stages, command: tuple[str, ...]) -> dict[str
     guarding = {"looks", "tripwires", "benchmark"}
     step = {what: after.get(what, 0.0) - before.get(what, 0.0) for what in {"train", *guarding}}
     wires = [r["seconds"] for r in run.started if r["kind"] == "tripwire"]
-    found = Measured(
+    found = Timings(
         items=len(read_items(run.folder / "red-line.jsonl")),
         pass_s=run.pass_s,
         look_s=of["look"][1]["seconds"],

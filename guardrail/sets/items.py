@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from guardrail.errors import InputError
 from guardrail.files import write_whole
-from guardrail.sets.checks import Check
+from guardrail.sets.item_checks import Check
 
 __all__ = ["ABILITIES", "Item", "Message", "item_line", "items_sha256", "read_items", "write_items"]
 

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 
-from guardrail.sets.checks import (
+from guardrail.sets.item_checks import (
     Address,
     Characters,
     Check,

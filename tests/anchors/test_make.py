@@ -10,7 +10,7 @@ import yaml
 
 from guardrail.anchors.decoding import Decoding
 from guardrail.anchors.make import make_anchors
-from guardrail.anchors.rows import export_messages
+from guardrail.anchors.sft_rows import export_messages
 from guardrail.anchors.store import read_anchors
 from guardrail.anchors.weak_anchors import weak_anchors
 from guardrail.engines.in_process import InProcessEngine, load_model

@@ -7,7 +7,7 @@ from peft import LoraConfig, get_peft_model
 
 from guardrail.models import teacher_forcing
 from guardrail.models.teacher_forcing import (
-    Budget,
+    ForwardBudget,
     answer_logits,
     each_answer,
     micro_batches,
@@ -99,7 +99,7 @@ def test_a_model_that_cannot_choose_positions_gives_the_same_and_says_so_once(ca
 
 def test_micro_batches_hold_each_row_once_and_keep_within_the_budget():
     rows = [(10, 5), (300, 8), (12, 5), (11, 4), (290, 10), (40, 200)]
-    budget = Budget(tokens=700, logits=4 * 1000 * 60)
+    budget = ForwardBudget(tokens=700, logits=4 * 1000 * 60)
     batches = micro_batches(rows, 1000, budget)
     assert sorted(i for batch in batches for i in batch) == list(range(6))
     for batch in batches:
@@ -123,7 +123,7 @@ def test_answers_come_in_the_callers_order_whatever_the_budget():
             pad_id=0,
             budget=budget,
         )
-        for budget in (Budget(1, 1), Budget(4096, 2**28))
+        for budget in (ForwardBudget(1, 1), ForwardBudget(4096, 2**28))
     ]
     assert [row for row, _ in means[0]] == [0, 1, 2, 3]
     for one, all_at_once in zip(*means, strict=True):
@@ -208,5 +208,5 @@ def test_layers_stay_checkpointed_while_noise_is_lifted():
 
 
 def test_the_budget_is_one_for_all(monkeypatch):
-    monkeypatch.setattr(teacher_forcing, "BUDGET", Budget(1, 1))
+    monkeypatch.setattr(teacher_forcing, "BUDGET", ForwardBudget(1, 1))
     assert micro_batches([(3, 2)] * 4, WORDS) == [[0], [1], [2], [3]]

@@ -2,7 +2,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from guardrail.probes.measure import check_passes
-from guardrail.sets.checks import Check
+from guardrail.sets.item_checks import Check
 
 CHECK = TypeAdapter(Check)
 PERSON = {"kind": "json", "keys": {"姓名": "string", "年龄": "integer"}, "values": {"年龄": 28}}

@@ -3,7 +3,7 @@ from pydantic import TypeAdapter
 
 from guardrail.probes.instruction import count_list_items, count_paragraphs, count_sentences
 from guardrail.probes.measure import check_passes
-from guardrail.sets.checks import Check
+from guardrail.sets.item_checks import Check
 from guardrail.sets.lint.contradictions import contradictions
 from guardrail.sets.wording import describe_check
 from guardrail.text import count_characters

@@ -19,7 +19,7 @@ from guardrail.probes.language import language_faults
 from guardrail.probes.measure import check_passes
 from guardrail.probes.refusal import is_refusal
 from guardrail.probes.translation import translation_faults
-from guardrail.sets.checks import Check
+from guardrail.sets.item_checks import Check
 from guardrail.sets.items import read_items
 from guardrail.shipped import shipped_root
 from guardrail.text import parse_answer

@@ -16,7 +16,7 @@ from guardrail.probes.measure import METRICS
 from guardrail.report.page.phrases import Phrases
 from guardrail.report.page.texts import LANGUAGES, texts
 from guardrail.report.recommendation import Advice
-from guardrail.sets.checks import Check
+from guardrail.sets.item_checks import Check
 from guardrail.sets.items import ABILITIES
 
 ZH, EN = texts("zh"), texts("en")

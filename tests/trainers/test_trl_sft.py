@@ -133,13 +133,13 @@ def test_micro_batches_add_the_gradient_of_one_forward(
     make_trainer, samples, tokenizer, variant, monkeypatch
 ):
     monkeypatch.setattr(
-        teacher_forcing, "BUDGET", teacher_forcing.Budget(1, 1)
+        teacher_forcing, "BUDGET", teacher_forcing.ForwardBudget(1, 1)
     )  # each sample in one of its own
     error, _ = error_of_the_term(make_trainer, samples, tokenizer, variant)
     assert error < (1e-4 if "peft_config" in variant else 1e-5)
 
 
-@pytest.mark.parametrize("budget", [teacher_forcing.BUDGET, teacher_forcing.Budget(1, 1)])
+@pytest.mark.parametrize("budget", [teacher_forcing.BUDGET, teacher_forcing.ForwardBudget(1, 1)])
 def test_what_training_does_at_random_does_not_move_the_term(
     make_trainer, samples, tokenizer, budget, monkeypatch
 ):
@@ -171,7 +171,7 @@ def test_what_training_does_at_random_does_not_move_the_term(
 
 def test_ranks_deal_samples_into_equal_numbers_of_forwards(tokenizer, monkeypatch):
     """Unequal numbers would hang a model in pieces, which every forward gathers anew."""
-    budget = teacher_forcing.Budget(tokens=400, logits=4 * len(tokenizer) * 120)
+    budget = teacher_forcing.ForwardBudget(tokens=400, logits=4 * len(tokenizer) * 120)
     monkeypatch.setattr(teacher_forcing, "BUDGET", budget)
     rng = np.random.default_rng(0)
     model = tiny_model(tokenizer, seed=1)

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import combinations
 from typing import Any
 
-from guardrail.sets.checks import (
+from guardrail.sets.item_checks import (
     Address,
     Characters,
     Check,

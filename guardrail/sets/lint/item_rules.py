@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from guardrail.sets.checks import Check, Contains
+from guardrail.sets.item_checks import Check, Contains
 from guardrail.sets.items import ABILITIES, Item
 from guardrail.sets.lint.contradictions import contradictions
 from guardrail.sets.lint.translationese import translation_marks

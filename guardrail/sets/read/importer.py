@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from guardrail.errors import InputError
 from guardrail.sets.abilities import guess_ability
 from guardrail.sets.build.draw import Draw, draw_key
-from guardrail.sets.checks import OneOf
+from guardrail.sets.item_checks import OneOf
 from guardrail.sets.items import Item, Message, item_line
 from guardrail.sets.lint.duplicates import hash64, plain
 from guardrail.sets.read.clean import clean_text, scrub_personal_data

@@ -22,7 +22,7 @@ __all__ = ["TASKS", "Task", "bucket_of", "draw_task"]
 class Task:
     """One generated task.
 
-    `checks` are plain dictionaries in the form of `guardrail.sets.checks`; `template` names
+    `checks` are plain dictionaries in the form of `guardrail.sets.item_checks`; `template` names
     ability, kind and question phrasing, and is the item's cluster.
     """
 

@@ -6,7 +6,7 @@ from pydantic import TypeAdapter
 
 from guardrail.errors import InputError
 from guardrail.sets.build.workbook import CUT, LONGEST_CELL, describe_check, export_xlsx
-from guardrail.sets.checks import Check
+from guardrail.sets.item_checks import Check
 from guardrail.sets.items import ABILITIES, Item, read_items
 from guardrail.sets.wording import ABILITY_NAMES, CHECK_NAMES
 from guardrail.shipped import shipped_root

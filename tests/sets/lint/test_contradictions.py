@@ -2,7 +2,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from guardrail.probes.measure import check_passes
-from guardrail.sets.checks import Check
+from guardrail.sets.item_checks import Check
 from guardrail.sets.items import read_items
 from guardrail.sets.lint.contradictions import contradictions
 from guardrail.shipped import shipped_root

@@ -61,7 +61,7 @@ def one_window(
 
 def each_sample_alone() -> None:
     """Give each KL sample a forward of its own, computed again in the backward pass."""
-    teacher_forcing.BUDGET = teacher_forcing.Budget(1, 1)
+    teacher_forcing.BUDGET = teacher_forcing.ForwardBudget(1, 1)
 
 
 def gradient(out: str, how: str) -> None:
