@@ -25,6 +25,11 @@ SAFE_FRACTION = 0.05
 MOST_FRACTION = 0.10
 
 
+_LADDER = LadderConfig()
+_DRIFT = DriftConfig(metrics={}, planned_looks=1)
+"""Defaults of the two sections: those of ladder and rule, which stand there alone."""
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -167,13 +172,13 @@ class Drift(_Section):
 
     margins: dict[str, Margin] = Field(default_factory=dict)
     """metric → margins; metrics left out keep their defaults."""
-    warn_overall: float = Field(default=0.025, gt=0, lt=1)
-    warn_by_ability: float = Field(default=0.025, gt=0, lt=1)
-    halt_overall: float = Field(default=0.0075, gt=0, lt=1)
-    halt_by_ability: float = Field(default=0.0025, gt=0, lt=1)
-    min_items: int = Field(default=30, ge=2)
+    warn_overall: float = Field(default=_DRIFT.overall.warn, gt=0, lt=1)
+    warn_by_ability: float = Field(default=_DRIFT.by_ability.warn, gt=0, lt=1)
+    halt_overall: float = Field(default=_DRIFT.overall.halt, gt=0, lt=1)
+    halt_by_ability: float = Field(default=_DRIFT.by_ability.halt, gt=0, lt=1)
+    min_items: int = Field(default=_DRIFT.min_items, ge=2)
     """A stream with fewer items is reported, never tested."""
-    min_clusters: int = Field(default=20, ge=2)
+    min_clusters: int = Field(default=_DRIFT.min_units, ge=2)
     """So is one with fewer clusters; an item without a cluster is one of its own."""
 
     @model_validator(mode="after")
@@ -188,21 +193,21 @@ class Drift(_Section):
 class Ladder(_Section):
     """Constants of the ladder."""
 
-    raise_factor: float = Field(default=1.5, gt=1)
+    raise_factor: float = Field(default=_LADDER.raise_factor, gt=1)
     """What a raise multiplies the KL weight by."""
-    max_boost: float = Field(default=8.0, ge=1)
+    max_boost: float = Field(default=_LADDER.max_boost, ge=1)
     """Largest multiple of `rehearsal.weight`."""
-    relax_factor: float = Field(default=0.8, gt=0, lt=1)
+    relax_factor: float = Field(default=_LADDER.relax_factor, gt=0, lt=1)
     """What a clean stretch multiplies the boost by."""
-    clean_looks_to_relax: int = Field(default=3, ge=1)
-    lr_factor: float = Field(default=0.5, gt=0, lt=1)
+    clean_looks_to_relax: int = Field(default=_LADDER.clean_looks_to_relax, ge=1)
+    lr_factor: float = Field(default=_LADDER.lr_factor, gt=0, lt=1)
     """What a cut multiplies the learning rate by; it is never raised again."""
-    max_lr_cuts: int = Field(default=3, ge=0)
-    cooldown_looks: int = Field(default=2, ge=0)
+    max_lr_cuts: int = Field(default=_LADDER.max_lr_cuts, ge=0)
+    cooldown_looks: int = Field(default=_LADDER.cooldown_looks, ge=0)
     """Looks after a raise in which the same level does nothing more."""
-    persistent_serious_looks: int = Field(default=5, ge=1)
+    persistent_serious_looks: int = Field(default=_LADDER.persistent_serious_looks, ge=1)
     """Serious looks after the second cut that count as critical."""
-    max_relapses: int = Field(default=2, ge=1)
+    max_relapses: int = Field(default=_LADDER.max_relapses, ge=1)
     """Relapses after relaxing that end relaxing for this run."""
     beta: Literal["keep", "raise"] = "keep"
     """Whether a raise also multiplies GRPO's own `beta`, which acts on the task's rows."""

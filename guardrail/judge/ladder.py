@@ -13,7 +13,7 @@ Kind = Literal["none", "relax_kl", "raise_kl", "cut_lr", "repeat_look", "halt"]
 
 @dataclass(frozen=True, slots=True)
 class LadderConfig:
-    """The ladder's constants."""
+    """The ladder's constants; the defaults are those of a recipe's `ladder` section, which says what each does."""
 
     raise_factor: float = 1.5
     max_boost: float = 8.0

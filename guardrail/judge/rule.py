@@ -78,7 +78,10 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class DriftConfig:
-    """The rule's constants. `planned_looks` counts every look that may be tested, reserve included."""
+    """The rule's constants; the defaults are those of a recipe's `drift` section.
+
+    `planned_looks` counts every look that may be tested, reserve included.
+    """
 
     metrics: Mapping[str, MetricRule]
     planned_looks: int
@@ -151,7 +154,7 @@ def _candidates(
     """
     names = np.asarray(groups)
     found: list[_Candidate] = []
-    told = {"overall"}
+    covered = {"overall"}
     for metric, rule in config.metrics.items():
         if metric not in values:
             raise ValueError(f"metric `{metric}` has a margin but no values in this look")
@@ -161,7 +164,7 @@ def _candidates(
         found.append(_candidate(metric, "overall", harm, units, measured, rule))
         for group in dict.fromkeys(groups):
             inside = applies & (names == group)
-            told |= {group} if inside.any() else set()
+            covered |= {group} if inside.any() else set()
             if inside.any() and not (inside == applies).all():
                 only = np.where(inside, harm, math.nan)
                 found.append(_candidate(metric, group, only, units, measured, rule))
@@ -169,7 +172,7 @@ def _candidates(
         first = found[0]
         nothing = np.full(len(units), math.nan)
         for group in dict.fromkeys([*groups, *expected]):
-            if group not in told:
+            if group not in covered:
                 found.append(
                     _candidate(first.metric, group, nothing, units, first.values, first.rule)
                 )

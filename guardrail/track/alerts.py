@@ -77,9 +77,9 @@ class AlertRule:
 
     def _looked(self, look: LookFacts) -> list[Alert]:
         """Note the level; what was not tested leaves it as it was, and is told once."""
-        told, self._untested = self._untested, look.level == UNTESTED
+        before, self._untested = self._untested, look.level == UNTESTED
         if self._untested:
-            return [] if told else [self._alert(*_tested_nothing(look), "warning")]
+            return [] if before else [self._alert(*_tested_nothing(look), "warning")]
         level = rank(look.level)
         self._rise = look if level > self._level else None
         self._level = level

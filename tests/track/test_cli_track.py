@@ -7,6 +7,7 @@ from typer.testing import CliRunner
 
 from guardrail.cli.main import app
 from guardrail.ledger.file import Ledger
+from guardrail.probes.measure import METRICS
 from guardrail.track.alert_services import URLS_VARIABLE
 from guardrail.track.scalars import scalars
 from tests.track.inbox import Inbox
@@ -79,14 +80,10 @@ def test_a_dashboard_draws_only_what_a_run_logs(definition):
         "format",
         "refusal",
     )
-    metrics = (
-        "passed", "format", "missed_refusal", "over_refusal", "shorter", "longer", "similarity", "language",
-        "translation", "fluency",
-    )  # fmt: skip
     streams = [
         {"metric": m, "group": g, "n": 40, "level": "ok", "tested": True}
         | dict.fromkeys(values, 1.0)
-        for m in metrics
+        for m in (metric.name for metric in METRICS)
         for g in abilities
     ]
     numbers = (
