@@ -13,7 +13,7 @@ from guardrail.engines.in_process import load_model
 from guardrail.ledger.file import live_records, read_ledger
 from guardrail.models.fingerprint import weights_sha256
 from guardrail.shipped import shipped_root
-from tests.run_fixtures import arguments, guardrail, records, small_recipe
+from tests.run_fixtures import anchored, arguments, guardrail, records, small_recipe
 from tests.test_run_grpo import grpo_recipe
 
 BASE = shipped_root() / "recipes/toy/base"
@@ -22,12 +22,14 @@ LORA = {"r": 16, "lora_alpha": 32, "target_modules": ["q_proj", "v_proj", "up_pr
 
 def base_sft(folder):
     """The adapter of a guarded SFT that goes too far before its first look: there is harm to inherit."""
-    recipe = small_recipe(
-        folder,
-        items_an_ability=8,
-        rehearsal={"weight": 0.02},
-        train=arguments(learning_rate=8e-3, max_steps=16, save_steps=16) | {"lora": LORA},
-        looks={"every_steps": 16, "tripwire_every_steps": 0},
+    recipe = anchored(
+        small_recipe(
+            folder,
+            items_an_ability=8,
+            rehearsal={"weight": 0.02},
+            train=arguments(learning_rate=8e-3, max_steps=16, save_steps=16) | {"lora": LORA},
+            looks={"every_steps": 16, "tripwire_every_steps": 0},
+        )
     )
     done = guardrail("run", recipe, "--out", folder / "sft", cwd=folder)
     assert done.returncode in (0, 3), done.stderr[-3000:]  # the guard may halt it at its end

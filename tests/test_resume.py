@@ -1,11 +1,8 @@
 """kill -9 at random instants and inside saves, then --resume: weights and ledger of an unkilled run."""
 
 import json
-import os
 import random
 import shutil
-import signal
-import subprocess
 import time
 from datetime import datetime
 from pathlib import Path
@@ -15,7 +12,17 @@ import pytest
 from guardrail.guard.resume import last_complete_checkpoint
 from guardrail.ledger.file import live_records, read_ledger
 from guardrail.models.fingerprint import weights_sha256
-from tests.run_fixtures import arguments, command, guardrail, logged, records, small_recipe, wait
+from tests.run_fixtures import (
+    anchored,
+    arguments,
+    command,
+    guardrail,
+    logged,
+    records,
+    small_recipe,
+    wait,
+)
+from tests.warm import WarmProcess
 
 pytestmark = pytest.mark.run
 
@@ -39,7 +46,7 @@ DURING = [(step, name) for name, step in zip(FILES, (2, 6, 4, 8, 6, 4, 8), stric
 def whole(tmp_path_factory):
     """A run nobody kills, in which the guard acts at two saves before its last; and its recipe."""
     folder = tmp_path_factory.mktemp("whole")
-    recipe = small_recipe(
+    recipe = anchored(small_recipe(
         folder,
         items_an_ability=6,
         looks={"every_steps": 2},
@@ -47,7 +54,7 @@ def whole(tmp_path_factory):
             learning_rate=3e-3, warmup_steps=2, max_steps=8, save_steps=2, save_total_limit=2,
             logging_steps=1,
         ),
-    )  # fmt: skip
+    ))  # fmt: skip
     done = guardrail("run", recipe, "--out", folder / "whole", cwd=folder)
     assert done.returncode == 0, done.stderr
     assert [r["step"] for r in read_ledger(folder / "whole") if r["kind"] == "action"] == [4, 6]
@@ -115,9 +122,7 @@ def test_a_run_killed_at_any_time_goes_on_as_if_nothing_had_been(tmp_path, whole
     recipe, unkilled = whole
     times = [datetime.fromisoformat(r["time"]) for r in read_ledger(unkilled)]
     seconds = share * (times[-1] - times[0]).total_seconds()
-    with subprocess.Popen(
-        command("run", recipe, "--out", tmp_path / "run"), cwd=tmp_path, stderr=subprocess.DEVNULL
-    ) as process:
+    with WarmProcess(command("run", recipe, "--out", tmp_path / "run"), cwd=tmp_path) as process:
         kill_after(process, tmp_path / "run", seconds)
     resume_and_compare(recipe, tmp_path / "run", unkilled)
 
@@ -133,9 +138,7 @@ def test_a_run_killed_while_it_saves_goes_on_from_the_last_complete_checkpoint(
     tmp_path, whole, step, name
 ):
     recipe, unkilled = whole
-    with subprocess.Popen(
-        command("run", recipe, "--out", tmp_path / "run"), cwd=tmp_path, stderr=subprocess.DEVNULL
-    ) as process:
+    with WarmProcess(command("run", recipe, "--out", tmp_path / "run"), cwd=tmp_path) as process:
         kill_during_save(process, tmp_path / "run", step, name)
     newest = tmp_path / f"run/checkpoints/checkpoint-{step}"
     assert newest.is_dir(), "killed before the save"
@@ -151,12 +154,14 @@ def test_a_finished_run_that_is_resumed_trains_no_step_more(tmp_path, whole):
 
 
 def test_a_halted_run_that_is_resumed_stays_halted(tmp_path):
-    recipe = small_recipe(
-        tmp_path,
-        items_an_ability=6,
-        looks={"every_steps": 2, "tripwire_every_steps": 0},
-        train=arguments(learning_rate=3e-3, warmup_steps=2, max_steps=8, save_steps=8),
-        drift={"margins": {"passed": {"margin": 0.03, "critical": 0.2}}},
+    recipe = anchored(
+        small_recipe(
+            tmp_path,
+            items_an_ability=6,
+            looks={"every_steps": 2, "tripwire_every_steps": 0},
+            train=arguments(learning_rate=3e-3, warmup_steps=2, max_steps=8, save_steps=8),
+            drift={"margins": {"passed": {"margin": 0.03, "critical": 0.2}}},
+        )
     )
     run = tmp_path / "run"
     done = guardrail("run", recipe, "--out", run, cwd=tmp_path)
@@ -171,19 +176,16 @@ def test_a_halted_run_that_is_resumed_stays_halted(tmp_path):
     assert [r["outcome"] for r in read_ledger(run) if r["kind"] == "ended"] == ["halted"] * 2
 
 
-def test_a_run_killed_before_its_first_checkpoint_starts_over(tmp_path):
-    recipe = small_recipe(tmp_path)
+def test_a_run_killed_before_its_first_checkpoint_starts_over(tmp_path, whole):
+    recipe, unkilled = whole
     run = tmp_path / "run"
-    with subprocess.Popen(
-        command("run", recipe, "--out", run), cwd=tmp_path, stderr=subprocess.DEVNULL
-    ) as process:
-        while not (run / "ledger.jsonl").is_file():
-            assert process.poll() is None
-            time.sleep(0.05)
-        os.kill(process.pid, signal.SIGKILL)
+    with WarmProcess(command("run", recipe, "--out", run), cwd=tmp_path) as process:
+        wait((run / "ledger.jsonl").is_file, process, 0.005)
+        process.kill()
     done = guardrail("run", recipe, "--out", run, "--resume", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert [v["step"] for v in verdicts(run)] == [0, 4, 8, 12]
+    assert [v["step"] for v in verdicts(run)] == [0, 2, 4, 6, 8]
+    same_end(run, unkilled)
 
 
 def test_resuming_nothing_is_refused(tmp_path):
@@ -194,32 +196,29 @@ def test_resuming_nothing_is_refused(tmp_path):
 
 
 @pytest.mark.trl1
-def test_a_sigterm_ends_with_a_checkpoint_and_the_run_goes_on_as_if_nothing_had_been(tmp_path):
-    recipe = small_recipe(tmp_path, items_an_ability=6, train=arguments(logging_steps=1))
-    whole, ended = tmp_path / "whole", tmp_path / "ended"
-    assert guardrail("run", recipe, "--out", whole, cwd=tmp_path).returncode == 0
-    with subprocess.Popen(
-        command("run", recipe, "--out", ended), cwd=tmp_path, stderr=subprocess.DEVNULL
-    ) as process:
-        # Step 8 is in progress: its look falls out now and must be made up for.
-        wait(lambda: logged(ended, 7), process, 0.01, seconds=240)
+def test_a_sigterm_ends_with_a_checkpoint_and_the_run_goes_on_as_if_nothing_had_been(
+    tmp_path, whole
+):
+    recipe, unkilled = whole
+    ended = tmp_path / "ended"
+    with WarmProcess(command("run", recipe, "--out", ended), cwd=tmp_path) as process:
+        # Step 6 is in progress: its look falls out now and must be made up for.
+        wait(lambda: logged(ended, 5), process, 0.01, seconds=240)
         assert process.poll() is None, "the run ended before it could be terminated"
-        os.kill(process.pid, signal.SIGTERM)
+        process.terminate()
         assert process.wait(timeout=120) == 143
     last = read_ledger(ended)[-1]
-    assert (last["kind"], last["outcome"], last["step"]) == ("ended", "terminated", 8)
-    assert [v["step"] for v in verdicts(ended)] == [0, 4]
-    saved = ended / "checkpoints/checkpoint-8"
+    assert (last["kind"], last["outcome"], last["step"]) == ("ended", "terminated", 6)
+    assert [v["step"] for v in verdicts(ended)] == [0, 2, 4]
+    saved = ended / "checkpoints/checkpoint-6"
     assert (saved / "guardrail_state.json").is_file()
     resumed = guardrail("run", recipe, "--out", ended, "--resume", cwd=tmp_path)
     assert resumed.returncode == 0, resumed.stderr
-    final = "checkpoints/checkpoint-12"
-    assert weights_sha256(ended / final) == weights_sha256(whole / final)
-    assert verdicts(ended) == verdicts(whole)
-    assert state_of(ended / final) == state_of(whole / final)
+    assert verdicts(ended) == verdicts(unkilled)
+    same_end(ended, unkilled)
     recorded = [
-        [r["level"] for r in read_ledger(run) if r["kind"] == "checkpoint" and r["step"] == 8]
-        for run in (whole, ended)
+        [r["level"] for r in read_ledger(run) if r["kind"] == "checkpoint" and r["step"] == 6]
+        for run in (unkilled, ended)
     ]
     assert recorded[1] == ["untested", *recorded[0]]
 
@@ -236,7 +235,7 @@ def test_a_run_taken_back_to_an_earlier_checkpoint_and_killed_stays_on_its_branc
         live = records(run, "log")
         return bool(live) and live[-1]["step"] == 3
 
-    with subprocess.Popen(command(*back), cwd=tmp_path, stderr=subprocess.DEVNULL) as process:
+    with WarmProcess(command(*back), cwd=tmp_path) as process:
         wait(past_step_3, process, 0.01)
         process.kill()
     aside = run / "checkpoints/undone-1/checkpoint-8"
@@ -275,9 +274,7 @@ def test_a_sigterm_cuts_off_a_look_which_is_taken_when_the_run_goes_on(
         there = (run / "ledger.jsonl").is_file() and read_ledger(run)
         return bool(there) and (there[-1]["kind"], there[-1]["step"]) == (kind, step)
 
-    with subprocess.Popen(
-        command("run", recipe, "--out", run), cwd=tmp_path, stderr=subprocess.DEVNULL
-    ) as process:
+    with WarmProcess(command("run", recipe, "--out", run), cwd=tmp_path) as process:
         wait(looking, process, 0.001)
         process.terminate()
         assert process.wait(timeout=120) == 143

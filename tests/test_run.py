@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from guardrail.cli.main import app
 from guardrail.report.facts import Report
 from guardrail.sets.items import read_items, write_items
-from tests.run_fixtures import arguments, guardrail, process, records, small_recipe
+from tests.run_fixtures import anchored, arguments, guardrail, records, small_recipe, warm
 
 pytestmark = pytest.mark.run
 
@@ -58,11 +58,13 @@ def test_a_guarded_run_looks_injects_logs_saves_and_reports(tmp_path):
 
 
 def test_a_tripwire_brings_a_look_forward(tmp_path):
-    recipe = small_recipe(
-        tmp_path,
-        items_an_ability=2,
-        looks={"early_look_kl": 0.02, "every_steps": 12},
-        train=arguments(learning_rate=3e-3),
+    recipe = anchored(
+        small_recipe(
+            tmp_path,
+            items_an_ability=2,
+            looks={"early_look_kl": 0.02, "every_steps": 12},
+            train=arguments(learning_rate=3e-3),
+        )
     )
     changed = recipe.read_text(encoding="utf-8").replace("save_steps: 4", "save_steps: 12")
     recipe.write_text(changed, encoding="utf-8")
@@ -81,11 +83,13 @@ def test_a_tripwire_brings_a_look_forward(tmp_path):
 
 @pytest.mark.trl1
 def test_beyond_saving_halts_with_a_checkpoint_a_report_and_exit_code_3(tmp_path):
-    recipe = small_recipe(
-        tmp_path,
-        items_an_ability=15,
-        train=arguments(learning_rate=0.02),
-        drift={"margins": {"passed": {"margin": 0.03, "critical": 0.2}}},
+    recipe = anchored(
+        small_recipe(
+            tmp_path,
+            items_an_ability=15,
+            train=arguments(learning_rate=0.02),
+            drift={"margins": {"passed": {"margin": 0.03, "critical": 0.2}}},
+        )
     )
     done = guardrail("run", recipe, "--out", tmp_path / "run", cwd=tmp_path)
     assert done.returncode == 3, done.stderr
@@ -112,11 +116,13 @@ def test_beyond_saving_halts_with_a_checkpoint_a_report_and_exit_code_3(tmp_path
 
 
 def test_watch_mode_sees_the_same_and_touches_nothing(tmp_path):
-    recipe = small_recipe(
-        tmp_path,
-        items_an_ability=15,
-        train=arguments(learning_rate=0.02, warmup_steps=0, lr_scheduler_type="constant"),
-        mode="watch",
+    recipe = anchored(
+        small_recipe(
+            tmp_path,
+            items_an_ability=15,
+            train=arguments(learning_rate=0.02, warmup_steps=0, lr_scheduler_type="constant"),
+            mode="watch",
+        )
     )
     done = guardrail("run", recipe, "--out", tmp_path / "run", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -130,7 +136,9 @@ def test_watch_mode_sees_the_same_and_touches_nothing(tmp_path):
 
 
 def test_an_untouched_base_stays_ok_at_every_look(tmp_path):
-    recipe = small_recipe(tmp_path, items_an_ability=15, train=arguments(learning_rate=0.0))
+    recipe = anchored(
+        small_recipe(tmp_path, items_an_ability=15, train=arguments(learning_rate=0.0))
+    )
     done = guardrail("run", recipe, "--out", tmp_path / "run", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     looks = records(tmp_path / "run", "look")
@@ -161,7 +169,11 @@ def test_an_error_while_looking_halts_with_a_checkpoint_or_goes_on_as_configured
             "gradient_checkpointing": True,
             "gradient_checkpointing_kwargs": {"use_reentrant": True},
         }
-        recipe = small_recipe(folder, on_error=policy, train=arguments(**checkpointing))
+        recipe = anchored(
+            small_recipe(
+                folder, items_an_ability=4, on_error=policy, train=arguments(**checkpointing)
+            )
+        )
         run = folder / "run"
         code_for_blocking = (
             "import pathlib, sys\n"
@@ -182,7 +194,7 @@ def test_an_error_while_looking_halts_with_a_checkpoint_or_goes_on_as_configured
             f"sys.argv = ['guardrail', 'run', {str(recipe)!r}, '--out', {str(run)!r}]\n"
             "from guardrail.cli.main import app; app()\n"
         )
-        done = process([sys.executable, "-c", code_for_blocking], cwd=folder)
+        done = warm([sys.executable, "-c", code_for_blocking], cwd=folder)
         assert done.returncode == code, done.stderr
         errors = records(run, "error")
         assert errors[0]["step"] == 4
@@ -198,7 +210,7 @@ def test_a_tripwire_that_fails_halts_with_a_checkpoint_or_goes_on_as_configured(
     tmp_path, policy, steps
 ):
     train = arguments(max_steps=4)
-    recipe = small_recipe(tmp_path, items_an_ability=2, on_error=policy, train=train)
+    recipe = anchored(small_recipe(tmp_path, items_an_ability=2, on_error=policy, train=train))
     run = tmp_path / "run"
     failing_once = (
         "import sys\n"
@@ -212,7 +224,7 @@ def test_a_tripwire_that_fails_halts_with_a_checkpoint_or_goes_on_as_configured(
         f"sys.argv = ['guardrail', 'run', {str(recipe)!r}, '--out', {str(run)!r}]\n"
         "from guardrail.cli.main import app; app()\n"
     )
-    done = process([sys.executable, "-c", failing_once], cwd=tmp_path)
+    done = warm([sys.executable, "-c", failing_once], cwd=tmp_path)
     (error,) = records(run, "error")
     assert (error["step"], error["during"], error["then"]) == (2, "tripwire", policy), done.stderr
     assert "device lost" in error["error"]

@@ -1,7 +1,6 @@
 """`guardrail run` with a GRPO recipe on the toy base: rewards, looks, kill and resume; and ms-swift recipes."""
 
 import json
-import subprocess
 import time
 
 import pytest
@@ -17,7 +16,8 @@ from guardrail.run import run_recipe
 from guardrail.sets.read.training_rows import prompt_rows
 from guardrail.shipped import shipped_recipes, shipped_root
 from guardrail.trainers.grpo.reward_functions import load_reward
-from tests.run_fixtures import command, guardrail, records, small_recipe
+from tests.run_fixtures import anchored, command, guardrail, records, small_recipe
+from tests.warm import WarmProcess
 
 
 def grpo_recipe(folder, **changes):
@@ -53,9 +53,7 @@ UNCAPPED = {"fluency": {"margin": 0.25, "critical": 99.0}}
 
 def killed_after_its_first_save(recipe, run, cwd):
     """Start a run and kill -9 it somewhere in the steps after its first checkpoint."""
-    with subprocess.Popen(
-        command("run", recipe, "--out", run), cwd=cwd, stderr=subprocess.DEVNULL
-    ) as process:
+    with WarmProcess(command("run", recipe, "--out", run), cwd=cwd) as process:
         while not (run / "checkpoints/checkpoint-4/guardrail_state.json").is_file():
             assert process.poll() is None, "the run ended before its first checkpoint"
             time.sleep(0.02)
@@ -74,13 +72,17 @@ def verdicts(run):
 @pytest.mark.trl1
 def test_a_killed_and_resumed_grpo_run_equals_an_unkilled_one(tmp_path):
     # A rate at which the guard acts and never halts, so that levers, beta among them, must survive too.
-    recipe = grpo_recipe(
-        tmp_path,
-        items_an_ability=8,
-        rehearsal={"grpo": "both", "fraction": 0.1, "allow_large_fraction": True},
-        ladder={"beta": "raise"},
-        drift={"margins": {name: {"margin": 0.03, "critical": 1.0} for name in CAPPED} | UNCAPPED},
-        arguments={"learning_rate": 5e-3},
+    recipe = anchored(
+        grpo_recipe(
+            tmp_path,
+            items_an_ability=8,
+            rehearsal={"grpo": "both", "fraction": 0.1, "allow_large_fraction": True},
+            ladder={"beta": "raise"},
+            drift={
+                "margins": {name: {"margin": 0.03, "critical": 1.0} for name in CAPPED} | UNCAPPED
+            },
+            arguments={"learning_rate": 5e-3},
+        )
     )
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     first = guardrail("run", recipe, "--out", whole, cwd=tmp_path)

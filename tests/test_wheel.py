@@ -6,7 +6,7 @@ import zipfile
 
 import pytest
 
-from tests.run_fixtures import guardrail, process, small_recipe
+from tests.run_fixtures import command, process, small_recipe
 
 pytestmark = pytest.mark.run
 
@@ -23,7 +23,7 @@ def unpacked(tmp_path_factory):
 
 
 def run(unpacked, cwd, *args: object) -> subprocess.CompletedProcess[str]:
-    return guardrail(*args, cwd=cwd, PYTHONPATH=unpacked)
+    return process(command(*args), cwd=cwd, PYTHONPATH=unpacked)
 
 
 def test_the_wheel_has_no_other_top_level_name(unpacked):

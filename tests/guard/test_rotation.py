@@ -10,7 +10,7 @@ from guardrail.guard.resume import last_complete_checkpoint
 from guardrail.guard.rotation import rotate
 from guardrail.guard.state import STATE_FILE
 from guardrail.ledger.file import read_ledger
-from tests.run_fixtures import arguments, guardrail, small_recipe
+from tests.run_fixtures import anchored, arguments, guardrail, small_recipe
 
 
 def checkpoints(folder: Path, *steps: int, broken: tuple[int, ...] = ()) -> None:
@@ -75,8 +75,8 @@ def test_the_users_best_model_and_the_last_ok_checkpoint_both_stay(tmp_path, lim
         eval_strategy="steps", eval_steps=1, load_best_model_at_end=True,
         metric_for_best_model="eval_loss", greater_is_better=True,
     )  # fmt: skip
-    recipe = small_recipe(
-        tmp_path, items_an_ability=6, train=train, looks={"tripwire_every_steps": 0}
+    recipe = anchored(
+        small_recipe(tmp_path, items_an_ability=6, train=train, looks={"tripwire_every_steps": 0})
     )
     run = tmp_path / "run"
     done = guardrail("run", recipe, "--out", run, cwd=tmp_path)

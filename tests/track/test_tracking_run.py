@@ -16,7 +16,7 @@ from guardrail.track.alert_services import URLS_VARIABLE
 from guardrail.track.own_metrics import METRICS_FILE
 from guardrail.track.scalars import AGAINST_STEP, is_detail, scalars
 from guardrail.track.wandb_run import RUN_FILE, TABLE_COLUMNS
-from tests.run_fixtures import arguments, command, small_recipe
+from tests.run_fixtures import anchored, arguments, command, small_recipe
 from tests.track.inbox import Inbox
 from tests.track.silent_wandb import SilentWandb
 
@@ -47,12 +47,14 @@ def guarded(recipe, run, cwd, **environment):
 def halted(tmp_path_factory):
     """A run that drifts at once and halts, with W&B offline, TensorBoard and an alert service."""
     folder = tmp_path_factory.mktemp("tracked")
-    recipe = small_recipe(
-        folder,
-        items_an_ability=12,
-        train=arguments(learning_rate=0.02, report_to=["wandb", "tensorboard"]),
-        drift={"margins": {"passed": {"margin": 0.03, "critical": 0.2}}},
-        tracking={"project": "debts", "group": "g1", "tags": ["toy", "回款"]},
+    recipe = anchored(
+        small_recipe(
+            folder,
+            items_an_ability=12,
+            train=arguments(learning_rate=0.02, report_to=["wandb", "tensorboard"]),
+            drift={"margins": {"passed": {"margin": 0.03, "critical": 0.2}}},
+            tracking={"project": "debts", "group": "g1", "tags": ["toy", "回款"]},
+        )
     )
     run = folder / "run"
     run.mkdir()
@@ -222,8 +224,12 @@ def test_no_secret_is_written_anywhere(halted):
 
 
 def test_a_server_that_falls_silent_neither_slows_nor_holds_up_the_run(tmp_path):
-    recipe = small_recipe(
-        tmp_path, train=arguments(report_to="wandb"), tracking={"end_timeout_s": 4, "project": "p"}
+    recipe = anchored(
+        small_recipe(
+            tmp_path,
+            train=arguments(report_to="wandb"),
+            tracking={"end_timeout_s": 4, "project": "p"},
+        )
     )
     run = tmp_path / "run"
     with SilentWandb() as server:

@@ -10,7 +10,7 @@ from guardrail.ledger.file import read_ledger
 from guardrail.recipe import read_recipe
 from guardrail.sets.read.training_rows import read_training_rows
 from guardrail.trainers.attach import Guardrail
-from tests.run_fixtures import small_recipe
+from tests.run_fixtures import anchored, small_recipe
 
 pytestmark = [pytest.mark.run, pytest.mark.trl1, pytest.mark.filterwarnings("ignore")]
 
@@ -67,11 +67,13 @@ def grpo(recipe, folder):
 
 @pytest.mark.parametrize("make", [sft, grpo])
 def test_a_run_with_looks_and_no_actions_is_the_run_without_them(tmp_path, make):
-    file = small_recipe(
-        tmp_path,
-        items_an_ability=2,
-        looks={"every_steps": 1, "tripwire_every_steps": 1},
-        rehearsal={"fraction": 0.01},
+    file = anchored(
+        small_recipe(
+            tmp_path,
+            items_an_ability=2,
+            looks={"every_steps": 1, "tripwire_every_steps": 1},
+            rehearsal={"fraction": 0.01},
+        )
     )
     recipe = read_recipe(file)
     plain = make(recipe, tmp_path / "plain")

@@ -6,17 +6,19 @@ import sys
 import pytest
 from safetensors.torch import load_file
 
-from tests.run_fixtures import ROOT, arguments, process, records, script, small_recipe
+from tests.run_fixtures import ROOT, anchored, arguments, process, records, script, small_recipe
 
 pytestmark = [pytest.mark.run, pytest.mark.trl1]
 
 
 def test_lora_on_packed_accumulated_rows_is_guarded_from_start_to_report(tmp_path):
-    recipe = small_recipe(
-        tmp_path,
-        items_an_ability=4,
-        rehearsal={"fraction": 0.1, "allow_large_fraction": True},
-        looks={"every_steps": 3},
+    recipe = anchored(
+        small_recipe(
+            tmp_path,
+            items_an_ability=4,
+            rehearsal={"fraction": 0.1, "allow_large_fraction": True},
+            looks={"every_steps": 3},
+        )
     )
     run = tmp_path / "run"
     arguments = {"packing": True, "max_length": 256, "gradient_accumulation_steps": 2}
@@ -43,11 +45,13 @@ def test_lora_on_packed_accumulated_rows_is_guarded_from_start_to_report(tmp_pat
 
 def test_a_script_of_ones_own_hears_its_guard_and_exits_as_halted(tmp_path):
     """`launch/trl_sft.py`, as it is shipped, with settings that no KL weight can save."""
-    recipe = small_recipe(
-        tmp_path,
-        items_an_ability=5,
-        train=arguments(learning_rate=0.02),
-        drift={"margins": {"passed": {"margin": 0.03, "critical": 0.2}}},
+    recipe = anchored(
+        small_recipe(
+            tmp_path,
+            items_an_ability=5,
+            train=arguments(learning_rate=0.02),
+            drift={"margins": {"passed": {"margin": 0.03, "critical": 0.2}}},
+        )
     )
     run = tmp_path / "run"
     done = process([sys.executable, ROOT / "launch/trl_sft.py", recipe, run])

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from guardrail.report.report import build_report
-from tests.run_fixtures import records, script, small_recipe
+from tests.run_fixtures import anchored, records, script, small_recipe
 
 pytestmark = pytest.mark.run
 
@@ -18,13 +18,15 @@ def launch(recipe: Path, run: Path, **options: object) -> subprocess.CompletedPr
 
 @pytest.mark.parametrize("lora", [False, pytest.param(True, marks=pytest.mark.trl1)])
 def test_a_guarded_run_mixes_general_prompts_looks_and_reports(tmp_path, lora):
-    recipe = small_recipe(
-        tmp_path,
-        items_an_ability=3,
-        trainer="trl-grpo",
-        train={"held_out": 0.0},
-        rehearsal={"fraction": 0.1, "allow_large_fraction": True},
-        looks={"every_steps": 3},
+    recipe = anchored(
+        small_recipe(
+            tmp_path,
+            items_an_ability=3,
+            trainer="trl-grpo",
+            train={"held_out": 0.0},
+            rehearsal={"fraction": 0.1, "allow_large_fraction": True},
+            looks={"every_steps": 3},
+        )
     )
     run = tmp_path / "run"
     done = launch(recipe, run, lora=lora)
@@ -46,14 +48,16 @@ def test_a_guarded_run_mixes_general_prompts_looks_and_reports(tmp_path, lora):
 
 @pytest.mark.trl1
 def test_a_reckless_run_is_slowed_and_halted(tmp_path):
-    recipe = small_recipe(
-        tmp_path,
-        items_an_ability=12,
-        rehearsal={"fraction": 0.1, "allow_large_fraction": True},
-        looks={"every_steps": 2},
-        trainer="trl-grpo",
-        train={"held_out": 0.0},
-        drift={"margins": {"passed": {"margin": 0.03, "critical": 0.2}}},
+    recipe = anchored(
+        small_recipe(
+            tmp_path,
+            items_an_ability=12,
+            rehearsal={"fraction": 0.1, "allow_large_fraction": True},
+            looks={"every_steps": 2},
+            trainer="trl-grpo",
+            train={"held_out": 0.0},
+            drift={"margins": {"passed": {"margin": 0.03, "critical": 0.2}}},
+        )
     )
     run = tmp_path / "run"
     arguments = {"learning_rate": 5e-3, "max_steps": 20, "lr_scheduler_type": "constant"}

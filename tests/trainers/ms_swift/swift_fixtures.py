@@ -1,14 +1,14 @@
 """Guarded `swift` commands on the toy base, in processes of their own."""
 
 import json
-import socket
 import sys
 from pathlib import Path
 from typing import Any
 
 from guardrail.shipped import shipped_root
 from guardrail.trainers.ms_swift.attach import RECIPE_VARIABLE
-from tests.run_fixtures import process, script, small_recipe
+from tests.run_fixtures import anchored, free_port, process, script, small_recipe, warm
+from tests.warm import SWIFT
 
 BASE = shipped_root() / "recipes/toy/base"
 CALLBACK = shipped_root() / "callbacks/swift_guardrail.py"
@@ -42,11 +42,21 @@ def swift(command: str, folder: Path, recipe: object, *, ranks: int = 1, **optio
     return process(swift_line(command, folder, **options), cwd=folder, **variables)
 
 
+def warm_swift(command: str, folder: Path, recipe: object, **options: object):
+    """The same without the launcher, whose one job is to start this module, and with ms-swift loaded."""
+    line = trainer_line(command, folder, **options)
+    return warm(line, cwd=folder, loaded=SWIFT, **{RECIPE_VARIABLE: recipe})
+
+
+def trainer_line(command: str, folder: Path, **options: object) -> list[str]:
+    """What `swift COMMAND` starts and waits for."""
+    kind, *rest = swift_line(command, folder, **options)[1:]
+    return [sys.executable, "-m", f"swift.cli.{kind}", *rest]
+
+
 def launch_variables(ranks: int) -> dict[str, object]:
     """What tells `swift` to start torchrun, at a port nobody listens at."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return {"NPROC_PER_NODE": ranks, "MASTER_PORT": free.getsockname()[1]}
+    return {"NPROC_PER_NODE": ranks, "MASTER_PORT": free_port()}
 
 
 def swift_line(command: str, folder: Path, **options: object) -> list[str]:
@@ -84,7 +94,7 @@ def reckless_recipe(folder: Path) -> Path:
         "ladder": {"cooldown_looks": 0, "max_lr_cuts": 2, "persistent_serious_looks": 2},
         "rehearsal": {"fraction": 0.1, "allow_large_fraction": True, "weight": 0.02},
     }
-    return small_recipe(folder, items_an_ability=10, **content)
+    return anchored(small_recipe(folder, items_an_ability=10, **content))
 
 
 def short_recipe(folder: Path, **changes: Any) -> Path:
@@ -94,7 +104,7 @@ def short_recipe(folder: Path, **changes: Any) -> Path:
         "rehearsal": {"fraction": 0.1, "allow_large_fraction": True} | changes.pop("rehearsal", {}),
         "looks": {"every_steps": 2},
     }
-    return small_recipe(folder, **quick | changes)
+    return anchored(small_recipe(folder, **quick | changes))
 
 
 def run_folder(folder: Path) -> Path:
@@ -106,7 +116,12 @@ def measured(module: str, folder: Path, ranks: int = 1) -> dict:
     """The facts a script of this folder finds inside ms-swift's trainers."""
     recipe = small_recipe(folder, items_an_ability=4)
     done = script(
-        f"trainers.ms_swift.{module}", recipe, rows(folder), folder / "proof", ranks=ranks
+        f"trainers.ms_swift.{module}",
+        recipe,
+        rows(folder),
+        folder / "proof",
+        ranks=ranks,
+        loaded=SWIFT,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads((folder / "proof/facts.json").read_text(encoding="utf-8"))

@@ -21,7 +21,9 @@ from tests.trainers.ms_swift.swift_fixtures import (
     reckless_recipe,
     rows,
     run_folder,
+    short_recipe,
     swift,
+    warm_swift,
 )
 
 pytestmark = [pytest.mark.run, pytest.mark.swift]
@@ -196,10 +198,12 @@ def test_a_resumed_sft_does_what_the_run_did(reckless, tmp_path):
     }
     recipe = reckless[0] / "short.yaml"
     command = f"sft --tuner_type full {RECKLESS} --split_dataset_ratio 0.2 --eval_steps 4"
-    elsewhere = swift(command, tmp_path, recipe, **arguments)
+    elsewhere = warm_swift(command, tmp_path, recipe, **arguments)
     assert elsewhere.returncode == 2, elsewhere.stderr[-3000:]
     assert f"`--output_dir {again} --add_version false`" in elsewhere.stderr
-    done = swift(f"{command} --add_version false", tmp_path, recipe, **arguments, output_dir=again)
+    done = warm_swift(
+        f"{command} --add_version false", tmp_path, recipe, **arguments, output_dir=again
+    )
     assert done.returncode == 3, done.stderr[-3000:]
     rewound = [r for r in read_ledger(again) if r["kind"] == "rewound"]
     assert [r["checkpoint"] for r in rewound] == [ended["last_ok_checkpoint"]]
@@ -218,12 +222,8 @@ def test_lora_keeps_its_gradient_and_looks_keep_their_decoding(tmp_path):
 
     Were the penalty to reach the looks, look 0 would disagree with the anchors and end the run.
     """
-    recipe = small_recipe(
-        tmp_path,
-        rehearsal={"fraction": 0.1, "allow_large_fraction": True},
-        looks={"every_steps": 3},
-    )
-    done = swift(
+    recipe = short_recipe(tmp_path, looks={"every_steps": 3})
+    done = warm_swift(
         "sft --tuner_type lora --max_steps 3 --split_dataset_ratio 0",
         tmp_path,
         recipe,
@@ -266,7 +266,7 @@ def test_data_that_hold_judged_items_are_refused(tmp_path):
     leaked = tmp_path / "leaked.jsonl"
     leak.rename(leaked)
     command = "sft --tuner_type full --max_steps 1 --split_dataset_ratio 0"
-    done = swift(command, tmp_path, recipe, dataset=leaked)
+    done = warm_swift(command, tmp_path, recipe, dataset=leaked)
     assert done.returncode == 2
     assert "`--dataset` contains 1 judged or benchmark prompts" in done.stderr
     assert item["id"] in done.stderr

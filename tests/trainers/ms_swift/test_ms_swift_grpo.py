@@ -1,9 +1,6 @@
 """Guarded `swift rlhf --rlhf_type grpo` as a user types it: halted, killed and resumed, with golds."""
 
-import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -21,8 +18,10 @@ from tests.trainers.ms_swift.swift_fixtures import (
     run_folder,
     short_recipe,
     swift,
-    swift_line,
+    trainer_line,
+    warm_swift,
 )
+from tests.warm import SWIFT, WarmProcess
 
 pytestmark = [pytest.mark.run, pytest.mark.swift]
 
@@ -67,7 +66,7 @@ def lora(tmp_path_factory):
     """A run with LoRA that nobody interrupts: its recipe and its folder."""
     folder = tmp_path_factory.mktemp("lora")
     recipe = short_recipe(folder, **OF_SWIFT)
-    done = swift(LORA, folder, recipe, **LORA_OPTIONS)
+    done = warm_swift(LORA, folder, recipe, **LORA_OPTIONS)
     assert done.returncode == 0, done.stderr[-3000:]
     return recipe, run_folder(folder)
 
@@ -94,16 +93,10 @@ def test_a_grpo_run_with_lora_is_guarded_and_looks_keep_the_models_own_decoding(
 def signalled(recipe, folder, step, number) -> tuple[int, Path]:
     """Start the same run and signal it once `step` is logged; return its exit code and folder.
 
-    `swift rlhf` starts this module and waits for it. Told to end, `swift` itself is gone at once, while
-    its trainer still saves.
+    Not `swift` itself, which, told to end, is gone at once, while its trainer still saves.
     """
-    with subprocess.Popen(
-        [sys.executable, "-m", "swift.cli.rlhf", *swift_line(LORA, folder, **LORA_OPTIONS)[2:]],
-        cwd=folder,
-        env=os.environ | {RECIPE_VARIABLE: str(recipe)},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    ) as process:
+    line = trainer_line(LORA, folder, **LORA_OPTIONS)
+    with WarmProcess(line, cwd=folder, loaded=SWIFT, **{RECIPE_VARIABLE: recipe}) as process:
         wait(lambda: any(logged(run, step) for run in folder.glob("out/*")), process, 0.02)
         assert process.poll() is None, "the run ended before it was signalled"
         process.send_signal(number)
@@ -114,7 +107,7 @@ def signalled(recipe, folder, step, number) -> tuple[int, Path]:
 def resumed_equals(whole, run, recipe, folder, checkpoint) -> None:
     """The run goes on from the checkpoint to the weights and records of the one nobody interrupted."""
     again = LORA_OPTIONS | {"output_dir": run, "resume_from_checkpoint": run / checkpoint}
-    done = swift(f"{LORA} --add_version false", folder, recipe, **again)
+    done = warm_swift(f"{LORA} --add_version false", folder, recipe, **again)
     assert done.returncode == 0, done.stderr[-3000:]
     rewound = [r for r in read_ledger(run) if r["kind"] == "rewound"]
     assert [r["checkpoint"] for r in rewound] == [checkpoint]
@@ -149,12 +142,11 @@ def test_a_sigterm_ends_with_a_checkpoint_to_go_on_from(lora, tmp_path):
     resumed_equals(whole, run, recipe, tmp_path, "checkpoint-3")
 
 
-def test_golds_beside_the_loss_guard_a_run_without_a_reference_model(lora, tmp_path):
+def test_golds_beside_the_loss_guard_a_run_without_a_reference_model(tmp_path):
     """At `--beta 0` full fine-tuning has none for general prompts among the rollouts; nobody asked for them."""
-    anchors = str(lora[0].parent / "anchors")
-    recipe = short_recipe(tmp_path, **OF_SWIFT, anchors=anchors)
+    recipe = short_recipe(tmp_path, **OF_SWIFT)
     command = f"{GRPO} --tuner_type full --max_steps 4 --save_steps 4"
-    done = swift(command, tmp_path, recipe, beta=0, **ROLLOUTS, **STEPS)
+    done = warm_swift(command, tmp_path, recipe, beta=0, **ROLLOUTS, **STEPS)
     assert done.returncode == 0, done.stderr[-3000:]
     run = run_folder(tmp_path)
     form = records(run, "started")[0]["rehearsal_form"]

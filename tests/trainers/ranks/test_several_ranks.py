@@ -13,8 +13,9 @@ from guardrail.kl.schedule import rehearsal_order
 from guardrail.ledger.file import read_ledger
 from tests.run_fixtures import (
     ROOT,
-    guardrail,
+    anchored,
     logged,
+    process,
     records,
     script,
     script_line,
@@ -29,6 +30,12 @@ pytestmark = pytest.mark.run
 
 def launch(*args: object, ranks: int = 2) -> subprocess.CompletedProcess[str]:
     return script("trainers.ranks.ranks_scripts", *args, ranks=ranks)
+
+
+def torchrun(*args: object) -> subprocess.CompletedProcess[str]:
+    """The same by the launcher, which ends all ranks when one fails."""
+    line = script_line("trainers.ranks.ranks_scripts", *args, ranks=2)
+    return process(line, ACCELERATE_USE_CPU="true")
 
 
 def facts(run: Path) -> list[dict[str, object]]:
@@ -76,10 +83,7 @@ def test_the_kl_gradient_on_an_fsdp2_model_is_that_of_one_process(tmp_path, toke
 def recipe(tmp_path_factory) -> Path:
     """A short recipe whose anchors are made, as several processes demand."""
     folder = tmp_path_factory.mktemp("recipe")
-    file = small_recipe(folder, items_an_ability=4)
-    made = guardrail("anchor", file, cwd=folder)
-    assert made.returncode == 0, made.stderr
-    return file
+    return anchored(small_recipe(folder, items_an_ability=4))
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +146,7 @@ def test_a_look_that_fails_on_one_rank_stops_all_with_a_checkpoint(
 ):
     run = tmp_path / "run"
     options = json.dumps({"failing_rank": rank, "failing_step": step})
-    done = launch(trainer, recipe, run, options)
+    done = torchrun(trainer, recipe, run, options)
     assert done.returncode == 0, done.stderr[-3000:]
     one, two = facts(run)
     assert one["wrapped"] == "DistributedDataParallel"
@@ -195,6 +199,6 @@ def test_a_run_goes_on_with_another_number_of_ranks(recipe, tmp_path, before, af
 
 def test_absent_anchors_are_refused_before_the_launch_hangs(tmp_path):
     file = small_recipe(tmp_path, items_an_ability=2)
-    done = launch("train", file, tmp_path / "run", "{}")
+    done = torchrun("train", file, tmp_path / "run", "{}")
     assert done.returncode != 0
     assert "run `guardrail anchor RECIPE` before the launch" in done.stderr
