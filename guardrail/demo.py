@@ -10,8 +10,10 @@ from rich.table import Table
 from rich.text import Text
 
 from guardrail.ledger.file import Record, live_records, read_ledger
+from guardrail.ledger.records import LookFacts, read_looks
 from guardrail.live.terminal import live_display
 from guardrail.recipe import Recipe, read_recipe
+from guardrail.report.findings import mean_ability
 from guardrail.report.report import build_report
 from guardrail.run import run_recipe
 from guardrail.sets.items import ABILITIES
@@ -27,20 +29,15 @@ class DemoResult:
     report: Path
 
 
-def _passed(look: Record) -> dict[str, Any]:
+def _passed(look: LookFacts) -> dict[str, Any]:
     """Mean over abilities of base's and the current pass rate, and each ability's."""
-    streams = {s["group"]: s for s in look["streams"] if s["metric"] == "passed"}
     return {
         side: {
-            "mean": sum(streams[a][side] for a in ABILITIES) / len(ABILITIES),
-            "abilities": {a: streams[a][side] for a in ABILITIES},
+            "mean": mean_ability(look, side),
+            "abilities": {a: getattr(look.stream("passed", a), side) for a in ABILITIES},
         }
         for side in ("base", "now")
     }
-
-
-def _last_look(records: list[Record]) -> Record:
-    return [r for r in records if r["kind"] == "look"][-1]
 
 
 def _seconds(records: list[Record]) -> dict[str, float]:
@@ -70,7 +67,8 @@ def run_demo(recipe_name: str, out: Path, seed: int | None, console: Console) ->
                 on_anchors=display.on_anchors,
             )
     records = {side: live_records(read_ledger(out / side)) for side in finished}
-    last = {side: _passed(_last_look(records[side])) for side in finished}
+    looks = {side: read_looks(records[side])[-1] for side in finished}
+    last = {side: _passed(look) for side, look in looks.items()}
     report = build_report(out / "guarded")
     build_report(out / "unguarded")
     facts = {
@@ -80,12 +78,12 @@ def run_demo(recipe_name: str, out: Path, seed: int | None, console: Console) ->
         "unguarded": last["unguarded"]["now"]
         | {
             "domain_loss": finished["unguarded"].domain_loss,
-            "step": _last_look(records["unguarded"])["step"],
+            "step": looks["unguarded"].step,
         },
         "guarded": last["guarded"]["now"]
         | {
             "domain_loss": finished["guarded"].domain_loss,
-            "step": _last_look(records["guarded"])["step"],
+            "step": looks["guarded"].step,
             "actions": [
                 {k: r[k] for k in ("step", "action", "reason", "before", "after")}
                 for r in records["guarded"]

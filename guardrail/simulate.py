@@ -26,8 +26,8 @@ from guardrail.judge.ladder import Action, Judged, LadderConfig, decide, judged_
 from guardrail.judge.rule import DriftConfig, MetricRule, MetricValues, RuleState, judge
 from guardrail.judge.statistic import FloatArray
 from guardrail.judge.verdict import Verdict
-from guardrail.ledger.file import Record, live_records, read_ledger
-from guardrail.ledger.records import LookFacts
+from guardrail.ledger.file import live_records, read_ledger
+from guardrail.ledger.records import read_looks
 from guardrail.recipe import Recipe
 from guardrail.sets.items import read_items
 
@@ -188,7 +188,7 @@ def read_run_trajectory(run: Path) -> Trajectory:
     records = live_records(read_ledger(run))
     started = next((r for r in records if r["kind"] == "started"), None)
     # The best model, loaded when the training is over, is no point on its way.
-    looks = [k for k in _looks(records) if k.trigger != "best"]
+    looks = [k for k in read_looks(records) if k.trigger != "best"]
     if started is None or not looks:
         raise InputError(f"`{run}` holds no look to replay; give the folder of a run that looked")
     recipe = Recipe.model_validate(started["recipe"])
@@ -227,15 +227,6 @@ def read_run_trajectory(run: Path) -> Trajectory:
         last_step=next((look.step for look in looks[1:] if look.final), -1),
         planned=planned[1:],
     )
-
-
-def _looks(records: Sequence[Record]) -> list[LookFacts]:
-    try:
-        return [LookFacts.model_validate(r) for r in records if r["kind"] == "look"]
-    except ValidationError as error:
-        raise InputError(
-            f"a look of the ledger does not read as one ({error.errors()[0]['msg']}); restore the file from a copy"
-        ) from error
 
 
 def simulate(

@@ -4,12 +4,15 @@ A ledger is a file that anybody may have cut or edited: a record that does not f
 out and counted, so that everything behind this module may trust types and finite numbers.
 """
 
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any, Literal
 
-from pydantic import AliasChoices, Field
+from pydantic import AliasChoices, Field, ValidationError
 
+from guardrail.errors import InputError
 from guardrail.judge.verdict import Facts, Number, Stream, Verdict
+from guardrail.ledger.file import Record
 
 __all__ = [
     "LOOK_VERSION",
@@ -30,6 +33,7 @@ __all__ = [
     "StepLog",
     "TrackingFacts",
     "TripwireFacts",
+    "read_looks",
 ]
 
 LOOK_VERSION = 1
@@ -91,6 +95,21 @@ class LookFacts(Verdict, Dated):
         streams = fields.pop("streams")  # last, since a record is also read by people
         known = {name: value for name, value in fields.items() if value is not None}
         return {"look": self.number, **known, "streams": streams}
+
+
+def read_looks(records: Iterable[Record]) -> list[LookFacts]:
+    """Return the looks among records, for whoever needs every one of them.
+
+    Raises:
+        InputError: one does not read as a look of a version known here.
+    """
+    try:
+        return [LookFacts.model_validate(r) for r in records if r["kind"] == "look"]
+    except ValidationError as error:
+        raise InputError(
+            f"a look of the ledger cannot be read ({error.errors()[0]['msg']}); restore the file from a copy, "
+            "or read it with the version that wrote it"
+        ) from error
 
 
 class Levers(Facts):

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from guardrail.ledger.file import FILE_NAME, Record, live_records, read_ledger
+from guardrail.ledger.records import read_looks
 from guardrail.rehearse.command import CommandResult
 from guardrail.rehearse.small_run import EVERY_STEPS
 
@@ -75,14 +76,12 @@ def attached(records: list[Record], result: CommandResult, run: Path) -> Seen:
 
 def look_zero(records: list[Record], result: CommandResult, run: Path) -> Seen:
     """Return what was seen of look 0, which must have an answer that ended by itself."""
-    looks = [r for r in _of(records, "look") if r["step"] == 0]
-    if not looks or looks[0]["failed_pipeline_check"]:
+    looks = [k for k in read_looks(records) if k.step == 0]
+    if not looks or looks[0].failed_pipeline_check:
         return None
-    rows = (run / looks[0]["answers"]).read_text(encoding="utf-8").splitlines()
+    rows = (run / looks[0].answers).read_text(encoding="utf-8").splitlines()
     ended = sum(json.loads(row)["finish_reason"] == "stop" for row in rows)
-    seen = (
-        f"{len(rows)} answers in {looks[0]['seconds']:.1f} s, {ended} of them ended by themselves"
-    )
+    seen = f"{len(rows)} answers in {looks[0].seconds:.1f} s, {ended} of them ended by themselves"
     if ended:
         return True, seen
     return False, f"{seen}: raise `looks.decoding.max_new_tokens`, or mend the model's stop tokens"
@@ -109,14 +108,14 @@ def injected(logs: list[Record]) -> str:
 
 def saved_with_a_look(records: list[Record], result: CommandResult, run: Path) -> Seen:
     """Return what was seen of the first checkpoint and the look at its weights."""
-    looks = [r for r in _of(records, "look") if r["step"] == EVERY_STEPS]
+    looks = [k for k in read_looks(records) if k.step == EVERY_STEPS]
     checkpoints = [r for r in _of(records, "checkpoint") if r["step"] == EVERY_STEPS]
     if not looks or not checkpoints:
         return None
     files = [file for file in (run / checkpoints[0]["path"]).rglob("*") if file.is_file()]
     size = sum(file.stat().st_size for file in files)
     return True, (
-        f"{Path(checkpoints[0]['path']).name}, {size / 1e6:.1f} MB, and its look in {looks[0]['seconds']:.1f} s"
+        f"{Path(checkpoints[0]['path']).name}, {size / 1e6:.1f} MB, and its look in {looks[0].seconds:.1f} s"
     )
 
 
