@@ -8,6 +8,7 @@ from typing import Any
 from guardrail import exits
 from guardrail.judge.verdict import by_standing, shows_harm
 from guardrail.ledger.records import LookFacts
+from guardrail.report.findings import guarding_time
 from guardrail.report.pace import next_look_step
 from guardrail.report.run_data import RunData, read_run
 
@@ -50,6 +51,7 @@ def describe_run(data: RunData) -> dict[str, Any]:
     """Return where a run stands, without what depends on the clock: `heartbeat` adds that."""
     looks, failures = data.looks, data.failures
     measured = [k.step for k in looks] + [f.step for f in failures]
+    guarding, share = guarding_time(data)
     going = data.outcome == "running"
     return {
         "schema": 2,
@@ -83,7 +85,7 @@ def describe_run(data: RunData) -> dict[str, Any]:
         "rewound_to": data.rewinds[-1].step if data.rewinds else None,
         "damaged_lines": list(data.damaged),
         "error": data.closing.error if data.closing else None,
-        "cost": _cost(data),
+        "cost": {"seconds": {what: round(s, 3) for what, s in guarding.items()}, "share": share},
         "pace": {
             "last_record_at": data.last_time.isoformat() if data.last_time else None,
             "step_s": data.pace.step_s,
@@ -140,18 +142,6 @@ def heartbeat(status: dict[str, Any], now: datetime) -> dict[str, Any]:
         "pace": pace | {"last_record_s": silent_s},
         "next_look_s": in_s,
     }
-
-
-def _cost(data: RunData) -> dict[str, Any]:
-    """Seconds the guard took, by what; its share of the training time, where that is known."""
-    seconds = dict(data.closing.seconds) if data.closing else {}
-    train = seconds.pop("train", None)
-    if not seconds:  # not ended: what looks and tripwires say of themselves
-        seconds["looks"] = sum(look.seconds or 0.0 for look in data.looks)
-        seconds["tripwires"] = sum(r.seconds or 0.0 for r in data.tripwires)
-    spent = {what: round(s, 3) for what, s in seconds.items() if s}
-    share = sum(spent.values()) / train if train else None
-    return {"seconds": spent, "share": share}
 
 
 def _abilities(looks: Sequence[LookFacts]) -> list[dict[str, Any]]:

@@ -16,6 +16,7 @@ from guardrail.exits import UNTESTED_END
 from guardrail.judge.verdict import UNTESTED, rank
 from guardrail.live.run_reader import LiveRun
 from guardrail.live.status import ENDED, shown_state
+from guardrail.report.findings import harm_step
 from guardrail.report.page.escape_controls import escape_controls
 
 __all__ = [
@@ -46,8 +47,6 @@ _STANDING = {
     "not_shown": "not shown",
 }
 _BLOCKS = "▁▂▃▅▆█"
-_MARGINS = (0.25, 1.0, 2.0, 4.0, 8.0)
-"""Harm in margins beyond which a sparkline's next block begins; the report's heat map has the same steps."""
 _SPARK_CELLS = 24
 _LEVEL_CELLS = 56
 _LOOKS_SHOWN = 8
@@ -111,7 +110,7 @@ def sparkline(
         if not known or not margin or margin < 0:
             shown.append("·")
         else:
-            shown.append(_BLOCKS[sum(max(known) / margin > limit for limit in _MARGINS)])
+            shown.append(_BLOCKS[harm_step(max(known), margin)])
     return "".join(shown)
 
 

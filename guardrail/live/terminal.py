@@ -17,7 +17,7 @@ from rich.text import Text
 
 from guardrail.judge.verdict import by_standing
 from guardrail.ledger.file import Record
-from guardrail.ledger.records import LookFacts
+from guardrail.ledger.records import ActionFacts, LookFacts
 from guardrail.live.status_terminal import (
     LEVEL_STYLE,
     named_streams,
@@ -107,8 +107,10 @@ def record_lines(record: Record) -> list[Text]:
     kind, step = record["kind"], record["step"]
     if kind == "look":
         return [look_line(LookFacts.model_validate(record))]
-    if kind == "action" and (record["carried_out"] or record["action"] != "repeat_look"):
-        return [action_line(record)]
+    if kind == "action":
+        action = ActionFacts.model_validate(record)
+        asked = action.carried_out or action.kind != "repeat_look"
+        return [action_line(action)] if asked else []
     if kind == "started":
         return _start_lines(record)
     if kind == "kl_self_test" and record["at_start"] is not None:
@@ -158,20 +160,19 @@ def look_line(look: LookFacts) -> Text:
     )
 
 
-def action_line(action: Record) -> Text:
+def action_line(action: ActionFacts) -> Text:
     """Return one line for an action: what moved, from where to where, why."""
-    before, after = action["before"], action["after"]
+    before, after = action.before, action.after
     moved = []
-    if after["boost"] != before["boost"]:
-        moved.append(f"KL weight ×{before['boost']:g} → ×{after['boost']:g}")
-    if after.get("beta") != before.get("beta"):
-        moved.append(f"beta {before['beta']:g} → {after['beta']:g}")
-    if after["lr_factor"] != before["lr_factor"]:
-        moved.append(f"learning rate ×{before['lr_factor']:g} → ×{after['lr_factor']:g}")
-    watched = "" if action["carried_out"] else " (watch only, not carried out)"
-    what = f"{action['action']}{watched}"
-    why = "; ".join(moved) or one_line(action["reason"])
-    return Text(f"  step {action['step']:>4}  {what}: {why}", "bold")
+    if after.boost != before.boost:
+        moved.append(f"KL weight ×{before.boost:g} → ×{after.boost:g}")
+    if after.beta != before.beta:
+        moved.append(f"beta {before.beta:g} → {after.beta:g}")
+    if after.lr_factor != before.lr_factor:
+        moved.append(f"learning rate ×{before.lr_factor:g} → ×{after.lr_factor:g}")
+    watched = "" if action.carried_out else " (watch only, not carried out)"
+    why = "; ".join(moved) or one_line(action.reason)
+    return Text(f"  step {action.step:>4}  {action.kind}{watched}: {why}", "bold")
 
 
 @contextmanager

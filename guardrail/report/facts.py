@@ -2,7 +2,6 @@
 
 import functools
 import json
-import math
 import shlex
 from datetime import datetime
 from pathlib import Path
@@ -17,7 +16,7 @@ from guardrail.report import findings
 from guardrail.report.next_steps import Place, Step, next_steps, place
 from guardrail.report.page.texts import Language
 from guardrail.report.recommendation import Recommendation, recommend
-from guardrail.report.run_data import RunData
+from guardrail.report.run_data import LiveBranch, RunData, text_or_none
 from guardrail.report.worst_items import ItemChange, Problem, worst_items
 
 __all__ = ["Report", "gather"]
@@ -96,19 +95,13 @@ class Reproduce(Facts):
     rehearsal_sources: dict[str, int]
 
 
-class Report(Facts):
-    """What `report.json` holds. Numbers that could not be computed are null, shares lie in [0, 1]."""
+class Conclusions(Facts):
+    """What the report makes of a run."""
 
     schema_version: int = 3
     built_at: datetime
     language: Language
     run: str
-    name: str | None
-    mode: str | None
-    outcome: str
-    """finished, halted, terminated, crashed, running or empty."""
-    step: int
-    planned_steps: int | None
     verdict: Recommendation
     last_ok_checkpoint: Place | None
     onsets: tuple[findings.Onset, ...]
@@ -116,21 +109,11 @@ class Report(Facts):
     conditions: findings.Conditions | None
     """What the training was doing when it broke."""
     inherited: tuple[findings.Inherited, ...]
-    decisions: tuple[records.DecisionFacts, ...]
     key_figures: KeyFigures
     start_model: Model
     gold_base: Model
     training_data: DataVersion
     damaged_ledger_lines: tuple[int, ...]
-    looks: tuple[records.LookFacts, ...]
-    actions: tuple[records.ActionFacts, ...]
-    failures: tuple[records.FailureFacts, ...]
-    tripwire_failures: tuple[records.FailureFacts, ...]
-    checkpoints: tuple[records.CheckpointFacts, ...]
-    rewinds: tuple[records.RewindFacts, ...]
-    logs: tuple[records.StepLog, ...]
-    tripwires: tuple[records.TripwireFacts, ...]
-    metrics: tuple[records.MetricFacts, ...]
     worst_items: tuple[ItemChange, ...]
     items_problems: tuple[Problem, ...]
     rehearsed_red_line_items: int
@@ -139,27 +122,24 @@ class Report(Facts):
     reproduce: Reproduce
 
 
+class Report(LiveBranch, Conclusions):
+    """What `report.json` holds: conclusions, then the live branch they are drawn from.
+
+    Numbers that could not be computed are null, shares lie in [0, 1].
+    """
+
+
 def gather(data: RunData, language: Language, built_at: datetime) -> Report:
     """Return the report's facts; reads the answers of two looks, the items and the files it hashes."""
     silent_s = (built_at - data.last_time).total_seconds() if data.last_time else 0.0
     advice = recommend(data, silent_s)
     telling = findings.telling_look(data)
     compared = worst_items(data)
-    named = ("name", "mode", "outcome", "step", "planned_steps", "decisions", "looks", "actions")
-    kept = (
-        "failures",
-        "tripwire_failures",
-        "checkpoints",
-        "rewinds",
-        "logs",
-        "tripwires",
-        "metrics",
-    )
     return Report(
         built_at=built_at,
         language=language,
         run=str(data.run.resolve()),
-        **{key: getattr(data, key) for key in (*named, *kept)},
+        **{name: getattr(data, name) for name in LiveBranch.model_fields},
         verdict=advice,
         last_ok_checkpoint=(
             place(data, data.last_ok.path, data.last_ok.step) if data.last_ok else None
@@ -184,12 +164,7 @@ def _key_figures(data: RunData) -> KeyFigures:
     weights, levers = data.kl_weights, data.levers
     before = [r.held_out for r in data.domain_loss if r.step == 0]
     after = [r.held_out for r in data.domain_loss if r.step > 0]
-    seconds = {k: v for k, v in data.closing.seconds.items() if v} if data.closing else {}
-    train = seconds.pop("train", None)
-    if not seconds:  # no closing record: what looks and tripwires say of themselves
-        seconds["looks"] = math.fsum(look.seconds or 0.0 for look in data.looks)
-        seconds["tripwires"] = math.fsum(r.seconds or 0.0 for r in data.tripwires)
-    spent = {what: s for what, s in seconds.items() if s}
+    guarding, share = findings.guarding_time(data)
     return KeyFigures(
         mean_ability_base=findings.mean_ability(data.last_look, "base"),
         mean_ability_now=findings.mean_ability(data.last_look, "now"),
@@ -201,9 +176,8 @@ def _key_figures(data: RunData) -> KeyFigures:
         kl_weight_now=weights[-1][1] if weights else None,
         boost=levers.boost,
         lr_factor=levers.lr_factor,
-        guard_seconds=spent,
-        # After a resume the training seconds cover only the last stretch.
-        guard_share=math.fsum(spent.values()) / train if train and not data.rewinds else None,
+        guard_seconds=guarding,
+        guard_share=share,
         compute=findings.compute_spent(data),
     )
 
@@ -211,7 +185,7 @@ def _key_figures(data: RunData) -> KeyFigures:
 def _model(data: RunData, key: str) -> Model:
     weights = data.started.get("weights")
     found = weights.get(key) if isinstance(weights, dict) else None
-    return Model(name=_text(data.recipe.get(key)), sha256=_text(found))
+    return Model(name=text_or_none(data.recipe.get(key)), sha256=text_or_none(found))
 
 
 def _training_data(data: RunData) -> DataVersion:
@@ -219,9 +193,9 @@ def _training_data(data: RunData) -> DataVersion:
     at_start = data.started.get("training_sha256")
     now = _sha256(str(path)) if path else None
     return DataVersion(
-        path=_text(path),
+        path=text_or_none(path),
         rows=_whole(data.started.get("training_rows")),
-        sha256=_text(at_start) or now,
+        sha256=text_or_none(at_start) or now,
         hashed_at_start=at_start is not None,
         changed_since=at_start is not None and now not in (at_start, None, "too large"),
     )
@@ -248,7 +222,7 @@ def _reproduce(data: RunData) -> Reproduce:
             {str(k): str(v) for k, v in versions.items()} if isinstance(versions, dict) else {}
         ),
         seed=_whole(started.get("seed")),
-        trainer=_text(started.get("trainer")),
+        trainer=text_or_none(started.get("trainer")),
         files=tuple(
             File(what=what, path=str(path), sha256=_sha256(str(path)))
             for what, path in files.items()
@@ -262,10 +236,6 @@ def _reproduce(data: RunData) -> Reproduce:
         red_line_sources=_counts(started.get("red_line_sources")),
         rehearsal_sources=_counts(started.get("rehearsal_sources")),
     )
-
-
-def _text(value: Any) -> str | None:
-    return None if value is None else str(value)
 
 
 def _told(kind: type[_Told], value: Any) -> _Told | None:

@@ -16,6 +16,8 @@ __all__ = [
     "compute_spent",
     "conditions",
     "detectable",
+    "guarding_time",
+    "harm_step",
     "inherited_and_new",
     "mean_ability",
     "onset",
@@ -182,6 +184,26 @@ def mean_ability(look: LookFacts | None, value: str) -> float | None:
     rates = [getattr(s, value) for s in streams if s is not None]
     known = [r for r in rates if r is not None]
     return math.fsum(known) / len(known) if known else None
+
+
+def guarding_time(data: RunData) -> tuple[dict[str, float], float | None]:
+    """Return the seconds the guard took, by what, and their share of the training time.
+
+    The share is None where the run has no end or was resumed: then the training seconds cover only the last
+    stretch.
+    """
+    seconds = {k: s for k, s in data.closing.seconds.items() if s} if data.closing else {}
+    train = seconds.pop("train", None)
+    if not seconds:  # no closing record: what looks and tripwires say of themselves
+        seconds["looks"] = math.fsum(look.seconds or 0.0 for look in data.looks)
+        seconds["tripwires"] = math.fsum(r.seconds or 0.0 for r in data.tripwires)
+    spent = {what: s for what, s in seconds.items() if s}
+    return spent, math.fsum(spent.values()) / train if train and not data.rewinds else None
+
+
+def harm_step(harm: float, margin: float) -> int:
+    """Return how many margins a harm is, in the steps of heat map and sparkline: 0 (none) to 5 (beyond eight)."""
+    return sum(harm / margin > limit for limit in (0.25, 1, 2, 4, 8))
 
 
 def compute_spent(data: RunData) -> Compute:

@@ -1,6 +1,7 @@
 """What to do next, as codes with values: the commands, and recipe lines with the evidence that asks for them."""
 
 import json
+import os
 import shlex
 from collections import Counter
 from pathlib import Path
@@ -12,7 +13,7 @@ from pydantic import Field
 from guardrail.judge.verdict import Facts
 from guardrail.report.findings import conditions, peak_learning_rate, telling_look
 from guardrail.report.recommendation import NO_FAULT, Recommendation
-from guardrail.report.run_data import RunData, on_disk
+from guardrail.report.run_data import RunData
 
 __all__ = [
     "NEXT_RECIPE",
@@ -72,8 +73,12 @@ class Step(Facts):
 
 def place(data: RunData, path: str, step: int) -> Place:
     """Return where a checkpoint lies."""
-    found, exists = on_disk(data.run, path)
-    return Place(path=found, exists=exists, step=step)
+    try:
+        found = [p for p in (data.run / path, Path(path)) if p.is_dir()]
+    except (OSError, ValueError):  # a name no file system takes
+        found = []
+    absolute = os.path.abspath(found[0] if found else data.run / path)
+    return Place(path=absolute, exists=bool(found), step=step)
 
 
 def next_steps(data: RunData, advice: Recommendation) -> list[Step]:

@@ -1,8 +1,6 @@
 """A run folder → the plain facts a page shows. Knows no HTML, no language; takes any state of a run."""
 
-import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import count
 from pathlib import Path
@@ -32,18 +30,16 @@ from guardrail.ledger.records import (
 )
 from guardrail.report.pace import Pace, measure_pace, record_time
 
-__all__ = ["KnownLooks", "RunData", "on_disk", "read_run", "run_data"]
+__all__ = ["KnownLooks", "LiveBranch", "RunData", "read_run", "run_data", "text_or_none"]
 
 _F = TypeVar("_F", bound=Facts)
 KnownLooks = dict[int, tuple[Record, LookFacts]]
 """Facts by the identity of their record, which is held so that the identity stays its own."""
 
 
-@dataclass(frozen=True, slots=True)
-class RunData:
-    """Everything the ledger says about the live branch of a run."""
+class LiveBranch(Facts):
+    """What the ledger says about the live branch of a run, as the report repeats it."""
 
-    run: Path
     outcome: str
     """`finished`, `halted`, `terminated` (by a SIGTERM, with a checkpoint), `crashed`, `running` (no closing
     record: going on, or killed), `empty`."""
@@ -51,20 +47,27 @@ class RunData:
     mode: str | None
     step: int
     planned_steps: int | None
-    started: Record
+    decisions: tuple[DecisionFacts, ...]
+    """What people decided, newest first; a resume takes none of them away."""
     looks: tuple[LookFacts, ...]
     actions: tuple[ActionFacts, ...]
     failures: tuple[FailureFacts, ...]
     """Looks that could not be measured."""
     tripwire_failures: tuple[FailureFacts, ...]
     checkpoints: tuple[CheckpointFacts, ...]
-    tripwires: tuple[TripwireFacts, ...]
-    logs: tuple[StepLog, ...]
-    metrics: tuple[MetricFacts, ...]
-    tracking: tuple[TrackingFacts, ...]
     rewinds: tuple[RewindFacts, ...]
-    decisions: tuple[DecisionFacts, ...]
-    """What people decided, newest first; a resume takes none of them away."""
+    logs: tuple[StepLog, ...]
+    tripwires: tuple[TripwireFacts, ...]
+    metrics: tuple[MetricFacts, ...]
+
+
+class RunData(LiveBranch):
+    """A run folder: its live branch, and what else its ledger tells whoever draws conclusions from it."""
+
+    run: Path
+    started: Record
+    """The header."""
+    tracking: tuple[TrackingFacts, ...]
     closing: ClosingFacts | None
     """The `ended` or `crashed` record that gave the outcome."""
     kl_self_test: SelfTestFacts | None
@@ -167,15 +170,6 @@ class RunData:
         rule = margins.get(metric) if isinstance(margins, dict) else None
         critical = rule.get("critical") if isinstance(rule, dict) else None
         return float(critical) if isinstance(critical, int | float) else None
-
-
-def on_disk(run: Path, path: str) -> tuple[str, bool]:
-    """Return a checkpoint's absolute path and whether it is still there."""
-    try:
-        found = [p for p in (run / path, Path(path)) if p.is_dir()]
-    except (OSError, ValueError):  # a name no file system takes
-        found = []
-    return os.path.abspath(found[0] if found else run / path), bool(found)
 
 
 def _outcome(live: Iterable[Record]) -> tuple[str, Record | None]:
@@ -281,8 +275,8 @@ def run_data(
     data = RunData(
         run=run,
         outcome=outcome,
-        name=_text(started.get("name")),
-        mode=_text(started.get("mode")),
+        name=text_or_none(started.get("name")),
+        mode=text_or_none(started.get("mode")),
         step=max((r["step"] for r in live), default=0),
         planned_steps=None,
         started=started,
@@ -310,12 +304,11 @@ def run_data(
         planned = replanned[-1].get("planned_steps")
     if planned is None:
         planned = data.trainer_arguments.get("max_steps")
-    return replace(
-        data,
-        planned_steps=planned if isinstance(planned, int) and planned > 0 else None,
-        damaged=_lines(records, unreadable, unfit),
-    )
+    known_end = planned if isinstance(planned, int) and planned > 0 else None
+    damaged = _lines(records, unreadable, unfit)
+    return data.model_copy(update={"planned_steps": known_end, "damaged": damaged})
 
 
-def _text(value: Any) -> str | None:
+def text_or_none(value: Any) -> str | None:
+    """Return what a header says as text."""
     return None if value is None else str(value)

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from guardrail.judge.verdict import UNTESTED, rank
 from guardrail.ledger.file import Record
-from guardrail.ledger.records import LookFacts
+from guardrail.ledger.records import ActionFacts, LookFacts
 
 __all__ = ["Alert", "AlertRule", "Severity"]
 
@@ -55,9 +55,10 @@ class AlertRule:
         elif kind == "look":
             alerts += self._looked(LookFacts.model_validate(record))
         elif kind == "action" and (rise is not None or record["carried_out"]):
-            self._halting = record["action"] == "halt" and record["carried_out"]
+            action = ActionFacts.model_validate(record)
+            self._halting = action.kind == "halt" and action.carried_out
             worst = "failure" if self._halting or (rise and rise.level == "critical") else "warning"
-            alerts.append(self._alert(*_acted(record, rise), worst))
+            alerts.append(self._alert(*_acted(action, rise), worst))
         elif kind == "checkpoint" and record["level"] == "ok":
             self._last_ok = record["path"]
         elif kind == "error":
@@ -141,21 +142,20 @@ def _rose(look: LookFacts) -> Words:
     return title, [_streams(look)]
 
 
-def _acted(action: Record, rise: LookFacts | None) -> Words:
-    kind, step, done = action["action"], action["step"], action["carried_out"]
+def _acted(action: ActionFacts, rise: LookFacts | None) -> Words:
+    kind, step = action.kind, action.step
     zh, en = _ACTION.get(kind, (kind, kind))
-    if not done:
+    if not action.carried_out:
         zh, en = (f"仅观察，未执行：{kind}", f"watch mode, not carried out: {kind}")
     lines = [] if rise is None else [_streams(rise)]
-    before, after = action["before"], action["after"]
-    for name_zh, name_en, key in (
-        ("KL 权重", "KL weight", "boost"),
-        ("学习率", "Learning rate", "lr_factor"),
+    for name_zh, name_en, before, after in (
+        ("KL 权重", "KL weight", action.before.boost, action.after.boost),
+        ("学习率", "Learning rate", action.before.lr_factor, action.after.lr_factor),
     ):
-        if before[key] != after[key]:
-            moved = f"×{before[key]:g} → ×{after[key]:g}"
+        if before != after:
+            moved = f"×{before:g} → ×{after:g}"
             lines.append((f"{name_zh} {moved}", f"{name_en} {moved}"))
-    lines.append((f"原因：{action['reason']}", f"Reason: {action['reason']}"))
+    lines.append((f"原因：{action.reason}", f"Reason: {action.reason}"))
     if rise is None:
         return (f"第 {step} 步{zh}", f"{en} at step {step}"), lines
     level = rise.level

@@ -111,7 +111,8 @@ def test_betting_never_falls_when_an_item_gets_worse(values, data):
     worse = harm.copy()
     item = data.draw(st.integers(0, len(values) - 1))
     worse[item] = data.draw(st.floats(float(harm[item]), 1))
-    assert betting_z(worse, 0.03, -1.0) >= betting_z(harm, 0.03, -1.0)
+    # The last bits of a sum of logarithms may fall: an item worse by one bit showed that.
+    assert betting_z(worse, 0.03, -1.0) >= betting_z(harm, 0.03, -1.0) - 1e-12
 
 
 @pytest.mark.parametrize("tail", [0.02, 0.1, 0.5])

@@ -6,6 +6,7 @@ from markupsafe import Markup
 
 from guardrail.judge.verdict import Stream
 from guardrail.ledger.records import LookFacts
+from guardrail.report.findings import harm_step
 from guardrail.report.run_data import RunData
 
 __all__ = ["heat", "interval_bar", "shown_looks"]
@@ -33,7 +34,7 @@ def heat(look: LookFacts, group: str) -> int:
     stream = look.stream("passed", group)
     if stream is None or stream.harm is None or not stream.margin:
         return 0
-    return sum(stream.harm / stream.margin > limit for limit in (0.25, 1, 2, 4, 8))
+    return harm_step(stream.harm, stream.margin)
 
 
 def shown_looks(data: RunData, at_most: int = 20) -> list[LookFacts]:
