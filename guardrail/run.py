@@ -111,7 +111,7 @@ class _DomainLossAtStart(TrainerCallback):  # type: ignore[misc, unused-ignore]
             began = time.perf_counter()
             self.loss = float(self._trainer.evaluate()["eval_loss"])
             self._guard.guard.ledger.append("domain_loss", 0, held_out=self.loss)
-            self._guard.not_training(time.perf_counter() - began)
+            self._guard.course.not_training(time.perf_counter() - began)
 
 
 def _train(trainer: Any, callback: GuardCallback) -> tuple[float | None, float | None]:

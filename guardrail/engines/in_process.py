@@ -303,6 +303,8 @@ class InProcessEngine:
     """Prompt token ids by item id, filled as they are asked for; engines of one run may share it."""
     stop: Callable[[], bool] = lambda: False
     """Asked at every token of an answer whether to end at once."""
+    writer: "Callable[[InProcessEngine, Sequence[list[int]], int], list[Completion]] | None" = None
+    """Given engine, prompts and seed: who writes the answers in the model's place."""
 
     def prompts(self, items: Sequence[Item]) -> list[list[int]]:
         """Return each item's prompt token ids."""
@@ -361,6 +363,8 @@ class InProcessEngine:
 
     def complete(self, prompts: Sequence[list[int]], *, seed: int) -> list[Completion]:
         """Return one completion per tokenised prompt; the model's training state is kept."""
+        if self.writer is not None:
+            return self.writer(self, prompts, seed)
         with kept_training_state(self.model):
             return generate(
                 self.model,

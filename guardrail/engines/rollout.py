@@ -1,8 +1,7 @@
 """The vLLM that writes a GRPO trainer's rollouts, colocated or a server, as the one that answers looks."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from accelerate.utils import gather_object
@@ -17,7 +16,9 @@ from guardrail.engines.in_process import (
 from guardrail.errors import InputError
 from guardrail.models.profile import Profile
 
-__all__ = ["RolloutEngine", "with_vllm"]
+__all__ = ["vllm_writer"]
+
+Writer = Callable[[InProcessEngine, Sequence[list[int]], int], list[Completion]]
 
 
 @contextlib.contextmanager
@@ -45,24 +46,20 @@ def _decoding(vllm: Any, decoding: Decoding, profile: Profile) -> Iterator[None]
             setattr(vllm, name, value)
 
 
-@dataclass(frozen=True, slots=True)
-class RolloutEngine(InProcessEngine):
-    """Answers come from the trainer's vLLM, given the current weights; log-probabilities from this process."""
+def vllm_writer(vllm: Any) -> Writer:
+    """Return what leaves an engine's answers to the trainer's vLLM, given the current weights.
 
-    vllm: Any = field(kw_only=True)
-    """TRL's VLLMGeneration."""
+    Log-probabilities still come from this process. Every rank must ask for answers at the same time. The seed has no
+    say: vLLM would give every prompt of a call the same one, and answers that share their noise are no separate
+    draws. So sampled answers are not the same ones again after a resume.
 
-    def complete(self, prompts: Sequence[list[int]], *, seed: int) -> list[Completion]:
-        """Return one completion per tokenised prompt; every rank must call it at the same time.
+    Args:
+        vllm: TRL's VLLMGeneration.
+    """
 
-        `seed` has no say: vLLM would give every prompt of a call the same one, and answers that share their
-        noise are no separate draws. So sampled answers are not the same ones again after a resume.
-
-        Raises:
-            InputError: prompt and answer together do not fit into the vLLM the trainer has started.
-        """
-        need = max(map(len, prompts), default=0) + self.decoding.max_new_tokens
-        limit = self.vllm.max_model_length
+    def write(engine: InProcessEngine, prompts: Sequence[list[int]], seed: int) -> list[Completion]:
+        need = max(map(len, prompts), default=0) + engine.decoding.max_new_tokens
+        limit = vllm.max_model_length
         if limit is not None and need > limit:
             raise InputError(
                 f"a look needs {need} tokens for its longest prompt and `looks.decoding.max_new_tokens`, and "
@@ -70,14 +67,12 @@ class RolloutEngine(InProcessEngine):
             )
         # The trainer cuts what comes back into equal shares of the ranks.
         share = max(gather_object([len(prompts)]))
-        filled = [*prompts, *[[self.profile.stop[0]]] * (share - len(prompts))]
-        with kept_training_state(self.model), _decoding(self.vllm, self.decoding, self.profile):
-            self.vllm.sync_weights()
-            ids = self.vllm.generate(filled, None, 1)[1]
-        return [completion(self.tokenizer, list(row), self.profile) for row in ids[: len(prompts)]]
+        filled = [*prompts, *[[engine.profile.stop[0]]] * (share - len(prompts))]
+        with kept_training_state(engine.model), _decoding(vllm, engine.decoding, engine.profile):
+            vllm.sync_weights()
+            ids = vllm.generate(filled, None, 1)[1]
+        return [
+            completion(engine.tokenizer, list(row), engine.profile) for row in ids[: len(prompts)]
+        ]
 
-
-def with_vllm(engine: InProcessEngine, vllm: Any) -> RolloutEngine:
-    """Return the engine with its answers left to the trainer's vLLM."""
-    had = {f.name: getattr(engine, f.name) for f in fields(engine)}
-    return RolloutEngine(**had, vllm=vllm)
+    return write

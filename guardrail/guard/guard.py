@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -59,6 +59,18 @@ class Guard:
     """The drift rule's state before the last look, for a repeat, which follows in the same breath."""
     beta: float | None = None
     """GRPO's own beta at boost 1, where the ladder moves it too."""
+    start_weights: str = ""
+    """Hash of the weights the run starts from."""
+
+    @property
+    def start_is_gold_base(self) -> bool:
+        """Whether the run starts from the weights that its abilities are measured against."""
+        return self.start_weights == self.anchors.manifest.gold_base["weights"]
+
+    @property
+    def start_is_kl_reference(self) -> bool:
+        """Whether the run starts from the weights that the KL pulls to."""
+        return self.start_weights == self.anchors.manifest.kl_reference["weights"]
 
     @property
     def judged_items(self) -> list[Item]:
@@ -99,8 +111,7 @@ class Guard:
         items, golds = list(self.red_line), [self.anchors.gold(item.id) for item in self.red_line]
         if self.recipe.looks.decoding.mode == "sampled" or list(texts) == golds:
             return None
-        here = {f.name: getattr(engine, f.name) for f in fields(InProcessEngine)}
-        in_process = InProcessEngine(**here)  # whoever answered: the noise is that of these weights
+        in_process = replace(engine, writer=None)  # whoever answered: the noise is of these weights
         with one_rounding_more(engine.model, rounding, seed=0):
             again = self.ranks.shared(items, partial(in_process.answer, seed=self.recipe.seed))
         first = measure_completions(items, [[text] for text in texts], texts)
@@ -113,7 +124,7 @@ class Guard:
             return None
         started = time.perf_counter()
         hits = self.ranks.shared(self.choices, lambda mine: right_choices(engine, mine))
-        self.spend("benchmark", time.perf_counter() - started)
+        self.state.spend("benchmark", time.perf_counter() - started)
         return Benchmark(questions=len(self.choices), right=sum(hits))
 
     def _only_judged(self, measured: Measured) -> Measured:
@@ -138,7 +149,7 @@ class Guard:
                 is another model already beyond the margin and the recipe refuses that.
         """
         measured, answers, file, seconds = self._measure(engine, self.recipe.replicates, 0)
-        self.spend("looks", seconds)
+        self.state.spend("looks", seconds)
         self.state.looks += 1
         anchored = self._only_judged(anchor_measurements(list(self.red_line), self.anchors))
         config = self.recipe.drift_config(self.state.planned_looks)
@@ -192,7 +203,7 @@ class Guard:
             raise LookFailed("there is no baseline: look 0 was not taken")
         repeat = trigger == "repeat"
         measured, _, file, seconds = self._measure(engine, self.recipe.looks.samples, step)
-        self.spend("looks", seconds)
+        self.state.spend("looks", seconds)
         verdict, after = judge_look(
             self.judged_items,
             self.state.baseline,
@@ -245,7 +256,3 @@ class Guard:
         """Where the levers stand after an action."""
         beta = None if self.beta is None else self.beta * action.boost
         return Levers(boost=action.boost, lr_factor=action.lr_factor, beta=beta)
-
-    def spend(self, what: str, seconds: float) -> None:
-        """Count seconds of the guard's own."""
-        self.state.seconds[what] = self.state.seconds.get(what, 0.0) + seconds

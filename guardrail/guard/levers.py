@@ -1,4 +1,4 @@
-"""The levers on a trainer: its learning rate and its stop. The KL weight is the guard's own."""
+"""The levers: the KL weight, which is the guard's own, and the learning rate of an optimizer and its scheduler."""
 
 import math
 from collections.abc import Sequence
@@ -9,8 +9,17 @@ from transformers.optimization import GreedyLR
 
 from guardrail.errors import InputError
 from guardrail.guard.state import GuardState
+from guardrail.judge.ladder import Action
 
-__all__ = ["base_rates", "hold_cut", "hold_levers", "scale_learning_rate", "scheduler_steps"]
+__all__ = [
+    "base_rates",
+    "hold_cut",
+    "hold_levers",
+    "keep_rates",
+    "move_levers",
+    "scale_learning_rate",
+    "scheduler_steps",
+]
 
 _AT_EVALUATIONS = (ReduceLROnPlateau, GreedyLR)
 """Schedulers that keep no base rates: they move the rates themselves, at evaluations."""
@@ -53,6 +62,21 @@ def scale_learning_rate(
         inner.base_lrs = [rate * factor for rate in inner.base_lrs]
     inner._last_lr = [float(group["lr"]) for group in optimizer.param_groups]
     return before, [float(group["lr"]) for group in optimizer.param_groups]
+
+
+def move_levers(state: GuardState, action: Action, optimizer: Any, scheduler: Any) -> None:
+    """Move the KL weight and the learning rate to where an action has them; the rate only ever falls."""
+    factor = action.lr_factor / state.lr_factor
+    state.boost = action.boost
+    if factor < 1.0:
+        scale_learning_rate(optimizer, scheduler, factor)
+        state.lr_factor = action.lr_factor
+
+
+def keep_rates(state: GuardState, optimizer: Any, scheduler: Any) -> None:
+    """Remember for a resume what the rates are computed from (`hold_levers`)."""
+    state.base_rates = base_rates(optimizer, scheduler)
+    state.scheduler_steps = scheduler_steps(scheduler)
 
 
 def base_rates(optimizer: Any, scheduler: Any) -> list[float]:

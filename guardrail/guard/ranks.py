@@ -46,11 +46,21 @@ class Ranks:
 
     rank: int = 0
     size: int = 1
+    device: torch.device | str = "cpu"
+    """Where the ranks exchange numbers."""
 
     @property
     def writes(self) -> bool:
         """Whether this rank writes ledger, answers and checkpoint state."""
         return self.rank == 0
+
+    def summed(self, numbers: Sequence[int]) -> list[int]:
+        """Return the sums over all ranks, which must ask together; cheap enough for every step."""
+        if self.size == 1:  # nobody to ask, and no device to wait for
+            return list(numbers)
+        told = torch.tensor(numbers, device=self.device)
+        distributed.all_reduce(told)
+        return list(told.tolist())
 
     def shared(
         self, things: Sequence[Thing], work: Callable[[Sequence[Thing]], Sequence[Result]]

@@ -5,14 +5,16 @@ from itertools import count
 from pathlib import Path
 
 from guardrail.errors import InputError
-from guardrail.guard.state import STATE_FILE
-from guardrail.ledger.file import Ledger
+from guardrail.guard.state import STATE_FILE, GuardState, read_state
+from guardrail.ledger.file import FILE_NAME, Ledger
 
 __all__ = [
     "checkpoint_step",
     "checkpoints",
     "last_complete_checkpoint",
+    "refuse_taken",
     "resumed_checkpoint",
+    "resumed_state",
     "rewind",
 ]
 
@@ -63,6 +65,25 @@ def resumed_checkpoint(folder: Path, resume: bool | str | Path) -> Path | None:
         f"`{resume}` is no checkpoint that this run can go on from: it must lie in `{folder}` and hold a "
         f"{STATE_FILE}; those that do: {there}"
     )
+
+
+def resumed_state(folder: Path, resume: bool | str | Path) -> tuple[Path | None, GuardState]:
+    """Return the checkpoint that a run goes on from (`resumed_checkpoint`) and its state, a new one where it begins."""
+    checkpoint = resumed_checkpoint(folder, resume)
+    return checkpoint, GuardState() if checkpoint is None else read_state(checkpoint)
+
+
+def refuse_taken(run: Path) -> None:
+    """Refuse to begin a run in the folder of another.
+
+    Raises:
+        InputError: there is a ledger in it.
+    """
+    if (run / FILE_NAME).is_file():
+        raise InputError(
+            f"run folder `{run}` already holds a run; attach with `resume=True` to go on, or give "
+            "another `run` folder"
+        )
 
 
 def _set_aside_later(checkpoint: Path) -> list[Path]:

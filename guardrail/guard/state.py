@@ -54,28 +54,37 @@ class Seen:
 
 @dataclass(slots=True)
 class GuardState(Seen):
-    """The guard's memory. Everything else follows from the recipe and the anchors."""
+    """The guard's memory. Everything else follows from the recipe and the anchors.
 
-    looks: int = 0
-    """Looks taken, repeats included; seeds the next one."""
+    One module writes each field; the headings below name it. A resume and a training that begins anew put back
+    the whole (`read_state`, `put_back`). What is `Seen` is written by whatever draws the KL-only samples
+    (guardrail/trainers): for TRL's rollouts trl/grpo.py, else kl_only/samples.py, as `golds` are.
+    """
+
+    golds: Seen = field(default_factory=Seen)
+    """Golds beside GRPO's loss, where the rollouts hold KL-only prompts too."""
+
+    # look_plan.py
     planned_looks: int = 0
     """Looks the error budget is spent over: those used up and those ahead."""
     due: list[int] = field(default_factory=list)
     """Steps at which looks were planned."""
     kept: int = 0
     """Looks planned beside those: the reserve, and that of the best model at the end."""
-    rule: RuleState = field(default_factory=RuleState)
-    history: list[Judged] = field(default_factory=list)
-    boost: float = 1.0
-    lr_factor: float = 1.0
-    base_rates: list[float] = field(default_factory=list)
-    """What the scheduler computed learning rates from when this was saved, the guard's cut included."""
-    scheduler_steps: int = 0
-    """How often it had stepped then."""
-    golds: Seen = field(default_factory=Seen)
-    """Golds beside GRPO's loss, where the rollouts hold KL-only prompts too."""
+
+    # guard.py
+    looks: int = 0
+    """Looks taken, repeats included; seeds the next one."""
     baseline: Measured | None = None
     """Look 0's measurements, the baseline of every later look."""
+    rule: RuleState = field(default_factory=RuleState)
+    history: list[Judged] = field(default_factory=list)
+    extra_looks: int = 0
+    """Early looks taken from the reserve."""
+    wire_at_look: float = 0.0
+    """What the larger tripwire was at the last look."""
+
+    # tripwire.py
     tripwire_every: int = 0
     """Steps between two tripwires; 0: there are none."""
     gold_wire: Wire | None = None
@@ -84,19 +93,37 @@ class GuardState(Seen):
     """Prompts of the new task with the start model's answers."""
     wire: float = 0.0
     """The larger tripwire when it was last measured, nats a token."""
-    wire_at_look: float = 0.0
-    """What it was at the last look."""
-    extra_looks: int = 0
-    """Early looks taken from the reserve."""
-    last_ok_checkpoint: str | None = None
+
+    # levers.py
+    boost: float = 1.0
+    lr_factor: float = 1.0
+    base_rates: list[float] = field(default_factory=list)
+    """What the scheduler computed learning rates from when this was saved, the guard's cut included."""
+    scheduler_steps: int = 0
+    """How often it had stepped then."""
+
+    # course.py
     owed: Literal["", "step", "save"] = ""
     """What a SIGTERM left out after the last step: what is due by its number, or also the look of a save."""
     owed_look: str = ""
     """Trigger of a look that a SIGTERM cut off."""
     failures: int = 0
     """Looks that could not be measured."""
+
+    # checkpoints.py
+    last_ok_checkpoint: str | None = None
+
+    # `spend`, for whoever spent them
     seconds: dict[str, float] = field(default_factory=dict)
-    """Wall-clock seconds spent by the guard, by what."""
+    """Wall-clock seconds spent by the guard, by what, and under `train` all of the training's."""
+
+    def spend(self, what: str, seconds: float) -> None:
+        """Count seconds."""
+        self.seconds[what] = self.seconds.get(what, 0.0) + seconds
+
+    def rounded_seconds(self) -> dict[str, float]:
+        """Return the seconds as the ledger tells them."""
+        return {what: round(spent, 3) for what, spent in self.seconds.items()}
 
 
 def _as_json(state: GuardState) -> dict[str, Any]:

@@ -12,7 +12,16 @@ from guardrail.errors import InputError
 from guardrail.files import write_whole
 from guardrail.sets.item_checks import Check
 
-__all__ = ["ABILITIES", "Item", "Message", "item_line", "items_sha256", "read_items", "write_items"]
+__all__ = [
+    "ABILITIES",
+    "Item",
+    "Message",
+    "check_apart",
+    "item_line",
+    "items_sha256",
+    "read_items",
+    "write_items",
+]
 
 ABILITIES = (
     "instruction",
@@ -157,3 +166,24 @@ def items_sha256(items: Iterable[Item]) -> str:
     for item in items:
         digest.update(item.model_dump_json(by_alias=True).encode("utf-8") + b"\n")
     return digest.hexdigest()
+
+
+def check_apart(red_line: list[Item], rehearsal: list[Item]) -> None:
+    """Refuse two sets that share a question or an id: nobody trains on what is judged.
+
+    Raises:
+        InputError: an item is both judged and injected, or two items have one id.
+    """
+    judged = {item.question: item.id for item in red_line if not item.rehearsed}
+    both = [(judged[i.question], i.id) for i in rehearsal if i.question in judged]
+    if both:
+        named = ", ".join(f"{a} = {b}" for a, b in both[:5])
+        raise InputError(
+            f"{len(both)} items are both judged and injected ({named}); take them out of one "
+            "set, or mark the red-line items `rehearsed: true`"
+        )
+    clash = sorted({i.id for i in red_line} & {i.id for i in rehearsal})
+    if clash:
+        raise InputError(
+            f"the two sets share the ids {', '.join(clash[:5])}; ids must be unique across both"
+        )

@@ -4,25 +4,22 @@ On the rank that writes the ledger: looks, actions and the KL self-test as they 
 ended, on standard error between the trainer's own progress bars; the report, also after a crash or a halt.
 """
 
-import functools
 import logging
 import sys
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 from tqdm import tqdm
 
-from guardrail.errors import HaltedByGuard
+from guardrail.guard.course import Course
 from guardrail.ledger.file import Record
 from guardrail.live.closing import closing_words
 from guardrail.live.status import run_status
 from guardrail.live.terminal import record_lines
 from guardrail.report.report import build_report
-from guardrail.trainers.callback import GuardCallback
 
-__all__ = ["end_with_the_training", "say_record"]
+__all__ = ["record_crash", "report_end", "say_record"]
 
 logger = logging.getLogger(__name__)
 
@@ -43,59 +40,21 @@ def _say(text: Text) -> None:
     tqdm.write(shown.get(), file=sys.stderr, end="")
 
 
-def end_with_the_training(
-    trainer: Any,
-    callback: GuardCallback,
-    *,
-    quiet: bool,
-    report: bool,
-    raise_on_halt: bool,
-    go_on: str,
-) -> None:
-    """Wrap `trainer.train` on the instance, so that whatever ends it is recorded, reported and said.
-
-    Args:
-        trainer: The guarded trainer.
-        callback: Its guard.
-        quiet: Say nothing.
-        report: Write the report when training ends.
-        raise_on_halt: Raise `HaltedByGuard` from `train` where the guard halted it.
-        go_on: How a training that was broken off goes on.
-    """
-    train = trainer.train
-
-    @functools.wraps(train)
-    def guarded_train(*args: Any, **kwargs: Any) -> Any:
-        try:
-            output = train(*args, **kwargs)
-        except BaseException as error:
-            _record_crash(trainer, callback, error)
-            raise
-        finally:
-            if report and callback.guard.ranks.writes:
-                _close(callback.guard.run, go_on, quiet=quiet)
-        if callback.halted and raise_on_halt:
-            step = trainer.state.global_step
-            checkpoint = Path(trainer.args.output_dir) / f"checkpoint-{step}"
-            raise HaltedByGuard(step, checkpoint, callback.guard.run)
-        return output
-
-    trainer.train = guarded_train
-
-
-def _record_crash(trainer: Any, callback: GuardCallback, error: BaseException) -> None:
+def record_crash(course: Course, step: int, error: BaseException) -> None:
+    """Write to the ledger that the training was broken off, and what is left of it."""
     try:
-        callback.guard.ledger.append(
+        course.guard.ledger.append(
             "crashed",
-            trainer.state.global_step,
+            step,
             error=f"{type(error).__name__}: {error}"[:2000],
-            last_ok_checkpoint=callback.last_ok_checkpoint(),
+            last_ok_checkpoint=course.last_ok_checkpoint(),
         )
     except OSError:  # a full disk, say; what is raised is what ended the training
         logger.exception("the ledger did not take the end of the training")
 
 
-def _close(run: Path, go_on: str, *, quiet: bool) -> None:
+def report_end(run: Path, go_on: str, *, quiet: bool) -> None:
+    """Write the report, and say how the training ended and how it goes on."""
     try:
         page = build_report(run)
         if not quiet:

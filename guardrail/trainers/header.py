@@ -9,39 +9,42 @@ from typing import Any
 from guardrail import __version__
 from guardrail.anchors.store import Manifest
 from guardrail.models.fingerprint import file_sha256
-from guardrail.recipe import Recipe
-from guardrail.sets.items import Item, items_sha256
+from guardrail.sets.items import items_sha256
 from guardrail.trainers.checks.precision import describe_precision
 from guardrail.trainers.checks.rendering import rows_opened_as_looks
 from guardrail.trainers.checks.versions import MS_SWIFT, TRL, untried
+from guardrail.trainers.grpo.choice import Form
+from guardrail.trainers.guarded_recipe import GuardedRecipe
 
 __all__ = ["run_header"]
 
 
 def run_header(
-    recipe: Recipe,
-    red_line: list[Item],
-    rehearsal: list[Item],
+    guarded: GuardedRecipe,
     trainer: Any,
     manifest: Manifest,
     start_weights: str,
     packages: Sequence[str],
+    *,
+    form: Form | None,
+    vllm: Any,
 ) -> dict[str, Any]:
     """Return what the ledger says of a run when it starts.
 
     Args:
-        recipe: The run's, paths absolute.
-        red_line: The judged items.
-        rehearsal: The injected items.
-        trainer: The trainer that is to be guarded.
+        guarded: The run's recipe, paths absolute, with its sets.
+        trainer: The trainer that is to be guarded, its data as the user gave them.
         manifest: That of the anchors.
         start_weights: Hash of the start model's weights.
         packages: What drives the run besides TRL; their versions are told too.
+        form: GRPO's alone: the form of its KL-only samples.
+        vllm: What answers the looks in the model's place, or None.
     """
+    recipe, red_line, rehearsal = guarded.recipe, guarded.red_line, guarded.rehearsal
     rows = trainer.train_dataset
     driven = [TRL, MS_SWIFT] if "ms-swift" in packages else [TRL]
     data = Path(recipe.train.data or "")
-    return {
+    header = {
         "name": recipe.name,
         "mode": recipe.mode,
         "seed": recipe.seed,
@@ -49,6 +52,7 @@ def run_header(
         "trainer": type(trainer).__name__,
         "processes": trainer.accelerator.num_processes,
         "device": trainer.accelerator.device.type,
+        "engine": "in-process" if vllm is None else "the trainer's vLLM",
         "profile": manifest.profile.model_dump(mode="json"),
         "training_rows_opened": rows_opened_as_looks(
             rows, trainer.processing_class, thinking=recipe.thinking
@@ -71,3 +75,6 @@ def run_header(
         "versions": {"redline-guardrail": __version__}
         | {name: version(name) for name in ("torch", "transformers", "trl", *packages)},
     }
+    if form is not None:
+        header["rehearsal_form"] = form.record()
+    return header

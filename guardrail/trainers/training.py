@@ -1,39 +1,49 @@
-"""One guarded training: `trainer.train` while the guard is in charge of saves and SIGTERM, and afterwards."""
+"""One guarded training: `trainer.train`, wrapped once on the instance, from its first step to what it leaves.
+
+While it runs the guard is in charge of saves and SIGTERM: `save_total_limit` is None, since the Trainer would rotate
+before a checkpoint is complete and spare too few (see `rotate`), and a SIGTERM ends the training with a checkpoint.
+However it ends, by an exception too, limit and signal handler are the user's again, and the end is recorded, reported
+and said.
+"""
 
 import contextlib
+import functools
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from guardrail.errors import InputError
-from guardrail.guard.resume import checkpoint_step
+from guardrail.errors import HaltedByGuard, InputError
+from guardrail.guard.course import Course
+from guardrail.trainers.callback import GuardCallback
+from guardrail.trainers.ending import record_crash, report_end
 
-__all__ = ["GuardedTraining", "check_beginning", "guard_training"]
-
-
-class GuardedTraining(Protocol):
-    """What is asked of the guard's callback."""
-
-    began: bool
-    """Whether a training has begun under it."""
-    save_limit: int | None
-    """The user's `save_total_limit`, which the guard keeps in the Trainer's place."""
-
-    def told_to_end(self) -> None:
-        """Hear of a SIGTERM."""
+__all__ = ["guard_training"]
 
 
-def guard_training(trainer: Any, callback: GuardedTraining) -> None:
-    """Wrap `trainer.train` on the instance: one training an attachment, and the user's settings come back.
+def guard_training(
+    trainer: Any,
+    callback: GuardCallback,
+    *,
+    quiet: bool,
+    report: bool,
+    raise_on_halt: bool,
+    go_on: str,
+) -> None:
+    """Wrap `trainer.train`: one training an attachment, and whatever ends it is recorded, reported and said.
 
-    While it runs `save_total_limit` is None, since the Trainer would rotate before a checkpoint is complete and
-    spare too few (see `rotate`), and a SIGTERM ends the training with a checkpoint. However the training ends, by
-    an exception too, limit and signal handler are the user's again.
+    Args:
+        trainer: The guarded trainer.
+        callback: Its guard.
+        quiet: Say nothing.
+        report: Write the report when training ends.
+        raise_on_halt: Raise `HaltedByGuard` from `train` where the guard halted it.
+        go_on: How a training that was broken off goes on.
     """
     train = trainer.train
 
+    @functools.wraps(train)
     def guarded_train(*args: Any, **kwargs: Any) -> Any:
         if callback.began:
             raise InputError(
@@ -41,34 +51,26 @@ def guard_training(trainer: Any, callback: GuardedTraining) -> None:
                 "spent over them. Build the trainer anew and attach again: with `resume=True` to go on, or with "
                 "another `run` folder for a run of its own"
             )
-        with _rotation_off(trainer, callback), _sigterm_heard(callback.told_to_end):
-            return train(*args, **kwargs)
+        with _rotation_off(trainer, callback), _sigterm_heard(callback.course):
+            try:
+                output = train(*args, **kwargs)
+            except BaseException as error:
+                record_crash(callback.course, trainer.state.global_step, error)
+                raise
+            finally:
+                if report and callback.guard.ranks.writes:
+                    report_end(callback.guard.run, go_on, quiet=quiet)
+        if callback.halted and raise_on_halt:
+            step = trainer.state.global_step
+            checkpoint = Path(trainer.args.output_dir) / f"checkpoint-{step}"
+            raise HaltedByGuard(step, checkpoint, callback.guard.run)
+        return output
 
     trainer.train = guarded_train
 
 
-def check_beginning(step: int, checkpoint: Path | None) -> None:
-    """Refuse a training whose weights and the guard's state are not of one checkpoint.
-
-    Args:
-        step: The step the training begins at.
-        checkpoint: The checkpoint the guard's state came from, None for a new run.
-
-    Raises:
-        InputError: the two differ.
-    """
-    expected = 0 if checkpoint is None else checkpoint_step(checkpoint)
-    if step != expected:
-        raise InputError(
-            f"the training begins at step {step}, and the guard was attached for step {expected} "
-            f"({checkpoint.name if checkpoint else 'a new run'}); call "
-            "`trainer.train(resume_from_checkpoint=callback.resume_from)`, and attach with `resume=` to go on "
-            "from a checkpoint"
-        )
-
-
 @contextlib.contextmanager
-def _rotation_off(trainer: Any, callback: GuardedTraining) -> Iterator[None]:
+def _rotation_off(trainer: Any, callback: GuardCallback) -> Iterator[None]:
     args = trainer.args
     callback.save_limit, args.save_total_limit = args.save_total_limit, None
     try:
@@ -79,12 +81,16 @@ def _rotation_off(trainer: Any, callback: GuardedTraining) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _sigterm_heard(told: Callable[[], None]) -> Iterator[None]:
+def _sigterm_heard(course: Course) -> Iterator[None]:
     """Let a SIGTERM be heard for the body; only a main thread can."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, lambda number, frame: told())
+
+    def heard(number: int, frame: Any) -> None:
+        course.sigterm = True
+
+    before = signal.signal(signal.SIGTERM, heard)
     try:
         yield
     finally:

@@ -25,7 +25,7 @@ from guardrail.anchors.store import TopK
 from guardrail.engines.in_process import InProcessEngine
 from guardrail.guard.state import GuardState
 from guardrail.kl.term import rehearsal_samples
-from guardrail.trainers.injection import Injection
+from guardrail.trainers.kl_only.injection import Injection
 
 WORDS = 152_000
 TOP_K = 64

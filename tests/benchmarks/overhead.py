@@ -29,8 +29,8 @@ from guardrail.kl.term import RehearsalSample, rehearsal_samples
 from guardrail.recipe import read_recipe
 from guardrail.sets.read.training_rows import read_training_rows
 from guardrail.trainers.attach import Guardrail
-from guardrail.trainers.injection import Injection
-from guardrail.trainers.references import frozen_copy
+from guardrail.trainers.kl_only.injection import Injection
+from guardrail.trainers.kl_only.references import frozen_copy
 from guardrail.trainers.trl.sft import attach_kl
 
 BLOCK = 32

@@ -7,8 +7,12 @@ import pytest
 import torch
 import transformers
 
+from guardrail.guard.guard import Guard
+from guardrail.guard.state import GuardState
+from guardrail.ledger.file import Ledger
 from guardrail.report.facts import gather
 from guardrail.report.run_data import read_run
+from guardrail.trainers.callback import GuardCallback
 from guardrail.trainers.training import guard_training
 from tests.trainers.changed_runs import CASES, HALF, Setting
 
@@ -106,17 +110,13 @@ def test_the_verdict_is_of_the_best_model_where_it_is_what_is_left(setting, tmp_
     assert report.verdict.because != "finished_unmeasured"
 
 
-class Watched:
-    began, save_limit, told = False, None, False
-
-    def told_to_end(self):
-        self.told = True
-
-
 @pytest.mark.parametrize("ending", [None, RuntimeError("out of luck"), KeyboardInterrupt()])
-def test_rotation_and_signal_handler_are_the_users_again_however_the_training_ends(ending):
+def test_rotation_and_signal_handler_are_the_users_again_however_the_training_ends(
+    tmp_path, ending
+):
     class Trainer:
         args = transformers.TrainingArguments(save_total_limit=3, use_cpu=True, output_dir="unused")
+        state = transformers.TrainerState()
 
         def train(self):
             self._run_epoch = "the guard's"
@@ -129,14 +129,18 @@ def test_rotation_and_signal_handler_are_the_users_again_however_the_training_en
     heard = []
     before = signal.signal(signal.SIGTERM, lambda *a: heard.append("the user's"))
     try:
-        trainer, callback = Trainer(), Watched()
-        guard_training(trainer, callback)
+        trainer = Trainer()
+        guard = Guard(None, tmp_path, Ledger(tmp_path), None, (), (), GuardState())
+        callback = GuardCallback(guard, trainer, None, None)
+        guard_training(
+            trainer, callback, quiet=True, report=False, raise_on_halt=False, go_on="unused"
+        )
         if ending is None:
             assert trainer.train() == "trained"
         else:
             with pytest.raises(type(ending)):
                 trainer.train()
-        assert callback.told
+        assert callback.course.sigterm
         assert callback.save_limit == trainer.args.save_total_limit == 3
         assert "_run_epoch" not in vars(trainer)
         signal.raise_signal(signal.SIGTERM)

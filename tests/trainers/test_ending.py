@@ -13,7 +13,8 @@ from guardrail.guard.guard import Guard
 from guardrail.guard.state import GuardState
 from guardrail.ledger.file import read_ledger
 from guardrail.trainers.callback import GuardCallback
-from guardrail.trainers.ending import end_with_the_training, say_record
+from guardrail.trainers.ending import say_record
+from guardrail.trainers.training import guard_training
 from tests.report.stories import COLLAPSE, Story, halted
 
 
@@ -27,14 +28,12 @@ def guarded(story: Story, train, **wanted):
     trainer = SimpleNamespace(
         train=train,
         state=SimpleNamespace(global_step=40),
-        args=SimpleNamespace(output_dir=str(story.run / "checkpoints")),
+        args=SimpleNamespace(output_dir=str(story.run / "checkpoints"), save_total_limit=None),
     )
     guard = Guard(None, story.run, story.ledger, None, (), (), GuardState())
-    callback = GuardCallback(
-        guard, trainer, None, None, start_is_gold_base=True, start_is_kl_reference=True
-    )
+    callback = GuardCallback(guard, trainer, None, None)
     options = {"quiet": False, "report": True, "raise_on_halt": False, "go_on": "THE WAY ON"}
-    end_with_the_training(trainer, callback, **options | wanted)
+    guard_training(trainer, callback, **options | wanted)
     return trainer, callback
 
 
@@ -81,7 +80,7 @@ def test_a_halt_shows_in_words_and_as_an_exception_where_one_is_wanted(story, ca
     halted(story)
     for raises in (False, True):
         trainer, callback = guarded(story, lambda: "the output", raise_on_halt=raises)
-        callback.halted = True
+        callback.course.halted = True
         if not raises:
             assert trainer.train() == "the output"
             continue

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from guardrail.errors import InputError
 from guardrail.models.fingerprint import adapter_base, is_adapter
-from guardrail.trainers.references import CHANGES_BELOW
+from guardrail.trainers.kl_only.references import CHANGES_BELOW
 
 __all__ = ["check_weights"]
 

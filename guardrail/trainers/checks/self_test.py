@@ -16,7 +16,7 @@ from guardrail.engines.in_process import kept_training_state
 from guardrail.errors import InputError
 from guardrail.ledger.file import Ledger
 from guardrail.models.rounding import coarser, one_rounding_more
-from guardrail.trainers.injection import KlOnly, Probe
+from guardrail.trainers.kl_only.samples import KlOnly, Probe
 
 __all__ = ["kl_self_test"]
 

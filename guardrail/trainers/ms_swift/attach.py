@@ -6,6 +6,9 @@ the recipe the guard's own keys count: `gold_base`, `start_model`, `kl_reference
 `seed`, `mode`, `sets`, `anchors`, `rehearsal`, `looks`, `drift`, `ladder`, `on_inherited`, `on_error`
 and `train.allow_overlap`. With `trainer: ms-swift` the rest of `train` is refused as unused; in a recipe
 for `guardrail run` it is ignored here.
+
+Hooks: `callbacks_map` and `on_init_end` (public), the first at which there is a trainer; `template` (public), which renders
+rows in place of the tokenizer. What joins the loss is `compute_loss` (trl/sft.py) and, in GRPO, grpo.py here.
 """
 
 import logging
@@ -25,17 +28,21 @@ from guardrail.guard.resume import last_complete_checkpoint
 from guardrail.guard.state import STATE_FILE, GuardState
 from guardrail.ledger.file import FILE_NAME
 from guardrail.recipe import Recipe, read_recipe
-from guardrail.trainers.attach import Guardrail, Seam
+from guardrail.trainers.attach import Guardrail
 from guardrail.trainers.callback import GuardCallback
 from guardrail.trainers.checks.rendering import Render
 from guardrail.trainers.grpo.choice import Form
 from guardrail.trainers.grpo.forms import attach_golds
+from guardrail.trainers.guarded_recipe import GuardedRecipe
+from guardrail.trainers.kl_only.recipe_samples import recipe_samples
 from guardrail.trainers.ms_swift.command_line import check_run, find_kind, swift_form
 from guardrail.trainers.ms_swift.grpo import (
     KlOnlyRollouts,
     attach_kl_only,
     count_completions,
 )
+from guardrail.trainers.seam import Seam
+from guardrail.trainers.trl.sft import attach_kl
 
 __all__ = ["RECIPE_VARIABLE", "SwiftGuardCallback", "attach_swift", "recipe_from_environment"]
 
@@ -125,7 +132,7 @@ def _renders(trainer: Any) -> dict[str, Render]:
 
 
 def _roll_out(
-    guardrail: Guardrail,
+    guarded: GuardedRecipe,
     trainer: Any,
     form: Form,
     state: GuardState,
@@ -133,9 +140,9 @@ def _roll_out(
     anchors: Anchors,
 ) -> KlOnlyRollouts:
     """KL-only prompts in the rollouts of ms-swift's GRPOTrainer."""
-    rollouts = guardrail.injection(trainer, anchors, state, ranks, kind=KlOnlyRollouts)
-    chats = {item.id: item.chat() for item in guardrail.rehearsal}
-    attach_kl_only(trainer, rollouts, chats=chats, thinking=guardrail.recipe.thinking)
+    rollouts = recipe_samples(guarded, trainer, anchors, state, ranks, kind=KlOnlyRollouts)
+    chats = {item.id: item.chat() for item in guarded.rehearsal}
+    attach_kl_only(trainer, rollouts, chats=chats, thinking=guarded.recipe.thinking)
     return rollouts
 
 
@@ -165,7 +172,13 @@ def attach_swift(trainer: Any, recipe: Recipe) -> GuardCallback:
         f"the same command with --resume_from_checkpoint {folder}/checkpoint-N --output_dir {folder} "
         "--add_version false"
     )
-    seam = Seam(renders=_renders, callback=SwiftGuardCallback, packages=("ms-swift",), go_on=go_on)
+    seam = Seam(
+        attach_kl,
+        renders=_renders,
+        callback=SwiftGuardCallback,
+        packages=("ms-swift",),
+        go_on=go_on,
+    )
     if kind == "grpo":
         join = partial(attach_golds, count=count_completions)
         seam = replace(seam, join=join, form=swift_form, rollouts=_roll_out)

@@ -1,4 +1,7 @@
-"""What the guard needs of ms-swift and refuses of a command line: checked once, by name, before a run."""
+"""What the guard needs of ms-swift and refuses of a command line: checked once, by name, before a run.
+
+Hooks: none; `KINDS` lists every method and function of ms-swift that the other files here use, public and private.
+"""
 
 import logging
 from collections.abc import Sized
@@ -13,11 +16,11 @@ from guardrail.models.fingerprint import weights_sha256
 from guardrail.recipe import Recipe
 from guardrail.sets.benchmarks import read_benchmarks
 from guardrail.sets.lint.overlap import find_overlaps, training_texts
-from guardrail.trainers.attach import Guardrail
 from guardrail.trainers.checks.supported import check_kind_of_trainer
 from guardrail.trainers.checks.versions import MS_SWIFT, check_versions, named
 from guardrail.trainers.grpo.choice import Form, NoLiteral, choose_form
-from guardrail.trainers.references import adapter_fault
+from guardrail.trainers.guarded_recipe import GuardedRecipe
+from guardrail.trainers.kl_only.references import adapter_fault
 
 __all__ = ["check_run", "find_kind", "swift_form", "swift_name"]
 
@@ -109,13 +112,13 @@ def find_kind(trainer: Any) -> str:
     return found[0]
 
 
-def check_run(trainer: Any, kind: str, guardrail: Guardrail) -> None:
+def check_run(trainer: Any, kind: str, guarded: GuardedRecipe) -> None:
     """Check options, models and data of a run against its recipe.
 
     Raises:
         InputError: an option that cannot be guarded, another model than the recipe's, or training data with judged items or benchmark questions.
     """
-    recipe, arguments = guardrail.recipe, trainer.args
+    recipe, arguments = guarded.recipe, trainer.args
     for option, why in MUST_BE_OFF.items():
         if _given(arguments, option):
             raise InputError(_not_guarded(arguments, option, why))
@@ -132,7 +135,7 @@ def check_run(trainer: Any, kind: str, guardrail: Guardrail) -> None:
     _check_start_model(trainer.model, recipe, resumed=bool(arguments.resume_from_checkpoint))
     if kind == "grpo" and recipe.mode == "guard":
         swift_form(recipe, trainer)  # refused by name before anchors are made
-    _check_contamination(guardrail, trainer.train_dataset)
+    _check_contamination(guarded, trainer.train_dataset)
 
 
 def _given(arguments: Any, option: str) -> bool:
@@ -214,15 +217,15 @@ def _check_start_model(model: Any, recipe: Recipe, *, resumed: bool) -> None:
         )
 
 
-def _check_contamination(guardrail: Guardrail, dataset: Any) -> None:
+def _check_contamination(guarded: GuardedRecipe, dataset: Any) -> None:
     """What is judged must not stand in the training data."""
     while not hasattr(dataset, "column_names") and hasattr(dataset, "dataset"):
         dataset = dataset.dataset  # ms-swift wraps the rows, to tokenise and pack them late
     if not isinstance(dataset, Sized) or "messages" not in getattr(dataset, "column_names", ()):
         logger.warning("streamed or tokenised training data are not compared with judged items")
         return
-    recipe = guardrail.recipe
-    known = {item.id: item.prompt for item in guardrail.red_line if not item.rehearsed}
+    recipe = guarded.recipe
+    known = {item.id: item.prompt for item in guarded.red_line if not item.rehearsed}
     known |= read_benchmarks(Path(path) for path in recipe.sets.benchmarks)
     for name in recipe.train.allow_overlap:
         known.pop(name, None)

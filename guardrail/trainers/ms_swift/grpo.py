@@ -1,4 +1,10 @@
-"""KL-only prompts in ms-swift's GRPO: rolled out with the task's, then taken aside."""
+"""KL-only prompts in ms-swift's GRPO: rolled out with the task's, then taken aside.
+
+Hooks, wrapped on the instance: the private `_generate_completions`, the one call through which every rollout goes, colocated
+or by a server, before anything scores it; and the public `compute_loss`. Called are, since the term must be computed as
+ms-swift computes its own: `to_samples`, `null_ref_context` (public), `_template_context`,
+`_get_per_token_logps_and_entropies` (private), and three functions that `command_line.py` lists and checks for.
+"""
 
 import contextlib
 from collections.abc import Mapping
@@ -8,7 +14,7 @@ import torch
 from torch import Tensor
 
 from guardrail.kl.loss import k3
-from guardrail.trainers.injection import Injection
+from guardrail.trainers.kl_only.samples import RehearsalSamples
 from guardrail.trainers.ms_swift.command_line import swift_name
 
 __all__ = ["KlOnlyRollouts", "attach_kl_only", "count_completions"]
@@ -20,7 +26,7 @@ def count_completions(inputs: Any) -> int:
     return len(batch["grpo_batch"].completion_mask)
 
 
-class KlOnlyRollouts(Injection):
+class KlOnlyRollouts(RehearsalSamples):
     """KL-only prompts: drawn when rollouts are, scored by nobody, pulled to the trainer's reference.
 
     One completion a prompt is generated in the same call as the task's. No reward function, advantage,
@@ -38,11 +44,9 @@ class KlOnlyRollouts(Injection):
     def begin_step(self) -> None:
         """Do nothing: what is due is drawn with the rollouts."""
 
-    def draw(self) -> list[str]:
+    def draw_mine(self) -> list[str]:
         """Return this rank's share of the items due; every rank gets equally many."""
-        super().begin_step()
-        due, self._pending = self._pending, []
-        return due[self._rank :: self._world_size]
+        return self.draw()[self._rank :: self._world_size]
 
     def hold(self, trainer: Any, samples: list[Any]) -> None:
         """Keep the completions of KL-only prompts, with the reference's log-probabilities."""
@@ -87,7 +91,7 @@ class KlOnlyRollouts(Injection):
 
 def attach_kl_only(
     trainer: Any,
-    injection: KlOnlyRollouts,
+    rollouts: KlOnlyRollouts,
     *,
     chats: Mapping[str, list[dict[str, str]]],
     thinking: bool,
@@ -99,7 +103,7 @@ def attach_kl_only(
     Args:
         trainer: The trainer; two of its methods are wrapped on the instance, its `beta` stays what acts
             on the task's rows.
-        injection: Draws the prompts and computes their term.
+        rollouts: Draws the prompts and computes their term.
         chats: Item → its prompt as a chat.
         thinking: Pinned for the KL-only prompts; the task's keep what the command line says.
     """
@@ -109,22 +113,23 @@ def attach_kl_only(
     def guarded_generate(samples: list[Any]) -> list[Any]:
         if not trainer.model.training:
             return list(generate(samples))
-        injection.count_task_samples(len(samples))
+        rollouts.count_task_samples(len(samples))
         rows = [
-            {"messages": chats[item], "chat_template_kwargs": settings} for item in injection.draw()
+            {"messages": chats[item], "chat_template_kwargs": settings}
+            for item in rollouts.draw_mine()
         ]
         done = list(generate([*samples, *trainer.to_samples(rows)]))
         if rows:
-            injection.hold(trainer, done[len(samples) :])
+            rollouts.hold(trainer, done[len(samples) :])
         return done[: len(samples)]
 
     def guarded_compute_loss(model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         loss = compute_loss(model, inputs, *args, **kwargs)
-        term = injection.take_term(model) if model.training else None
+        term = rollouts.take_term(model) if model.training else None
         if term is None:
             return loss
         term = term * trainer.current_gradient_accumulation_steps
-        return injection.add(loss, term.to(loss.dtype))
+        return rollouts.add(loss, term.to(loss.dtype))
 
     trainer._generate_completions = guarded_generate
     trainer.compute_loss = guarded_compute_loss

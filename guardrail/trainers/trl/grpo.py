@@ -2,6 +2,11 @@
 
 A share of the prompts drawn is general. Their completions get no reward and no advantage; what is left
 of them in the loss is the KL to the trainer's own reference, under a weight of its own.
+
+Hooks, all wrapped on the instance, for TRL has no public one inside a step: `train_dataset` and `reward_funcs` (public)
+and the private `_get_train_sampler` (which prompt is drawn), `_generate_and_score_completions` (advantages, counts),
+`_calculate_rewards`, `_get_per_token_logps_and_entropies` (log-probabilities without a second forward) and
+`_compute_loss`. `grpo_seams.py` holds their parameters to what each version has.
 """
 
 import functools
@@ -23,7 +28,7 @@ from guardrail.trainers.grpo.mixing import (
     in_the_users_form,
     prompt_tokens,
 )
-from guardrail.trainers.injection import Probe
+from guardrail.trainers.kl_only.samples import Probe
 from guardrail.trainers.trl.grpo_rewards import TaskRewards
 from guardrail.trainers.trl.grpo_seams import Seams, find_seams
 

@@ -1,4 +1,7 @@
-"""The form of KL-only samples in TRL's GRPO: what a trainer, or a recipe without one, has for a reference."""
+"""The form of KL-only samples in TRL's GRPO: what a trainer, or a recipe without one, has for a reference.
+
+Hooks: none; it reads `beta`, the adapters of the model and, in TRL, that a copy of the adapter is named `ref`.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -6,7 +9,7 @@ from typing import Any
 from guardrail.models.fingerprint import adapter_base, is_adapter
 from guardrail.recipe import Recipe
 from guardrail.trainers.grpo.choice import Form, choose_form, starts_at_reference
-from guardrail.trainers.references import adapter_fault, below_adapter_fault
+from guardrail.trainers.kl_only.references import adapter_fault, below_adapter_fault
 from guardrail.trainers.trl.grpo_seams import check_arguments, find_seams
 
 __all__ = ["recipe_form", "trainer_form"]

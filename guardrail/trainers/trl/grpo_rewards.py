@@ -1,4 +1,8 @@
-"""Rewards of a GRPO batch that holds KL-only rows: scored, averaged and logged without them."""
+"""Rewards of a GRPO batch that holds KL-only rows: scored, averaged and logged without them.
+
+Hooks: `reward_funcs` (public), each wrapped so that it sees task rows alone; `_calculate_rewards` (private), where rewards
+of all ranks come together; `_metrics` (private), corrected after TRL has written to it, for no event comes between.
+"""
 
 import functools
 import inspect

@@ -1,9 +1,14 @@
-"""Where the KL term of golds joins a trainer's loss: TRL's SFTTrainer, and GRPO beside its own loss."""
+"""Where the KL term of golds joins a trainer's loss: TRL's SFTTrainer, and GRPO beside its own loss.
+
+Hook: the public `compute_loss` of transformers.Trainer, wrapped on the instance: the one place through which the loss of
+every micro-batch goes, before it is divided and its backward begins. How it will be divided is read from
+`loss_is_scaled_for_ga`, `model_accepts_loss_kwargs` and `compute_loss_func`, public attributes that nothing documents.
+"""
 
 from collections.abc import Callable
 from typing import Any
 
-from guardrail.trainers.injection import Injection
+from guardrail.trainers.kl_only.injection import Injection
 
 __all__ = ["attach_kl", "count_samples"]
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from guardrail.guard.checkpoints import rotate
 from guardrail.guard.resume import last_complete_checkpoint
-from guardrail.guard.rotation import rotate
 from guardrail.guard.state import STATE_FILE
 from guardrail.ledger.file import read_ledger
 from tests.run_fixtures import anchored, arguments, guardrail, small_recipe

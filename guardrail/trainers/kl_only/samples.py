@@ -1,4 +1,4 @@
-"""KL-only samples inside a training step: which are due, their loss term, what it cost."""
+"""KL-only samples, wherever they stand in a training: what the guard asks of them, and what those of the rehearsal set share."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -12,10 +12,9 @@ from guardrail.guard.state import GuardState, Seen
 from guardrail.kl.loss import Direction
 from guardrail.kl.schedule import due_samples, rehearsal_order
 from guardrail.kl.term import Reference, RehearsalSample, pinned, token_losses
-from guardrail.models.teacher_forcing import cut_by_zero3, micro_batches, vocabulary
 from guardrail.trainers.checks.normalisation import Normalisation
 
-__all__ = ["Injection", "KlOnly", "Probe"]
+__all__ = ["KlOnly", "Probe", "RehearsalSamples"]
 
 _PROBED = 8
 """Golds the self-test measures on."""
@@ -68,13 +67,8 @@ class KlOnly(Protocol):
         """Return the mean KL a token to the anchors' stored log-probabilities, None where none are used."""
 
 
-class Injection:
-    """Adds the rehearsal samples due in an optimizer step's window to its first micro-batch.
-
-    The samples get a forward of their own, so packing, padding-free batches, Liger and column
-    pruning, which act on the user's batch, do not touch them. Every rank draws from the same
-    schedule and runs the same number of forwards; unequal counts would hang a distributed run.
-    """
+class RehearsalSamples:
+    """The rehearsal set as it is drawn, counted and measured; who inherits it puts it into the training."""
 
     def __init__(
         self,
@@ -107,7 +101,6 @@ class Injection:
         self._reference = reference
         self._rank, self._world_size = rank, world_size
         self._normalisation = Normalisation()
-        self._pending: list[str] = []
         self._rows = 0
         self._kl_sum = torch.zeros((), dtype=torch.float64)
         self._kl_tokens = 0
@@ -117,14 +110,15 @@ class Injection:
         """The KL weight in force."""
         return self._weight * self._state.boost
 
-    def begin_step(self) -> None:
-        """Draw what is due for the optimizer step that begins; it depends on samples seen before."""
+    def draw(self) -> list[str]:
+        """Return the items that are due now on all ranks; it depends on samples seen before."""
         seen = self._seen
         due = due_samples(self._fraction, seen.task_samples, seen.rehearsal_seen, self._world_size)
-        self._pending = rehearsal_order(self._ids, seen.rehearsal_seen, due, self._seed)
+        drawn = rehearsal_order(self._ids, seen.rehearsal_seen, due, self._seed)
         seen.rehearsal_seen += due
-        if self._pending:
+        if drawn:
             seen.weight_sum += self.weight
+        return drawn
 
     def exposure(self) -> dict[str, float]:
         """Return what was seen so far: samples of both kinds, share, unique prompts, passes."""
@@ -155,41 +149,6 @@ class Injection:
         """Move the schedule on by the samples of all ranks."""
         self._seen.task_samples += on_all_ranks[0]
 
-    def take_term(self, model: torch.nn.Module) -> Tensor | None:
-        """Return weight * world_size * (sum of KL on this rank) / (KL tokens of all ranks), or None.
-
-        None: nothing is due in this window, or it was taken already. The factor world_size undoes
-        the averaging of gradients over ranks, so the whole run adds weight * sum KL / tokens.
-        """
-        if not self._pending:
-            return None
-        pending, self._pending = self._pending, []
-        due = sorted((self._samples[item] for item in pending), key=lambda s: (s.lengths, s.item))
-        tokens = sum(len(sample.gold) for sample in due)
-        mine = due[self._rank :: self._world_size]
-        started = time.perf_counter()
-        losses = self._losses(model, mine, self._loss, self._batches(model, due))
-        total = torch.stack([loss.sum() for loss in losses]).sum()
-        self._normalisation.watch(total, self.weight * self._world_size / tokens)
-        self._spend(time.perf_counter() - started)
-        self._kl_sum += total.detach().double().cpu()
-        self._kl_tokens += sum(len(sample.gold) for sample in mine)
-        return self.weight * self._world_size * total / tokens
-
-    def _batches(self, model: Any, due: Sequence[RehearsalSample]) -> list[list[int]]:
-        """Which of a rank's samples share a forward: from the lengths of all ranks' samples, dealt in turn.
-
-        So every rank has as many forwards, which a model in pieces needs: each puts it together anew. Under
-        ZeRO-3 that makes one forward of all: its parameters have another shape when the forward is
-        computed again, so it cannot be, and without that micro-batches save no memory.
-        """
-        if cut_by_zero3(model):
-            return [list(range(len(due) // self._world_size))]
-        turns = range(0, len(due), self._world_size)
-        dealt = [[s.lengths for s in due[turn : turn + self._world_size]] for turn in turns]
-        longest = [(max(p for p, _ in turn), max(g for _, g in turn)) for turn in dealt]
-        return micro_batches(longest, vocabulary(model))
-
     def add(self, task_loss: Tensor, term: Tensor) -> Tensor:
         """Return the sum of both losses, with the backward pass of the term timed.
 
@@ -201,7 +160,7 @@ class Injection:
         start: Any = term.register_hook
         stop: Any = task_loss.register_hook
         start(lambda grad: started.append(time.perf_counter()))
-        stop(lambda grad: self._spend(time.perf_counter() - started[0]))
+        stop(lambda grad: self._state.spend("kl", time.perf_counter() - started[0]))
         return task_loss + term
 
     def take_mean_kl(self) -> float | None:
@@ -254,7 +213,3 @@ class Injection:
             reference=self._reference,
             batches=batches,
         )
-
-    def _spend(self, seconds: float) -> None:
-        spent = self._state.seconds
-        spent["kl"] = spent.get("kl", 0.0) + seconds

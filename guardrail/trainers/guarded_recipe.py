@@ -1,0 +1,108 @@
+"""A recipe with what it names: its sets, read and kept apart, and its anchors, made if absent."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from typing_extensions import Self
+
+from guardrail.anchors.make import make_anchors
+from guardrail.anchors.store import Anchors, manifest_difference, read_anchors, require_answers
+from guardrail.engines.in_process import InProcessEngine, load_model, on_accelerator
+from guardrail.errors import InputError
+from guardrail.models.profile import Profile
+from guardrail.recipe import Recipe, read_recipe, with_model_folders
+from guardrail.sets.items import Item, check_apart, read_items
+from guardrail.trainers.checks.wanted_anchors import wanted_manifest
+
+__all__ = ["GuardedRecipe"]
+
+
+@dataclass(slots=True)
+class GuardedRecipe:
+    """A recipe with its sets read and its anchors at hand."""
+
+    recipe: Recipe
+    red_line: list[Item]
+    rehearsal: list[Item]
+    _anchors: Anchors | None = None
+
+    @classmethod
+    def from_recipe(cls, recipe: str | Path | Recipe) -> Self:
+        """Read a recipe and its sets; models of a hub are downloaded.
+
+        Raises:
+            InputError: recipe or sets break a rule, or an item is both judged and injected.
+        """
+        checked = with_model_folders(recipe if isinstance(recipe, Recipe) else read_recipe(recipe))
+        red_line = read_items(checked.sets.red_line)
+        rehearsal = read_items(checked.sets.rehearsal)
+        check_apart(red_line, rehearsal)
+        return cls(checked, red_line, rehearsal)
+
+    def anchors(
+        self, *, rebuild: bool = False, on_progress: Callable[[str, int, int], None] | None = None
+    ) -> Anchors:
+        """Return the recipe's anchors, made now if absent, and read once.
+
+        Raises:
+            InputError: anchors are there but were made by something else; every difference is named.
+        """
+        folder = Path(str(self.recipe.anchors))
+        wanted = wanted_manifest(self.recipe, self.red_line, self.rehearsal)
+        if rebuild:
+            (folder / "manifest.json").unlink(missing_ok=True)
+        elif self._anchors is not None:
+            return self._anchors
+        if (folder / "manifest.json").is_file():
+            anchors = self.stored_anchors()
+            self.check_anchors(anchors)
+            self._anchors = anchors
+            return anchors
+        gold = self._engine(self.recipe.gold_base, wanted.profile)
+        same = wanted.kl_reference == wanted.gold_base
+        reference = gold if same else self._engine(str(self.recipe.kl_reference), wanted.profile)
+        self._anchors = make_anchors(
+            folder, wanted, self.red_line, self.rehearsal, gold, reference, on_progress
+        )
+        return self._anchors
+
+    def stored_anchors(self) -> Anchors:
+        """Return the anchors on disk, whoever made them.
+
+        Raises:
+            InputError: they are absent, damaged, or lack an item of the sets.
+        """
+        folder = Path(str(self.recipe.anchors))
+        anchors = read_anchors(folder)
+        require_answers(folder, anchors, [i.id for i in (*self.red_line, *self.rehearsal)])
+        return anchors
+
+    def anchors_standing(self) -> str:
+        """Return whether the recipe's anchors are `absent` or `present`.
+
+        Raises:
+            InputError: they are there but were made by something else.
+        """
+        folder = Path(str(self.recipe.anchors))
+        if not (folder / "manifest.json").is_file():
+            return f"absent, will be made in {folder}"
+        self.check_anchors(self.stored_anchors())
+        return f"present in {folder}"
+
+    def check_anchors(self, anchors: Anchors) -> None:
+        """Raise an InputError that names every difference if the anchors are another base's."""
+        wanted = wanted_manifest(self.recipe, self.red_line, self.rehearsal)
+        differences = manifest_difference(anchors.manifest, wanted)
+        if differences:
+            raise InputError(
+                f"anchors `{self.recipe.anchors}` do not fit the recipe: {'; '.join(differences)}. Run "
+                "`guardrail anchor RECIPE --rebuild`, or give the recipe another `anchors` folder"
+            )
+
+    def _engine(self, folder: str, profile: Profile) -> InProcessEngine:
+        model, tokenizer = load_model(folder, quantization=self.recipe.train.quantization)
+        looks = self.recipe.looks
+        return InProcessEngine(
+            on_accelerator(model), tokenizer, looks.decoding, profile, looks.batch_size
+        )
