@@ -17,7 +17,7 @@ INSTALLED_TRL1 := .venv-trl1/.installed
 INSTALLED_DEEPSPEED := .venv-deepspeed/.installed
 INSTALLED_REAL := .venv-real/.installed
 
-.PHONY: demo install lint real test test-deepspeed test-full test-qlora test-quick test-run test-trl test-trl1 test-swift format clean
+.PHONY: demo install lint real test test-deepspeed test-full test-qlora test-quick test-run test-trl test-trl1 test-swift test-units format clean
 
 demo: $(INSTALLED)
 	$(BIN)/guardrail demo
@@ -62,20 +62,24 @@ lint: $(INSTALLED_TEST)
 # Older makes cannot keep the output of parallel targets apart.
 SYNC := $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
 
-# Lint and types, the unit tests, then the tests that train for real, two at a time.
-test: lint test-quick
-	$(MAKE) --jobs 2 --keep-going $(SYNC) test-trl test-run test-trl1 test-swift
+# Lint, types and unit tests, then the tests that train for real, two at a time; docs/tests.md says what each proves.
+test: test-quick
+	$(MAKE) --jobs 2 --keep-going $(SYNC) test-run test-trl test-swift test-trl1
 
 test-quick: $(INSTALLED_TEST)
-	$(BIN)/pytest -m "not run and not full"
+	$(MAKE) --jobs 2 --keep-going $(SYNC) test-units lint
+
+# Each file in one of two processes.
+test-units: $(INSTALLED_TEST)
+	$(BIN)/pytest --numprocesses 2 --dist loadfile -m "not run and not full"
 
 RUN := -m "run and not full and not swift"
 
 test-run: $(INSTALLED_TEST)
-	$(BIN)/pytest $(RUN) --ignore tests/trainers
+	$(BIN)/pytest $(RUN) --ignore tests/trainers --ignore tests/contracts
 
 test-trl: $(INSTALLED_TEST)
-	$(BIN)/pytest --require 'trl==0.29.*' $(RUN) tests/trainers
+	$(BIN)/pytest --require 'trl==0.29.*' $(RUN) tests/trainers tests/contracts
 
 test-swift: $(INSTALLED_TEST)
 	$(BIN)/pytest --require 'ms-swift==4.6.*' -m "swift and not full"

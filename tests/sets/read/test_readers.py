@@ -121,9 +121,9 @@ def test_gb18030_is_read_when_named_and_recognised_when_not(tmp_path: Path) -> N
         (json.dumps(ROWS).encode()[:-20], "breaks off after element 1"),
         (json.dumps(json.loads(KEYED), indent=1).encode()[:-30], "breaks off after entry 1"),
         (b"just some words\nand more", "neither JSON nor a table"),
-        (gzip.compress(LINES.encode())[:60], "is damaged"),
-        (_zip(LINES.encode(), "a.jsonl")[:80], "is damaged"),
-        (_frame("to_parquet")[:200], "is damaged"),
+        pytest.param(gzip.compress(LINES.encode())[:60], "is damaged", id="gzip"),
+        pytest.param(_zip(LINES.encode(), "a.jsonl")[:80], "is damaged", id="zip"),
+        pytest.param(_frame("to_parquet")[:200], "is damaged", id="parquet"),
     ],
 )
 def test_what_cannot_be_read_is_named(tmp_path: Path, data: bytes, said: str) -> None:
