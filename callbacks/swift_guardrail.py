@@ -18,8 +18,8 @@ from typing import Any
 from swift.callbacks import TrainerCallback, callbacks_map
 
 from guardrail.errors import InputError
-from guardrail.exits import BAD_INPUT, FINISHED
-from guardrail.trainers.ms_swift.attach import attach_swift, recipe_from_environment
+from guardrail.exit_codes import BAD_INPUT, FINISHED
+from guardrail.trainers.ms_swift.plugin import attach_swift, recipe_from_environment
 
 
 @contextmanager

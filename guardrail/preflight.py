@@ -1,17 +1,14 @@
 """What can be checked of a recipe before a run folder is made and a model is loaded."""
 
-from pathlib import Path
 from typing import Any
 
 from guardrail.errors import InputError
 from guardrail.recipe import Recipe
-from guardrail.sets.benchmarks import read_benchmarks
-from guardrail.sets.items import Item
-from guardrail.sets.lint.overlap import find_overlaps, training_texts
 from guardrail.sets.read.training_rows import prompt_rows, read_training_rows
 from guardrail.track.alert_services import alert_services
 from guardrail.track.other_trackers import require_trackers
 from guardrail.trainers.attach import Guardrail
+from guardrail.trainers.checks.contamination import check_contamination
 from guardrail.trainers.grpo.reward_functions import load_reward
 from guardrail.trainers.trl.grpo_form import recipe_form
 
@@ -44,21 +41,7 @@ def preflight(recipe: Recipe) -> tuple[Guardrail, list[dict[str, Any]]]:
         rows = prompt_rows(rows)
         if recipe.mode == "guard":
             recipe_form(guardrail.recipe)  # refused by name before anchors are made
-    _check_contamination(guardrail.recipe, rows, guardrail.red_line)
+    check_contamination(
+        guardrail.recipe, guardrail.red_line, rows, f"training data `{recipe.train.data}`"
+    )
     return guardrail, rows
-
-
-def _check_contamination(recipe: Recipe, rows: list[dict[str, Any]], red_line: list[Item]) -> None:
-    """Raise an InputError if judged or benchmark prompts stand in the training data."""
-    known = {item.id: item.prompt for item in red_line if not item.rehearsed}
-    known |= read_benchmarks(Path(path) for path in recipe.sets.benchmarks)
-    for name in recipe.train.allow_overlap:
-        known.pop(name, None)
-    found = find_overlaps(known, training_texts(rows), per_known=1)
-    if found:
-        shown = "; ".join(f"{o.known} in {o.text} ({o.how}: {o.evidence})" for o in found[:5])
-        raise InputError(
-            f"training data `{recipe.train.data}` contains {len(found)} judged or benchmark prompts: "
-            f"{shown}. Take the rows out, for what is trained on cannot be judged, or name the ids under "
-            "`train.allow_overlap`"
-        )

@@ -34,7 +34,7 @@ class Finished:
     run: Path
     halted: bool
     exit_code: int
-    """Of `guardrail.exits`."""
+    """Of `guardrail.exit_codes`."""
     domain_loss_before: float | None
     domain_loss: float | None
 

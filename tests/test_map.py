@@ -68,7 +68,7 @@ def test_the_picture_has_the_imports_and_no_others():
     while size != len(follow):
         size = len(follow)
         follow |= {(a, d) for a, b in follow for c, d in follow if b == c}
-    below_all = {"shipped", "text", "files", "exits", "errors", "__main__"}
+    below_all = {"shipped", "text", "files", "exit_codes", "errors", "__main__"}
     assert set(box) == rooms - below_all
     assert arrows <= imports <= follow
 
@@ -83,6 +83,5 @@ def test_no_two_files_share_a_name():
                 places[path.stem].add("/".join(folder))
     shared = {name: found for name, found in places.items() if len(found) > 1}
     assert shared == {
-        "attach": {"trainers", "trainers/ms_swift"},
         "grpo": {"trainers", "trainers/trl", "trainers/ms_swift"},
     }

@@ -38,7 +38,7 @@ SWIFT = (
     "swift.rlhf_trainers.grpo_trainer",
     "transformers.models.qwen3.modeling_qwen3",
     "guardrail.report.report",
-    "guardrail.trainers.ms_swift.attach",
+    "guardrail.trainers.ms_swift.plugin",
 )
 """Importing `swift` patches transformers, so what it trains has a server of its own."""
 PAUSE_S = 0.005

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from guardrail.errors import InputError
-from guardrail.exits import BAD_INPUT, CRASHED, INTERRUPTED
+from guardrail.exit_codes import BAD_INPUT, CRASHED, INTERRUPTED
 from guardrail.report.page.escape_controls import escape_controls
 
 __all__ = [

@@ -25,7 +25,7 @@ from guardrail.cli.common import (
     quiet_libraries,
 )
 from guardrail.errors import InputError
-from guardrail.exits import HALTED, UNTESTED_END, exit_codes_said
+from guardrail.exit_codes import HALTED, UNTESTED_END, exit_codes_said
 from guardrail.files import write_whole
 from guardrail.judge.verdict import UNTESTED, rank
 

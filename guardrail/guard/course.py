@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from guardrail import exits
+from guardrail import exit_codes
 from guardrail.engines.in_process import InProcessEngine
 from guardrail.guard.checkpoints import grade_checkpoint, last_ok_checkpoint
 from guardrail.guard.guard import Guard
@@ -70,12 +70,12 @@ class Course:
 
     @property
     def exit_code(self) -> int:
-        """How the training ended, as a code of `guardrail.exits`; that of a crash until it has ended."""
+        """How the training ended, as a code of `guardrail.exit_codes`; that of a crash until it has ended."""
         if self.tested_end is None:
-            return exits.CRASHED
+            return exit_codes.CRASHED
         if self.ended:
-            return exits.HALTED if self.halted else exits.TERMINATED
-        return exits.FINISHED if self.tested_end else exits.UNTESTED_END
+            return exit_codes.HALTED if self.halted else exit_codes.TERMINATED
+        return exit_codes.FINISHED if self.tested_end else exit_codes.UNTESTED_END
 
     def begin(self, step: int, last_step: int, *, best_follows: bool) -> None:
         """Start counting at the step the training begins or goes on at."""

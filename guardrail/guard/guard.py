@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from guardrail.anchors.store import Anchors
-from guardrail.engines.choices import Choice, right_choices
 from guardrail.engines.in_process import Completion, InProcessEngine
+from guardrail.engines.multiple_choice import Choice, right_choices
 from guardrail.errors import InputError
 from guardrail.guard.pipeline_check import disagreements
 from guardrail.guard.ranks import Ranks

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from guardrail.files import write_whole
-from guardrail.guard.wire import Wire
+from guardrail.guard.watched_tokens import WatchedTokens
 from guardrail.judge.harms import Measured
 from guardrail.judge.ladder import Judged
 from guardrail.judge.rule import RuleState
@@ -87,9 +87,9 @@ class GuardState(Seen):
     # tripwire.py
     tripwire_every: int = 0
     """Steps between two tripwires; 0: there are none."""
-    gold_wire: Wire | None = None
+    gold_wire: WatchedTokens | None = None
     """The golds that tripwires watch."""
-    task_wire: Wire | None = None
+    task_wire: WatchedTokens | None = None
     """Prompts of the new task with the start model's answers."""
     wire: float = 0.0
     """The larger tripwire when it was last measured, nats a token."""
@@ -177,7 +177,7 @@ def read_state(folder: Path) -> GuardState:
     )  # earlier versions watched all golds whole: there is none to go on
     for name in ("gold_wire", "task_wire"):
         wire = content.get(name)
-        content[name] = None if wire is None else Wire(**wire)
+        content[name] = None if wire is None else WatchedTokens(**wire)
     content["history"] = [_judged(entry) for entry in content["history"]]
     if content["baseline"] is not None:
         content["baseline"] = {

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from guardrail.engines.in_process import InProcessEngine
 from guardrail.guard.guard import Guard
-from guardrail.guard.wire import (
+from guardrail.guard.watched_tokens import (
     FIRST_TOKENS,
     Moved,
-    Wire,
+    WatchedTokens,
     look_early,
     sample_golds,
     share_of_the_run,
@@ -90,7 +90,7 @@ def _look_tokens(guard: Guard, engine: InProcessEngine) -> int:
     return guard.recipe.looks.samples * (sum(map(len, engine.prompts(items))) + answers)
 
 
-def _golds(guard: Guard, engine: InProcessEngine, budget: int) -> Wire:
+def _golds(guard: Guard, engine: InProcessEngine, budget: int) -> WatchedTokens:
     """The golds that are watched."""
     items = guard.judged_items
     return sample_golds(
@@ -103,7 +103,7 @@ def _golds(guard: Guard, engine: InProcessEngine, budget: int) -> Wire:
 
 
 def _measure_start(
-    guard: Guard, engine: InProcessEngine, golds: Wire, task: list[list[int]]
+    guard: Guard, engine: InProcessEngine, golds: WatchedTokens, task: list[list[int]]
 ) -> None:
     """Keep what the start model gives the golds, and what it answers to the task's prompts."""
     golds.base = _logprobs(guard, engine, golds)
@@ -112,12 +112,12 @@ def _measure_start(
         short = engine.cut_answers(FIRST_TOKENS)
         seed = guard.recipe.seed
         answers = guard.ranks.shared(task, lambda mine: short.complete(mine, seed=seed))
-        wire = Wire(task, [list(answer.token_ids) for answer in answers])
+        wire = WatchedTokens(task, [list(answer.token_ids) for answer in answers])
         wire.base = _logprobs(guard, engine, wire)
     guard.state.gold_wire, guard.state.task_wire = golds, wire
 
 
-def _wires(guard: Guard) -> list[Wire]:
+def _wires(guard: Guard) -> list[WatchedTokens]:
     """The golds, and the task's answers if any are watched."""
     both = (guard.state.gold_wire, guard.state.task_wire)
     return [wire for wire in both if wire is not None]
@@ -150,7 +150,7 @@ def _record(guard: Guard, step: int, moves: Sequence[Moved], started: float) -> 
     return early
 
 
-def _logprobs(guard: Guard, engine: InProcessEngine, wire: Wire) -> list[float]:
+def _logprobs(guard: Guard, engine: InProcessEngine, wire: WatchedTokens) -> list[float]:
     pairs = list(zip(wire.prompts, wire.golds, strict=True))
     return guard.ranks.shared(
         pairs, lambda mine: engine.mean_logprobs([p for p, _ in mine], [g for _, g in mine])

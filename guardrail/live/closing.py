@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.text import Text
 
-from guardrail.exits import BAD_INPUT, UNTESTED_END
+from guardrail.exit_codes import BAD_INPUT, UNTESTED_END
 from guardrail.judge.verdict import UNTESTED, shows_harm
 from guardrail.live.status import shown_state
 from guardrail.live.status_terminal import LEVEL_STYLE, cost_said, one_line, untested_said

@@ -5,7 +5,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from guardrail import exits
+from guardrail import exit_codes
 from guardrail.judge.verdict import by_standing, shows_harm
 from guardrail.ledger.records import LookFacts
 from guardrail.report.findings import guarding_time
@@ -30,21 +30,21 @@ def run_status(run: Path, *, now: datetime | None = None) -> dict[str, Any]:
 
 
 def exit_code(data: RunData) -> int | None:
-    """Return the code of `guardrail.exits` that a run ended with, None while it has not ended.
+    """Return the code of `guardrail.exit_codes` that a run ended with, None while it has not ended.
 
     Of a folder of `guardrail look` it is the code under `--fail-on warn`.
     """
     if data.outcome in ("running", "empty"):
         return None
     if data.outcome == "halted" or (data.mode == "look" and shows_harm(data.level)):
-        return exits.HALTED
+        return exit_codes.HALTED
     if data.outcome == "terminated":
-        return exits.TERMINATED
+        return exit_codes.TERMINATED
     if data.outcome == "finished":
-        return exits.FINISHED if data.tested_at_the_end else exits.UNTESTED_END
+        return exit_codes.FINISHED if data.tested_at_the_end else exit_codes.UNTESTED_END
     error = (data.closing.error if data.closing else None) or ""
-    by_name = {"KeyboardInterrupt": exits.INTERRUPTED, "InputError": exits.BAD_INPUT}
-    return by_name.get(error.partition(":")[0], exits.CRASHED)
+    by_name = {"KeyboardInterrupt": exit_codes.INTERRUPTED, "InputError": exit_codes.BAD_INPUT}
+    return by_name.get(error.partition(":")[0], exit_codes.CRASHED)
 
 
 def describe_run(data: RunData) -> dict[str, Any]:

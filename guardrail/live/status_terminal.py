@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from guardrail.exits import UNTESTED_END
+from guardrail.exit_codes import UNTESTED_END
 from guardrail.judge.verdict import UNTESTED, rank
 from guardrail.live.run_reader import LiveRun
 from guardrail.live.status import ENDED, shown_state

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from guardrail.exits import HALTED
+from guardrail.exit_codes import HALTED
 from guardrail.guard.resume import checkpoint_step, last_complete_checkpoint
 from guardrail.guard.state import STATE_FILE, read_state
 from guardrail.judge.harms import answers_file
@@ -25,7 +25,7 @@ from guardrail.rehearse.stage_results import (
     saved_with_a_look,
     stepped,
 )
-from guardrail.trainers.ms_swift.attach import RECIPE_VARIABLE
+from guardrail.trainers.ms_swift.plugin import RECIPE_VARIABLE
 
 __all__ = ["Stages"]
 

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from guardrail.exits import CRASHED, FINISHED
+from guardrail.exit_codes import CRASHED, FINISHED
 from guardrail.ledger.file import Ledger, Record, read_ledger
 from guardrail.live.status import exit_code
 from guardrail.recipe import Recipe

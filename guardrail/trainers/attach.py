@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from guardrail.engines.choices import draw_choices
+from guardrail.engines.multiple_choice import draw_choices
 from guardrail.guard.guard import Guard
 from guardrail.guard.look_plan import refuse_longer
 from guardrail.guard.ranks import Ranks

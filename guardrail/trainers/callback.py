@@ -87,7 +87,7 @@ class GuardCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
 
     @property
     def exit_code(self) -> int:
-        """How the training ended, as a code of `guardrail.exits`; that of a crash until it has ended."""
+        """How the training ended, as a code of `guardrail.exit_codes`; that of a crash until it has ended."""
         return self.course.exit_code
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:

@@ -110,7 +110,7 @@ def golds_of_all_items(items: int) -> Callable[[Any], None]:
 
 
 def tripwire(items: int) -> Callable[[Any], None]:
-    from guardrail.guard.wire import sample_golds
+    from guardrail.guard.watched_tokens import sample_golds
 
     prompts, golds = zip(*rows(items, (30, 200), (50, 400)), strict=True)
     look = sum(map(len, prompts)) + sum(map(len, golds))

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 from tqdm import tqdm
 
-from guardrail import exits
+from guardrail import exit_codes
 from guardrail.errors import HaltedByGuard
 from guardrail.guard.guard import Guard
 from guardrail.guard.state import GuardState
@@ -56,7 +56,7 @@ def test_a_crash_is_in_the_ledger_reported_and_said(story, capfd, error, said):
     trainer, callback = guarded(story, breaking(error))
     with pytest.raises(type(error)):
         trainer.train()
-    assert callback.exit_code == exits.CRASHED
+    assert callback.exit_code == exit_codes.CRASHED
     assert read_ledger(story.run)[-1]["kind"] == "crashed"
     assert read_ledger(story.run)[-1]["error"].startswith(type(error).__name__)
     assert (story.run / "report.html").is_file()

@@ -14,8 +14,7 @@ from typing import Any
 from guardrail.errors import InputError
 from guardrail.models.fingerprint import weights_sha256
 from guardrail.recipe import Recipe
-from guardrail.sets.benchmarks import read_benchmarks
-from guardrail.sets.lint.overlap import find_overlaps, training_texts
+from guardrail.trainers.checks.contamination import check_contamination
 from guardrail.trainers.checks.supported import check_kind_of_trainer
 from guardrail.trainers.checks.versions import MS_SWIFT, check_versions, named
 from guardrail.trainers.grpo.choice import Form, NoLiteral, choose_form
@@ -135,7 +134,7 @@ def check_run(trainer: Any, kind: str, guarded: GuardedRecipe) -> None:
     _check_start_model(trainer.model, recipe, resumed=bool(arguments.resume_from_checkpoint))
     if kind == "grpo" and recipe.mode == "guard":
         swift_form(recipe, trainer)  # refused by name before anchors are made
-    _check_contamination(guarded, trainer.train_dataset)
+    _check_training_data(guarded, trainer.train_dataset)
 
 
 def _given(arguments: Any, option: str) -> bool:
@@ -217,23 +216,12 @@ def _check_start_model(model: Any, recipe: Recipe, *, resumed: bool) -> None:
         )
 
 
-def _check_contamination(guarded: GuardedRecipe, dataset: Any) -> None:
+def _check_training_data(guarded: GuardedRecipe, dataset: Any) -> None:
     """What is judged must not stand in the training data."""
     while not hasattr(dataset, "column_names") and hasattr(dataset, "dataset"):
         dataset = dataset.dataset  # ms-swift wraps the rows, to tokenise and pack them late
     if not isinstance(dataset, Sized) or "messages" not in getattr(dataset, "column_names", ()):
         logger.warning("streamed or tokenised training data are not compared with judged items")
         return
-    recipe = guarded.recipe
-    known = {item.id: item.prompt for item in guarded.red_line if not item.rehearsed}
-    known |= read_benchmarks(Path(path) for path in recipe.sets.benchmarks)
-    for name in recipe.train.allow_overlap:
-        known.pop(name, None)
     rows = ({"messages": messages} for messages in dataset["messages"])  # type: ignore[index]
-    found = find_overlaps(known, training_texts(rows), per_known=1)
-    if found:
-        shown = "; ".join(f"{o.known} in {o.text} ({o.how}: {o.evidence})" for o in found[:5])
-        raise InputError(
-            f"`--dataset` contains {len(found)} judged or benchmark prompts: {shown}. Take the rows out, "
-            "for what is trained on cannot be judged, or name the ids under `train.allow_overlap`"
-        )
+    check_contamination(guarded.recipe, guarded.red_line, rows, "`--dataset`")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from guardrail.shipped import shipped_root
-from guardrail.trainers.ms_swift.attach import RECIPE_VARIABLE
+from guardrail.trainers.ms_swift.plugin import RECIPE_VARIABLE
 from tests.run_fixtures import anchored, free_port, process, script, small_recipe, warm
 from tests.warm import SWIFT
 

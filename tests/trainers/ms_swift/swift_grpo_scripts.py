@@ -17,9 +17,9 @@ from guardrail.recipe import Recipe, read_recipe
 from guardrail.trainers.attach import Guardrail
 from guardrail.trainers.grpo.forms import attach_golds
 from guardrail.trainers.kl_only.injection import Injection
-from guardrail.trainers.ms_swift.attach import attach_swift
 from guardrail.trainers.ms_swift.command_line import check_run, swift_form
 from guardrail.trainers.ms_swift.grpo import KlOnlyRollouts, attach_kl_only, count_completions
+from guardrail.trainers.ms_swift.plugin import attach_swift
 from tests.trainers.conftest import foreign_samples
 from tests.trainers.ms_swift.swift_scripts import (
     build,

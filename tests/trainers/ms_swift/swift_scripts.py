@@ -27,7 +27,7 @@ from guardrail.shipped import shipped_root
 from guardrail.trainers.attach import Guardrail
 from guardrail.trainers.kl_only.injection import Injection
 from guardrail.trainers.ms_swift import command_line
-from guardrail.trainers.ms_swift.attach import attach_swift
+from guardrail.trainers.ms_swift.plugin import attach_swift
 from guardrail.trainers.task_prompts import tokenised
 from guardrail.trainers.trl.sft import attach_kl
 from tests.trainers.conftest import foreign_samples

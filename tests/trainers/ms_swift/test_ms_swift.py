@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from guardrail.errors import InputError
 from guardrail.ledger.file import read_ledger
 from guardrail.models.fingerprint import weights_sha256
-from guardrail.trainers.ms_swift.attach import RECIPE_VARIABLE, recipe_from_environment
+from guardrail.trainers.ms_swift.plugin import RECIPE_VARIABLE, recipe_from_environment
 from tests.run_fixtures import records, small_recipe
 from tests.trainers.ms_swift.swift_fixtures import (
     RECKLESS,

@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 
 from guardrail.ledger.file import read_ledger
 from guardrail.models.fingerprint import weights_sha256
-from guardrail.trainers.ms_swift.attach import RECIPE_VARIABLE
+from guardrail.trainers.ms_swift.plugin import RECIPE_VARIABLE
 from tests.run_fixtures import logged, records, wait
 from tests.trainers.ms_swift.swift_fixtures import (
     GRPO,

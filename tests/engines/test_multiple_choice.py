@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from guardrail.anchors.decoding import Decoding
-from guardrail.engines.choices import LETTERS, Choice, draw_choices, right_choices
 from guardrail.engines.in_process import InProcessEngine, encode_prompts, load_model
+from guardrail.engines.multiple_choice import LETTERS, Choice, draw_choices, right_choices
 from guardrail.errors import InputError
 from guardrail.models.find_profile import resolve_profile
 from guardrail.shipped import shipped_root

@@ -17,7 +17,7 @@ __all__ = [
     "MOST_GOLDS",
     "OF_THE_RUN",
     "Moved",
-    "Wire",
+    "WatchedTokens",
     "look_early",
     "sample_golds",
     "share_of_the_run",
@@ -39,7 +39,7 @@ less than one too few."""
 
 
 @dataclass(slots=True)
-class Wire:
+class WatchedTokens:
     """Answers that tripwires teacher-force, and what the start model gave them."""
 
     prompts: list[list[int]]
@@ -93,7 +93,7 @@ def sample_golds(
     budget: int,
     *,
     seed: int,
-) -> Wire:
+) -> WatchedTokens:
     """Return the golds that are watched, with their prompts at most `budget` tokens.
 
     Every ability has its share of the 60 golds at most. Their first 64 tokens are watched, or 32 or 16 where
@@ -119,7 +119,7 @@ def sample_golds(
         if len(chosen) >= min(_ENOUGH_GOLDS, len(order)):
             break
     cut = [list(golds[i][:first]) for i in chosen]
-    return Wire([list(prompts[i]) for i in chosen], cut, [groups[i] for i in chosen])
+    return WatchedTokens([list(prompts[i]) for i in chosen], cut, [groups[i] for i in chosen])
 
 
 def _spread(groups: Sequence[str], seed: int) -> list[int]:

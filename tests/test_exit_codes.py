@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from guardrail import exits
+from guardrail import exit_codes
 from guardrail.cli.main import app
 from guardrail.live.status import exit_code, run_status
 from guardrail.report.run_data import read_run
@@ -29,13 +29,13 @@ ROOT = Path(__file__).parent.parent
 @pytest.mark.parametrize("page", ["README.md", "README_zh.md"])
 def test_the_readmes_have_the_table(page):
     rows = re.findall(r"^\| (\d+) \|", (ROOT / page).read_text(encoding="utf-8"), re.MULTILINE)
-    assert [int(code) for code in rows] == list(exits.EXIT_CODES)
+    assert [int(code) for code in rows] == list(exit_codes.EXIT_CODES)
 
 
 @pytest.mark.parametrize("command", [["--help"], ["run", "--help"]])
 def test_the_help_has_every_code(command):
     shown = " ".join(CliRunner().invoke(app, command, env={"COLUMNS": "200"}).output.split())
-    for code, said in exits.EXIT_CODES.items():
+    for code, said in exit_codes.EXIT_CODES.items():
         assert f"{code} {said}" in shown
 
 
@@ -45,7 +45,7 @@ def test_ctrl_c_has_the_code_of_a_shell(monkeypatch, tmp_path):
 
     monkeypatch.setattr("guardrail.recipe.read_recipe", pressed)
     done = CliRunner().invoke(app, ["run", "toy-sft", "--out", str(tmp_path / "run")])
-    assert done.exit_code == exits.INTERRUPTED
+    assert done.exit_code == exit_codes.INTERRUPTED
 
 
 def blind_to_the_end(story: Story) -> None:
@@ -67,16 +67,16 @@ def refused(story: Story) -> None:
 @pytest.mark.parametrize(
     ("tell", "code"),
     [
-        (finished_ok, exits.FINISHED),
-        (finished_drifted, exits.FINISHED),
-        (unmeasured_end, exits.UNTESTED_END),
-        (blind_to_the_end, exits.UNTESTED_END),
-        (halted, exits.HALTED),
-        (halted_by_a_failed_look, exits.HALTED),
-        (terminated, exits.TERMINATED),
-        (crashed, exits.CRASHED),
-        (interrupted, exits.INTERRUPTED),
-        (refused, exits.BAD_INPUT),
+        (finished_ok, exit_codes.FINISHED),
+        (finished_drifted, exit_codes.FINISHED),
+        (unmeasured_end, exit_codes.UNTESTED_END),
+        (blind_to_the_end, exit_codes.UNTESTED_END),
+        (halted, exit_codes.HALTED),
+        (halted_by_a_failed_look, exit_codes.HALTED),
+        (terminated, exit_codes.TERMINATED),
+        (crashed, exit_codes.CRASHED),
+        (interrupted, exit_codes.INTERRUPTED),
+        (refused, exit_codes.BAD_INPUT),
         (running, None),
     ],
 )

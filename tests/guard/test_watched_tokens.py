@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from guardrail.guard.state import GuardState, read_state, write_state
-from guardrail.guard.wire import (
-    Wire,
+from guardrail.guard.watched_tokens import (
+    WatchedTokens,
     look_early,
     sample_golds,
     share_of_the_run,
@@ -22,7 +22,7 @@ GOLDS = [[2] * int(n) for n in RNG.integers(5, 400, 300)]
 LOOK = sum(map(len, PROMPTS)) + sum(map(len, GOLDS))
 
 
-def sample(budget: int = LOOK // 10, seed: int = 0) -> Wire:
+def sample(budget: int = LOOK // 10, seed: int = 0) -> WatchedTokens:
     return sample_golds(ABILITIES, PROMPTS, GOLDS, budget, seed=seed)
 
 
@@ -78,20 +78,20 @@ def test_without_lengths_a_tripwire_stands_half_way_between_looks():
 
 
 def test_the_move_and_its_standard_error_are_the_definition():
-    wire = Wire([[1]] * 4, [[2]] * 4, ["a", "a", "b", "b"], [-1.0, -1.0, -1.0, -1.0])
+    wire = WatchedTokens([[1]] * 4, [[2]] * 4, ["a", "a", "b", "b"], [-1.0, -1.0, -1.0, -1.0])
     moved = wire.moved([-1.1, -1.3, -1.2, -2.0])
     harm = np.array([0.1, 0.3, 0.2, 1.0])
     assert moved.kl == pytest.approx(harm.mean())
     assert moved.se == pytest.approx(harm.std(ddof=1) / 2)
     assert moved.by_group == pytest.approx({"a": 0.2, "b": 0.6})
-    assert Wire([[1]], [[2]], base=[-1.0]).moved([-3.0]).se == float("inf")
+    assert WatchedTokens([[1]], [[2]], base=[-1.0]).moved([-3.0]).se == float("inf")
 
 
 def test_noise_is_taken_off_where_enough_answers_tell_it():
     """A collapse that one answer of the task shows alone must not wait for a standard error."""
-    one = Wire([[1]], [[2]], base=[-1.0]).moved([-3.0])
+    one = WatchedTokens([[1]], [[2]], base=[-1.0]).moved([-3.0])
     assert look_early([one], 0.1, 0.0)
-    many = Wire([[1]] * 8, [[2]] * 8, base=[-1.0] * 8)
+    many = WatchedTokens([[1]] * 8, [[2]] * 8, base=[-1.0] * 8)
     assert not look_early([many.moved([-0.8, -1.4] * 4)], 0.05, 0.0)
     assert look_early([many.moved([-1.3, -1.4] * 4)], 0.05, 0.0)
     assert not look_early([many.moved([-1.3, -1.4] * 4)], 0.05, 0.2)
@@ -100,7 +100,7 @@ def test_noise_is_taken_off_where_enough_answers_tell_it():
 def test_a_checkpoint_holds_what_is_watched(tmp_path):
     wire = sample()
     wire.base = [-1.0 / 3] * len(wire.golds)
-    task = Wire([[1, 2]], [[3]], base=[-0.1])
+    task = WatchedTokens([[1, 2]], [[3]], base=[-0.1])
     write_state(tmp_path, GuardState(tripwire_every=7, gold_wire=wire, task_wire=task))
     state = read_state(tmp_path)
     assert (state.tripwire_every, state.gold_wire, state.task_wire) == (7, wire, task)
