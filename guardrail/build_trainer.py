@@ -22,27 +22,32 @@ def _split(rows: list[dict[str, Any]], held_out: float) -> tuple[list[Any], list
     return shuffled[cut:], shuffled[:cut]
 
 
-def _configured(
-    kind: Any,
-    recipe: Recipe,
-    defaults: dict[str, Any],
-    output: Path,
-    loading: dict[str, Any] | None,
-) -> Any:
-    """The trainer's arguments; `loading` is None where the trainer is handed a model and loads none."""
-    given = {**defaults, **recipe.train.arguments, "model_init_kwargs": loading}
+def _configured(kind: Any, recipe: Recipe, output: Path) -> Any:
+    """The trainer's arguments; how the model is loaded is not among them."""
+    defaults: dict[str, Any] = {
+        "report_to": "none",
+        "disable_tqdm": True,
+        "save_strategy": "steps",
+        "save_steps": recipe.looks.every_steps,
+    }
+    if recipe.trainer == "trl-grpo":
+        defaults |= {
+            "remove_unused_columns": False,
+            "chat_template_kwargs": {"enable_thinking": recipe.thinking},
+        }
+    given = {**defaults, **recipe.train.arguments, "model_init_kwargs": None}
     try:
         return kind(**{**given, "output_dir": str(output), "seed": recipe.seed})
     except (TypeError, ValueError) as error:
         raise InputError(f"`train.arguments`: {kind.__name__} refuses them: {error}") from error
 
 
-def _lora(recipe: Recipe, model: Any) -> Any:
-    from peft import LoraConfig, PeftModel
+def _lora(recipe: Recipe) -> Any:
+    from peft import LoraConfig
 
     if recipe.train.lora is None:
         return None
-    if isinstance(model, PeftModel):
+    if is_adapter(Path(str(recipe.start_model))):
         raise InputError(
             f"`train.lora` asks for a new adapter, and the start model `{recipe.start_model}` is an adapter "
             "already; remove `train.lora` to train it on, or merge it first"
@@ -76,58 +81,33 @@ def build_trainer(recipe: Recipe, rows: list[dict[str, Any]], output: Path) -> A
     import transformers
     import trl
 
-    from guardrail.engines.in_process import load_model
+    from guardrail.models.load import load_model
 
-    defaults: dict[str, Any] = {
-        "report_to": "none",
-        "disable_tqdm": True,
-        "save_strategy": "steps",
-        "save_steps": recipe.looks.every_steps,
-    }
-    loading, quantization = _loading(recipe), recipe.train.quantization
-    if recipe.trainer == "trl-grpo":
-        rewards = [load_reward(spec) for spec in recipe.train.rewards]
-        defaults |= {
-            "remove_unused_columns": False,
-            "chat_template_kwargs": {"enable_thinking": recipe.thinking},
-        }
-        data = datasets.Dataset.from_list(prompt_rows(rows))
-        model: Any = str(recipe.start_model)
-        if is_adapter(Path(model)) or quantization is not None:
-            model, tokenizer = load_model(
-                model, trainable=True, quantization=quantization, **loading
-            )
-        else:
-            # TRL loads policy and reference alike.
-            tokenizer = transformers.AutoTokenizer.from_pretrained(model, local_files_only=True)
-        adapter = _lora(recipe, model)
-        by_name = loading if isinstance(model, str) else None
-        arguments = _configured(trl.GRPOConfig, recipe, defaults, output, by_name)
+    grpo = recipe.trainer == "trl-grpo"
+    arguments = _configured(trl.GRPOConfig if grpo else trl.SFTConfig, recipe, output)
+    train, held_out = (prompt_rows(rows), []) if grpo else _split(rows, recipe.train.held_out)
+    rewards = [load_reward(spec) for spec in recipe.train.rewards] if grpo else []
+    parts: dict[str, Any] = {"args": arguments, "train_dataset": datasets.Dataset.from_list(train)}
+    parts["peft_config"] = _lora(recipe)
+    folder, loading = str(recipe.start_model), _loading(recipe)
+    quantization = recipe.train.quantization
+    if grpo and quantization is None and not is_adapter(Path(folder)):
+        # TRL loads policy and reference alike.
+        parts["model"], arguments.model_init_kwargs = folder, loading
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    else:
+        parts["model"], tokenizer = load_model(
+            folder, trainable=True, quantization=quantization, **loading
+        )
+    parts["processing_class"] = tokenizer
+    if grpo:
         try:
-            trainer: Any = trl.GRPOTrainer(
-                model=model,
-                reward_funcs=rewards,
-                args=arguments,
-                train_dataset=data,
-                processing_class=tokenizer,
-                peft_config=adapter,
-            )
+            trainer: Any = trl.GRPOTrainer(reward_funcs=rewards, **parts)
         except ValueError as error:
             raise InputError(f"GRPOTrainer refuses the recipe's arguments: {error}") from error
     else:
-        train, held_out = _split(rows, recipe.train.held_out)
-        arguments = _configured(trl.SFTConfig, recipe, defaults, output, None)
-        model, tokenizer = load_model(
-            str(recipe.start_model), trainable=True, quantization=quantization, **loading
-        )
-        trainer = trl.SFTTrainer(
-            model=model,
-            args=arguments,
-            train_dataset=datasets.Dataset.from_list(train),
-            eval_dataset=datasets.Dataset.from_list(held_out) if held_out else None,
-            processing_class=tokenizer,
-            peft_config=_lora(recipe, model),
-        )
+        evaluated = datasets.Dataset.from_list(held_out) if held_out else None
+        trainer = trl.SFTTrainer(eval_dataset=evaluated, **parts)
     # The ledger holds every log and the live display shows it; printing it too would tear the display.
     trainer.remove_callback(transformers.PrinterCallback)
     return trainer

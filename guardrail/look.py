@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from guardrail.anchors.store import Manifest, read_anchors, require_answers
-from guardrail.engines.in_process import InProcessEngine, load_model, on_accelerator
+from guardrail.engines.in_process import InProcessEngine
 from guardrail.errors import InputError
 from guardrail.judge.harms import (
     Measured,
@@ -24,6 +24,7 @@ from guardrail.judge.verdict import Verdict
 from guardrail.ledger.file import FILE_NAME, Ledger
 from guardrail.ledger.records import LookFacts
 from guardrail.models.fingerprint import chat_template_sha256
+from guardrail.models.load import load_model, on_accelerator
 from guardrail.sets.items import Item, read_items
 
 __all__ = ["Looked", "look_at"]

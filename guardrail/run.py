@@ -1,7 +1,6 @@
 """One guarded run from a recipe: preflight, anchors, trainer, training, domain loss."""
 
 import contextlib
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,7 +18,6 @@ from guardrail.preflight import preflight
 from guardrail.recipe import Recipe
 from guardrail.track.other_trackers import reported_to
 from guardrail.trainers.callback import GuardCallback
-from guardrail.trainers.checks.wanted_anchors import require_anchors
 
 __all__ = ["Finished", "StepListener", "run_recipe"]
 
@@ -78,14 +76,8 @@ def run_recipe(
     resumed_checkpoint(run / "checkpoints", resume)  # refused before anything is loaded
     guardrail, rows = preflight(recipe)
     recipe = guardrail.recipe
-    require_anchors(recipe, processes=int(os.environ.get("WORLD_SIZE", "1")))
     guardrail.anchors(on_progress=on_anchors)
-    output = run / "checkpoints"
-    trainer = build_trainer(recipe, rows, output)
-    tensorboard = reported_to(trainer).get("tensorboard")
-    if tensorboard is not None and tensorboard.logging_dir is None:
-        # Left to itself it writes among the checkpoints.
-        tensorboard.logging_dir = str(run / "tensorboard")
+    trainer = build_trainer(recipe, rows, run / "checkpoints")
     run.mkdir(parents=True, exist_ok=True)
     write_whole(run / "recipe.resolved.json", recipe.model_dump_json(indent=2) + "\n")
     callback = guardrail.attach(
@@ -116,7 +108,10 @@ class _DomainLossAtStart(TrainerCallback):  # type: ignore[misc, unused-ignore]
 
 def _train(trainer: Any, callback: GuardCallback) -> tuple[float | None, float | None]:
     """Train, and return the domain losses before and after where rows are held out."""
-    ledger = callback.guard.ledger
+    ledger, tensorboard = callback.guard.ledger, reported_to(trainer).get("tensorboard")
+    if tensorboard is not None and tensorboard.logging_dir is None:
+        # Left to itself it writes among the checkpoints.
+        tensorboard.logging_dir = str(callback.guard.run / "tensorboard")
     after = None
     start = _DomainLossAtStart(trainer, callback)
     if trainer.eval_dataset is not None and callback.resume_from is None:

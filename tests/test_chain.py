@@ -9,9 +9,9 @@ import pytest
 import yaml
 from peft import PeftModel
 
-from guardrail.engines.in_process import load_model
 from guardrail.ledger.file import live_records, read_ledger
 from guardrail.models.fingerprint import weights_sha256
+from guardrail.models.load import load_model
 from guardrail.shipped import shipped_root
 from tests.run_fixtures import anchored, arguments, guardrail, records, small_recipe
 from tests.test_run_grpo import grpo_recipe

@@ -8,7 +8,7 @@ import torch
 from typer.testing import CliRunner
 
 from guardrail.cli.main import app
-from guardrail.engines.in_process import load_model
+from guardrail.models.load import load_model
 from guardrail.shipped import shipped_root
 
 BASE = shipped_root() / "recipes/toy/base"

@@ -5,10 +5,8 @@ Generation runs through `generate` in length-sorted, left-padded batches with a 
 
 import contextlib
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -16,9 +14,6 @@ import torch
 from jinja2 import TemplateError
 from peft import PeftModel
 from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    BitsAndBytesConfig,
     GenerationConfig,
     StoppingCriteria,
     StoppingCriteriaList,
@@ -30,7 +25,6 @@ from guardrail.anchors.decoding import Decoding
 from guardrail.anchors.store import TopK
 from guardrail.errors import InputError
 from guardrail.kl.loss import reference_topk, topk_shortfall
-from guardrail.models.fingerprint import adapter_base, is_adapter
 from guardrail.models.profile import Profile
 from guardrail.models.teacher_forcing import each_answer
 from guardrail.sets.items import Item
@@ -43,8 +37,6 @@ __all__ = [
     "encode_prompts",
     "generate",
     "kept_training_state",
-    "load_model",
-    "on_accelerator",
 ]
 
 Result = TypeVar("Result")
@@ -238,56 +230,6 @@ def completion(tokenizer: Any, new_ids: list[int], profile: Profile) -> Completi
         return Completion(text, tuple(new_ids), "length")
     text = profile.opened + tokenizer.decode(new_ids[:end])
     return Completion(text, tuple(new_ids[: end + 1]), "stop")
-
-
-def load_model(
-    folder: str | Path,
-    dtype: Any = "auto",
-    *,
-    trainable: bool = False,
-    quantization: Mapping[str, Any] | None = None,
-    **more: Any,
-) -> tuple[Any, Any]:
-    """Return model and tokenizer of a folder, without looking at any hub.
-
-    An adapter's folder gives its base with the adapter on it, unmerged, so that answers are those of the
-    training bit for bit.
-
-    Args:
-        folder: Of a whole model, or of a PEFT adapter.
-        dtype: Of the weights.
-        trainable: Whether an adapter is to be trained on.
-        quantization: Arguments of `BitsAndBytesConfig`, None for weights as they are.
-        more: Handed to `from_pretrained`.
-
-    Raises:
-        InputError: an adapter whose base is not here, or arguments of quantization that bitsandbytes refuses.
-    """
-    folder = Path(folder)
-    if quantization is not None:
-        more["quantization_config"] = _bitsandbytes(quantization)
-    model = AutoModelForCausalLM.from_pretrained(
-        adapter_base(folder), dtype=dtype, local_files_only=True, **more
-    )
-    if is_adapter(folder):
-        model = PeftModel.from_pretrained(model, str(folder), is_trainable=trainable)
-    return model, AutoTokenizer.from_pretrained(folder, local_files_only=True)
-
-
-def on_accelerator(model: Any) -> Any:
-    """Return a loaded model on this machine's accelerator, where it has one; a trainer moves its own."""
-    accelerator = torch.accelerator.current_accelerator(check_available=True)
-    placed = getattr(model, "is_loaded_in_8bit", False)  # bitsandbytes did, and lets nobody else
-    return model if accelerator is None or placed else model.to(accelerator)
-
-
-def _bitsandbytes(arguments: Mapping[str, Any]) -> BitsAndBytesConfig:
-    if find_spec("bitsandbytes") is None:
-        raise InputError("`train.quantization` needs bitsandbytes; run `pip install bitsandbytes`")
-    try:
-        return BitsAndBytesConfig(**arguments)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"`train.quantization`: BitsAndBytesConfig refuses it: {error}") from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,9 @@ from typing_extensions import Self
 
 from guardrail.anchors.make import make_anchors
 from guardrail.anchors.store import Anchors, manifest_difference, read_anchors, require_answers
-from guardrail.engines.in_process import InProcessEngine, load_model, on_accelerator
+from guardrail.engines.in_process import InProcessEngine
 from guardrail.errors import InputError
+from guardrail.models.load import load_model, on_accelerator
 from guardrail.models.profile import Profile
 from guardrail.recipe import Recipe, read_recipe, with_model_folders
 from guardrail.sets.items import Item, check_apart, read_items

@@ -13,9 +13,10 @@ from guardrail.anchors.make import make_anchors
 from guardrail.anchors.sft_rows import export_messages
 from guardrail.anchors.store import read_anchors
 from guardrail.anchors.weak_anchors import weak_anchors
-from guardrail.engines.in_process import InProcessEngine, load_model
+from guardrail.engines.in_process import InProcessEngine
 from guardrail.errors import InputError
 from guardrail.models.find_profile import resolve_profile
+from guardrail.models.load import load_model
 from guardrail.sets.items import read_items, write_items
 from guardrail.shipped import shipped_root
 from guardrail.trainers.attach import Guardrail

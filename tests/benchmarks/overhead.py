@@ -23,9 +23,10 @@ import transformers
 import trl
 import typer
 
-from guardrail.engines.in_process import encode_prompts, load_model
+from guardrail.engines.in_process import encode_prompts
 from guardrail.guard.state import GuardState
 from guardrail.kl.term import RehearsalSample, rehearsal_samples
+from guardrail.models.load import load_model
 from guardrail.recipe import read_recipe
 from guardrail.sets.read.training_rows import read_training_rows
 from guardrail.trainers.attach import Guardrail

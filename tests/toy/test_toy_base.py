@@ -6,9 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from guardrail.anchors.decoding import Decoding
-from guardrail.engines.in_process import InProcessEngine, load_model
+from guardrail.engines.in_process import InProcessEngine
 from guardrail.judge.harms import measure_completions
 from guardrail.models.find_profile import resolve_profile
+from guardrail.models.load import load_model
 from guardrail.probes.measure import check_passes
 from guardrail.sets.items import ABILITIES, read_items
 from guardrail.shipped import shipped_root

@@ -20,11 +20,11 @@ import transformers
 import trl
 from peft import LoraConfig
 
-from guardrail.engines.in_process import load_model
 from guardrail.errors import InputError
 from guardrail.guard.levers import base_rates
 from guardrail.guard.state import read_state
 from guardrail.ledger.file import live_records, read_ledger
+from guardrail.models.load import load_model
 from guardrail.probes.measure import METRICS
 from guardrail.recipe import Recipe, read_recipe
 from guardrail.sets.read.training_rows import read_training_rows

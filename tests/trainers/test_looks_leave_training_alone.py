@@ -5,8 +5,8 @@ import pytest
 import torch
 import trl
 
-from guardrail.engines.in_process import load_model
 from guardrail.ledger.file import read_ledger
+from guardrail.models.load import load_model
 from guardrail.recipe import read_recipe
 from guardrail.sets.read.training_rows import read_training_rows
 from guardrail.trainers.attach import Guardrail

@@ -7,10 +7,11 @@ from typing import Any
 from peft import PeftModel
 from torch import Tensor
 
-from guardrail.engines.in_process import kept_training_state, load_model
+from guardrail.engines.in_process import kept_training_state
 from guardrail.errors import InputError
 from guardrail.kl.term import Reference, RehearsalSample, sample_logits
 from guardrail.models.fingerprint import adapter_base, weights_sha256
+from guardrail.models.load import load_model
 from guardrail.recipe import Recipe
 
 __all__ = [

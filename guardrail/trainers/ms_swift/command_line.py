@@ -14,7 +14,7 @@ from typing import Any
 from guardrail.errors import InputError
 from guardrail.models.fingerprint import weights_sha256
 from guardrail.recipe import Recipe
-from guardrail.trainers.checks.contamination import check_contamination
+from guardrail.sets.lint.contamination import check_contamination
 from guardrail.trainers.checks.supported import check_kind_of_trainer
 from guardrail.trainers.checks.versions import MS_SWIFT, check_versions, named
 from guardrail.trainers.grpo.choice import Form, NoLiteral, choose_form
@@ -224,4 +224,10 @@ def _check_training_data(guarded: GuardedRecipe, dataset: Any) -> None:
         logger.warning("streamed or tokenised training data are not compared with judged items")
         return
     rows = ({"messages": messages} for messages in dataset["messages"])  # type: ignore[index]
-    check_contamination(guarded.recipe, guarded.red_line, rows, "`--dataset`")
+    check_contamination(
+        rows,
+        guarded.red_line,
+        guarded.recipe.sets.benchmarks,
+        allowed=guarded.recipe.train.allow_overlap,
+        source="`--dataset`",
+    )

@@ -11,9 +11,9 @@ from pydantic import ValidationError
 from transformers.utils.quantization_config import QuantizationMethod
 
 from guardrail.build_trainer import build_trainer
-from guardrail.engines.in_process import load_model
 from guardrail.errors import InputError
 from guardrail.live.terminal import record_lines
+from guardrail.models.load import load_model
 from guardrail.models.quantization import quantization_of_folder, quantization_words
 from guardrail.recipe import Recipe, read_recipe
 from guardrail.trainers.checks.precision import (

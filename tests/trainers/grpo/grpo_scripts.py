@@ -8,7 +8,7 @@ import datasets
 import trl
 from peft import LoraConfig
 
-from guardrail.engines.in_process import load_model
+from guardrail.models.load import load_model
 from guardrail.recipe import read_recipe
 from guardrail.sets.read.training_rows import read_training_rows
 from guardrail.trainers.attach import Guardrail

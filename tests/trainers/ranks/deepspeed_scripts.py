@@ -28,8 +28,8 @@ import trl  # noqa: E402
 from deepspeed.utils import safe_get_full_grad  # noqa: E402
 from transformers import AutoTokenizer, TrainerCallback, set_seed  # noqa: E402
 
-from guardrail.engines.in_process import load_model  # noqa: E402
 from guardrail.guard.state import GuardState  # noqa: E402
+from guardrail.models.load import load_model  # noqa: E402
 from guardrail.recipe import Recipe, read_recipe  # noqa: E402
 from guardrail.run import run_recipe  # noqa: E402
 from guardrail.sets.read.training_rows import read_training_rows  # noqa: E402

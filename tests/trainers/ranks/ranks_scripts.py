@@ -19,9 +19,10 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from transformers import AutoTokenizer, set_seed
 
-from guardrail.engines.in_process import InProcessEngine, load_model
+from guardrail.engines.in_process import InProcessEngine
 from guardrail.guard.state import GuardState
 from guardrail.models import teacher_forcing
+from guardrail.models.load import load_model
 from guardrail.recipe import Recipe, read_recipe
 from guardrail.sets.read.training_rows import read_training_rows
 from guardrail.shipped import shipped_root

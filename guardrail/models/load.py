@@ -1,0 +1,65 @@
+"""Load a model's folder: whole or an adapter on its base, quantised or not, onto the accelerator."""
+
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+
+from guardrail.errors import InputError
+from guardrail.models.fingerprint import adapter_base, is_adapter
+
+__all__ = ["load_model", "on_accelerator"]
+
+
+def load_model(
+    folder: str | Path,
+    dtype: Any = "auto",
+    *,
+    trainable: bool = False,
+    quantization: Mapping[str, Any] | None = None,
+    **more: Any,
+) -> tuple[Any, Any]:
+    """Return model and tokenizer of a folder, without looking at any hub.
+
+    An adapter's folder gives its base with the adapter on it, unmerged, so that answers are those of the
+    training bit for bit.
+
+    Args:
+        folder: Of a whole model, or of a PEFT adapter.
+        dtype: Of the weights.
+        trainable: Whether an adapter is to be trained on.
+        quantization: Arguments of `BitsAndBytesConfig`, None for weights as they are.
+        more: Handed to `from_pretrained`.
+
+    Raises:
+        InputError: an adapter whose base is not here, or arguments of quantization that bitsandbytes refuses.
+    """
+    folder = Path(folder)
+    if quantization is not None:
+        more["quantization_config"] = _bitsandbytes(quantization)
+    model = AutoModelForCausalLM.from_pretrained(
+        adapter_base(folder), dtype=dtype, local_files_only=True, **more
+    )
+    if is_adapter(folder):
+        model = PeftModel.from_pretrained(model, str(folder), is_trainable=trainable)
+    return model, AutoTokenizer.from_pretrained(folder, local_files_only=True)
+
+
+def on_accelerator(model: Any) -> Any:
+    """Return a loaded model on this machine's accelerator, where it has one; a trainer moves its own."""
+    accelerator = torch.accelerator.current_accelerator(check_available=True)
+    placed = getattr(model, "is_loaded_in_8bit", False)  # bitsandbytes did, and lets nobody else
+    return model if accelerator is None or placed else model.to(accelerator)
+
+
+def _bitsandbytes(arguments: Mapping[str, Any]) -> BitsAndBytesConfig:
+    if find_spec("bitsandbytes") is None:
+        raise InputError("`train.quantization` needs bitsandbytes; run `pip install bitsandbytes`")
+    try:
+        return BitsAndBytesConfig(**arguments)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"`train.quantization`: BitsAndBytesConfig refuses it: {error}") from error
