@@ -232,6 +232,6 @@ class Course:
 def record_error(guard: Guard, error: Exception, step: int, during: str) -> None:
     """Write an error while looking to the ledger and the log."""
     policy = guard.recipe.on_error
-    told = f"{type(error).__name__}: {error}"[:2000]
-    guard.ledger.append("error", step, during=during, error=told, then=policy)
+    message = f"{type(error).__name__}: {error}"[:2000]
+    guard.ledger.append("error", step, during=during, error=message, then=policy)
     logger.error("the %s at step %d failed; on_error is `%s`", during, step, policy, exc_info=error)

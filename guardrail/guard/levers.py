@@ -115,14 +115,14 @@ def hold_cut(
         scale_learning_rate(optimizer, scheduler, factor)
     after, inner = base_rates(optimizer, scheduler), _unwrapped(scheduler)
     steps_with = [float(group["lr"]) for group in optimizer.param_groups]
-    told = [float(rate) for rate in inner.get_last_lr()]
+    scheduled = [float(rate) for rate in inner.get_last_lr()]
     started_at = [
         float(g.get("initial_lr", r)) for g, r in zip(optimizer.param_groups, after, strict=False)
     ]
     of_evaluations = isinstance(inner, _AT_EVALUATIONS)
-    if not _same(steps_with, told) or not (of_evaluations or _same(started_at, after)):
+    if not _same(steps_with, scheduled) or not (of_evaluations or _same(started_at, after)):
         raise InputError(
-            f"after the resume the optimizer's learning rates are {steps_with} and the scheduler's {told}, so that "
+            f"after the resume the optimizer's learning rates are {steps_with} and the scheduler's {scheduled}, so that "
             f"the guard's cut to {factor:g} of the rate would not hold; go on from a checkpoint that holds both "
             "(no `save_only_model`), or leave the optimizer and scheduler to the trainer"
         )

@@ -75,8 +75,8 @@ def refuse_longer(state: GuardState, checkpoint: Path, args: Any) -> None:
     """
     if state.rule.share < 1.0:
         return
-    told = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
-    step, epoch = int(told["global_step"]), float(told["epoch"] or 0.0)
+    trainer_state = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+    step, epoch = int(trainer_state["global_step"]), float(trainer_state["epoch"] or 0.0)
     longer = args.num_train_epochs > epoch + 1e-6
     if args.max_steps > 0:
         longer = args.max_steps > step

@@ -58,9 +58,9 @@ class Ranks:
         """Return the sums over all ranks, which must ask together; cheap enough for every step."""
         if self.size == 1:  # nobody to ask, and no device to wait for
             return list(numbers)
-        told = torch.tensor(numbers, device=self.device)
-        distributed.all_reduce(told)
-        return list(told.tolist())
+        summed = torch.tensor(numbers, device=self.device)
+        distributed.all_reduce(summed)
+        return list(summed.tolist())
 
     def shared(
         self, things: Sequence[Thing], work: Callable[[Sequence[Thing]], Sequence[Result]]
@@ -76,7 +76,7 @@ class Ranks:
         """
         if self.size == 1:
             return list(work(things))
-        with self._told():
+        with self._failure_shared():
             mine = list(work(things[self.rank :: self.size]))
         parts = self._exchange(mine)
         whole: list[Any] = [None] * len(things)
@@ -91,12 +91,12 @@ class Ranks:
         Raises:
             RankFailed: the body failed on some rank. One process alone raises the error itself.
         """
-        with self._told():
+        with self._failure_shared():
             yield
         self._exchange(None)
 
     @contextlib.contextmanager
-    def _told(self) -> Iterator[None]:
+    def _failure_shared(self) -> Iterator[None]:
         """Tell the others of an error in the body, in place of what they wait for."""
         try:
             yield
@@ -107,27 +107,27 @@ class Ranks:
                 raise
             message = f"{type(error).__name__}: {error}"
             kind = failure_kind(error)
-            self._gather(_Word(None, message, kind))
+            self._gather(_Message(None, message, kind))
             raise RankFailed(self.rank, message, kind) from error
 
     def _exchange(self, mine: Any) -> list[Any]:
         """Return what every rank gave; raise if one failed instead."""
         if self.size == 1:
             return [mine]
-        told = self._gather(_Word(mine))
-        for rank, word in enumerate(told):
-            if word.failed is not None:
-                raise RankFailed(rank, word.failed, word.kind)
-        return [word.given for word in told]
+        messages = self._gather(_Message(mine))
+        for rank, message in enumerate(messages):
+            if message.failed is not None:
+                raise RankFailed(rank, message.failed, message.kind)
+        return [message.given for message in messages]
 
-    def _gather(self, word: "_Word") -> "list[_Word]":
-        told: list[Any] = [None] * self.size
-        distributed.all_gather_object(told, word)
-        return told
+    def _gather(self, message: "_Message") -> "list[_Message]":
+        messages: list[Any] = [None] * self.size
+        distributed.all_gather_object(messages, message)
+        return messages
 
 
 @dataclass(frozen=True, slots=True)
-class _Word:
+class _Message:
     """What a rank says in an exchange: what it has, or why it failed."""
 
     given: Any

@@ -16,7 +16,7 @@ import numpy as np
 from guardrail.probes.request import Request, read_request
 from guardrail.text import count_characters
 
-__all__ = ["MACHINE_FLAVOURED", "Flavour", "machine_flavour"]
+__all__ = ["MACHINE_FLAVOURED", "FlavourScore", "machine_flavour"]
 
 MACHINE_FLAVOURED = 0.8
 """From this score on an answer reads machine-made.
@@ -90,14 +90,14 @@ _EMOJI = re.compile(r"[\u2600-\u27bf\u2b50\U0001f300-\U0001faff]")
 
 
 @dataclass(frozen=True, slots=True)
-class Flavour:
+class FlavourScore:
     """`score` is points per 100 characters, the sum of `parts`; 0 is none."""
 
     score: float
     parts: dict[str, float]
 
 
-def machine_flavour(question: str, text: str) -> Flavour:
+def machine_flavour(question: str, text: str) -> FlavourScore:
     """Return the machine flavour of a visible answer.
 
     Args:
@@ -118,7 +118,7 @@ def machine_flavour(question: str, text: str) -> Flavour:
         "markdown": 0.0 if request.structure else _markdown(written),
     }
     parts = {name: min(_MOST, value * 100 / size) for name, value in points.items()}
-    return Flavour(sum(parts.values()), parts)
+    return FlavourScore(sum(parts.values()), parts)
 
 
 def _phrases(request: Request, question: str, prose: str) -> dict[str, float]:

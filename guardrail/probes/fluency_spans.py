@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 
 from guardrail.probes import fluency
-from guardrail.probes.fluency import Flavour
+from guardrail.probes.fluency import FlavourScore
 
 __all__ = ["Span", "flavour_spans"]
 
@@ -26,7 +26,7 @@ class Span:
     part: str
 
 
-def flavour_spans(question: str, text: str, flavour: Flavour) -> list[Span]:
+def flavour_spans(question: str, text: str, flavour: FlavourScore) -> list[Span]:
     """Return the spans of an answer's machine-flavoured parts, in order, without overlaps.
 
     Args:

@@ -21,7 +21,7 @@ from guardrail.report.worst_items import ItemChange, Problem, worst_items
 
 __all__ = ["Report", "gather"]
 
-_Told = TypeVar("_Told", bound=Facts)
+_Checked = TypeVar("_Checked", bound=Facts)
 
 _HASH_AT_MOST_BYTES = 512 * 2**20
 
@@ -229,8 +229,8 @@ def _reproduce(data: RunData) -> Reproduce:
             if path
         ),
         kl_self_test=data.kl_self_test,
-        rehearsal_form=_told(records.FormFacts, started.get("rehearsal_form")),
-        precision=_told(records.PrecisionFacts, started.get("precision")),
+        rehearsal_form=_checked(records.FormFacts, started.get("rehearsal_form")),
+        precision=_checked(records.PrecisionFacts, started.get("precision")),
         red_line_items=_whole(started.get("red_line_items")),
         rehearsal_items=_whole(started.get("rehearsal_items")),
         red_line_sources=_counts(started.get("red_line_sources")),
@@ -238,7 +238,7 @@ def _reproduce(data: RunData) -> Reproduce:
     )
 
 
-def _told(kind: type[_Told], value: Any) -> _Told | None:
+def _checked(kind: type[_Checked], value: Any) -> _Checked | None:
     try:
         return kind.model_validate(value)
     except ValidationError:

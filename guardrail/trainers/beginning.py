@@ -60,9 +60,9 @@ def plan_training(guard: Guard, trainer: Any, *, resumed: bool) -> None:
         return
     if changed is not None:
         guard.ledger.append("replanned", step, **changed)
-    told = hold_levers(guard.state, trainer.optimizer, trainer.lr_scheduler)
-    if told is not None:
-        guard.ledger.append("levers", step, **told)
+    held = hold_levers(guard.state, trainer.optimizer, trainer.lr_scheduler)
+    if held is not None:
+        guard.ledger.append("levers", step, **held)
 
 
 def first_look(policy: Policy, course: Course, injection: KlOnly | None) -> None:

@@ -36,7 +36,7 @@ def run_header(
         trainer: The trainer that is to be guarded, its data as the user gave them.
         manifest: That of the anchors.
         start_weights: Hash of the start model's weights.
-        packages: What drives the run besides TRL; their versions are told too.
+        packages: What drives the run besides TRL; their versions are named too.
         form: GRPO's alone: the form of its KL-only samples.
         vllm: What answers the looks in the model's place, or None.
     """
@@ -71,7 +71,7 @@ def run_header(
         "rehearsal_items": len(rehearsal),
         "rehearsal_sources": dict(Counter(i.source for i in rehearsal).most_common()),
         "rehearsal_sha256": items_sha256(rehearsal),
-        "untried_versions": [told for told in map(untried, driven) if told],
+        "untried_versions": [words for words in map(untried, driven) if words],
         "versions": {"redline-guardrail": __version__}
         | {name: version(name) for name in ("torch", "transformers", "trl", *packages)},
     }

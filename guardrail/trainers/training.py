@@ -51,7 +51,7 @@ def guard_training(
                 "spent over them. Build the trainer anew and attach again: with `resume=True` to go on, or with "
                 "another `run` folder for a run of its own"
             )
-        with _rotation_off(trainer, callback), _sigterm_heard(callback.course):
+        with _rotation_off(trainer, callback), _sigterm_noted(callback.course):
             try:
                 output = train(*args, **kwargs)
             except BaseException as error:
@@ -81,16 +81,16 @@ def _rotation_off(trainer: Any, callback: GuardCallback) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _sigterm_heard(course: Course) -> Iterator[None]:
-    """Let a SIGTERM be heard for the body; only a main thread can."""
+def _sigterm_noted(course: Course) -> Iterator[None]:
+    """Note a SIGTERM in the course while the body runs; only a main thread can."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
-    def heard(number: int, frame: Any) -> None:
+    def note(number: int, frame: Any) -> None:
         course.sigterm = True
 
-    before = signal.signal(signal.SIGTERM, heard)
+    before = signal.signal(signal.SIGTERM, note)
     try:
         yield
     finally:

@@ -75,7 +75,7 @@ class Watch(transformers.TrainerCallback):
 
 
 @dataclass
-class Told:
+class Outcome:
     """What became of a case."""
 
     looks: list[tuple[int, str, bool]] = field(default_factory=list)
@@ -169,16 +169,16 @@ def expected_kill() -> Iterator[None]:
         yield
 
 
-def what_became(out: Path, told: Told) -> Told:
+def what_became(out: Path, outcome: Outcome) -> Outcome:
     records = read_ledger(out)
-    told.records = records
-    told.kinds = [r["kind"] for r in records]
-    told.looks = [
+    outcome.records = records
+    outcome.kinds = [r["kind"] for r in records]
+    outcome.looks = [
         (r["step"], r["trigger"], any(s["tested"] for s in r["streams"]))
         for r in live_records(records)
         if r["kind"] == "look" and r["look"] > 0
     ]
-    return told
+    return outcome
 
 
 def resumed(
@@ -190,42 +190,42 @@ def resumed(
     first: dict[str, Any] | None = None,
     second: dict[str, Any] | None = None,
     hand_on: bool = True,
-) -> Callable[[Setting, Path], Told]:
+) -> Callable[[Setting, Path], Outcome]:
     """A training that ends after a save, or at its end, and another that goes on from a checkpoint of it."""
 
-    def carry_out(setting: Setting, out: Path) -> Told:
-        told = Told()
+    def carry_out(setting: Setting, out: Path) -> Outcome:
+        outcome = Outcome()
         trainer = setting.trainer(out, kind, lora=lora, **(first or {}))
         _, watch = run(setting, trainer, kill_after=kill_after)
-        told.before = watch.last
+        outcome.before = watch.last
         if isinstance(resume, str):
             state = read_state(out / resume)
-            told.before = {
+            outcome.before = {
                 "boost": state.boost, "lr_factor": state.lr_factor, "rates": state.base_rates
             }  # fmt: skip
         trainer = setting.trainer(out, kind, lora=lora, **{**(first or {}), **(second or {})})
         try:
-            told.callback, watch = run(setting, trainer, resume=resume, hand_on=hand_on)
-            told.after = watch.first
+            outcome.callback, watch = run(setting, trainer, resume=resume, hand_on=hand_on)
+            outcome.after = watch.first
         except InputError as error:
-            told.refused = str(error)
-        return what_became(out, told)
+            outcome.refused = str(error)
+        return what_became(out, outcome)
 
     return carry_out
 
 
 def out_of_memory(
     when: str, *, resume: bool = False, lora: bool = False
-) -> Callable[[Setting, Path], Told]:
+) -> Callable[[Setting, Path], Outcome]:
     """`auto_find_batch_size`, and memory that runs out once: `first micro-batch`, `third step` or `look 0`."""
 
-    def carry_out(setting: Setting, out: Path) -> Told:
-        told = Told()
+    def carry_out(setting: Setting, out: Path) -> Outcome:
+        outcome = Outcome()
         changes = {"auto_find_batch_size": True, "per_device_train_batch_size": 4,
                    "gradient_accumulation_steps": 2}  # fmt: skip
         if resume:
             _, watch = run(setting, setting.trainer(out, lora=lora, **changes), kill_after=4)
-            told.before = watch.last
+            outcome.before = watch.last
         trainer = setting.trainer(out, lora=lora, **changes)
         callback = Guardrail.from_recipe(setting.recipe()).attach(trainer, resume=resume)
         watch = Watch(trainer, callback.guard, None)
@@ -234,11 +234,11 @@ def out_of_memory(
         checkpoint = callback.resume_from
         try:
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-            told.callback, told.after = callback, watch.first
+            outcome.callback, outcome.after = callback, watch.first
         except InputError as error:
-            told.refused = str(error)
+            outcome.refused = str(error)
         assert trainer._train_batch_size < 4, "the Trainer began anew"
-        return what_became(out, told)
+        return what_became(out, outcome)
 
     return carry_out
 
@@ -260,48 +260,48 @@ def run_out_once(trainer: Any, when: str) -> None:
     setattr(inner, name, once)
 
 
-def twice(setting: Setting, out: Path) -> Told:
+def twice(setting: Setting, out: Path) -> Outcome:
     """A second `train()` on one attachment."""
-    told = Told()
+    outcome = Outcome()
     trainer = setting.trainer(out, max_steps=4)
-    told.callback, _ = run(setting, trainer)
+    outcome.callback, _ = run(setting, trainer)
     trainer.args.max_steps = 8
     steps = trainer.state.global_step
     try:
         trainer.train()
     except InputError as error:
-        told.refused = str(error)
+        outcome.refused = str(error)
     assert trainer.state.global_step == steps, "no step was taken"
-    return what_became(out, told)
+    return what_became(out, outcome)
 
 
-def attached_again(setting: Setting, out: Path) -> Told:
+def attached_again(setting: Setting, out: Path) -> Outcome:
     """A second guard on a trainer that has one."""
-    told = Told()
+    outcome = Outcome()
     trainer = setting.trainer(out, max_steps=4)
-    told.callback, _ = run(setting, trainer)
+    outcome.callback, _ = run(setting, trainer)
     try:
         Guardrail.from_recipe(setting.recipe()).attach(trainer, run=out / "second")
     except InputError as error:
-        told.refused = str(error)
-    return what_became(out, told)
+        outcome.refused = str(error)
+    return what_became(out, outcome)
 
 
-def best_at_end(setting: Setting, out: Path) -> Told:
+def best_at_end(setting: Setting, out: Path) -> Outcome:
     """`load_best_model_at_end`, whose best is an early checkpoint."""
     trainer = setting.trainer(
         out, max_steps=6, eval_strategy="steps", eval_steps=2, load_best_model_at_end=True,
         metric_for_best_model="eval_loss", greater_is_better=True,
     )  # fmt: skip
-    told = Told()
-    told.callback, _ = run(setting, trainer)
-    return what_became(out, told)
+    outcome = Outcome()
+    outcome.callback, _ = run(setting, trainer)
+    return what_became(out, outcome)
 
 
 MODEL_ONLY = {"save_only_model": True}
 FAST = {"learning_rate": 0.2}
 """What it takes to harm the toy with an adapter."""
-CASES: dict[str, Callable[[Setting, Path], Told]] = {
+CASES: dict[str, Callable[[Setting, Path], Outcome]] = {
     "SFT, killed, resumed": resumed(),
     "SFT LoRA, killed, resumed": resumed(lora=True, first=FAST),
     "SFT, constant rate, killed, resumed": resumed(first={"lr_scheduler_type": "constant"}),
@@ -379,15 +379,19 @@ def main(folder: str, *wanted: str) -> None:
         out = Path(folder) / f"case-{number}"
         shutil.rmtree(out, ignore_errors=True)
         began = time.perf_counter()
-        told = carry_out(half if name in HALF else setting, out)
-        tested = [f"{s} {t}" for s, t, looked in told.looks if looked]
-        untested = [f"{s} {t}" for s, t, looked in told.looks if not looked]
-        said = f"refused: {told.refused}" if told.refused else told.records[-1].get("outcome", "")
-        if "replanned" in told.kinds and not told.refused:
+        outcome = carry_out(half if name in HALF else setting, out)
+        tested = [f"{s} {t}" for s, t, looked in outcome.looks if looked]
+        untested = [f"{s} {t}" for s, t, looked in outcome.looks if not looked]
+        said = (
+            f"refused: {outcome.refused}"
+            if outcome.refused
+            else outcome.records[-1].get("outcome", "")
+        )
+        if "replanned" in outcome.kinds and not outcome.refused:
             said += ", planned anew"
         cells = (
-            name, ", ".join(tested), ", ".join(untested), lever_words(told.before),
-            lever_words(told.after), said, f"{time.perf_counter() - began:.0f}",
+            name, ", ".join(tested), ", ".join(untested), lever_words(outcome.before),
+            lever_words(outcome.after), said, f"{time.perf_counter() - began:.0f}",
         )  # fmt: skip
         print("| " + " | ".join(cells) + " |", flush=True)
 

@@ -40,11 +40,11 @@ def check_versions(supported: Sequence[Mapping[str, Range]]) -> None:
             raise InputError(
                 f"{package} {number} is too old to be guarded; supported is {named(supported)}. Install those"
             )
-    if told := untried(supported):
+    if found_untried := untried(supported):
         logger.warning(
             "%s: newer than what the guard was tried with (%s); what behaves differently is refused before the "
             "first step",
-            told,
+            found_untried,
             named(supported),
         )
 
