@@ -30,6 +30,7 @@ def preflight(recipe: Recipe) -> tuple[Guardrail, list[dict[str, Any]]]:
     """
     guardrail = Guardrail.from_recipe(recipe)
     checked, grpo = guardrail.recipe, recipe.trainer == "trl-grpo"
+    require_anchors(checked, processes=int(os.environ.get("WORLD_SIZE", "1")))
     if grpo:
         if not recipe.train.rewards:
             raise InputError(
@@ -39,7 +40,6 @@ def preflight(recipe: Recipe) -> tuple[Guardrail, list[dict[str, Any]]]:
             load_reward(spec)
         if recipe.mode == "guard":
             recipe_form(checked)
-    require_anchors(checked, processes=int(os.environ.get("WORLD_SIZE", "1")))
     require_trackers(recipe.train.arguments.get("report_to"))
     alert_services()
     if recipe.train.data is None:

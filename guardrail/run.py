@@ -108,12 +108,12 @@ class _DomainLossAtStart(TrainerCallback):  # type: ignore[misc, unused-ignore]
 
 def _train(trainer: Any, callback: GuardCallback) -> tuple[float | None, float | None]:
     """Train, and return the domain losses before and after where rows are held out."""
-    ledger, tensorboard = callback.guard.ledger, reported_to(trainer).get("tensorboard")
+    ledger, after = callback.guard.ledger, None
+    start = _DomainLossAtStart(trainer, callback)
+    tensorboard = reported_to(trainer).get("tensorboard")
     if tensorboard is not None and tensorboard.logging_dir is None:
         # Left to itself it writes among the checkpoints.
         tensorboard.logging_dir = str(callback.guard.run / "tensorboard")
-    after = None
-    start = _DomainLossAtStart(trainer, callback)
     if trainer.eval_dataset is not None and callback.resume_from is None:
         trainer.add_callback(start)
     checkpoint = callback.resume_from
