@@ -16,7 +16,7 @@ from guardrail.judge.ladder import LadderConfig
 from guardrail.judge.rule import Budget, DriftConfig
 from guardrail.models.fingerprint import is_adapter
 from guardrail.models.hub import Hub, is_hub_name, model_folder
-from guardrail.probes.measure import METRICS
+from guardrail.probes.metrics import METRICS
 from guardrail.shipped import find_recipe, resolve
 
 __all__ = ["Recipe", "Tracking", "read_recipe", "with_model_folders"]

@@ -24,7 +24,7 @@ from typing_extensions import Self
 from guardrail.anchors.decoding import Decoding
 from guardrail.anchors.store import TopK
 from guardrail.errors import InputError
-from guardrail.kl.loss import reference_topk, topk_shortfall
+from guardrail.kl.divergence import reference_topk, topk_shortfall
 from guardrail.models.profile import Profile
 from guardrail.models.teacher_forcing import each_answer
 from guardrail.sets.items import Item

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from guardrail.files import write_whole
-from guardrail.guard.watched_tokens import WatchedTokens
+from guardrail.guard.tripwire_plan import WatchedTokens
 from guardrail.judge.harms import Measured
 from guardrail.judge.ladder import Judged
 from guardrail.judge.rule import RuleState
@@ -94,7 +94,7 @@ class GuardState(Seen):
     wire: float = 0.0
     """The larger tripwire when it was last measured, nats a token."""
 
-    # levers.py
+    # apply_levers.py
     boost: float = 1.0
     lr_factor: float = 1.0
     base_rates: list[float] = field(default_factory=list)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from guardrail.engines.in_process import InProcessEngine
 from guardrail.guard.guard import Guard
-from guardrail.guard.watched_tokens import (
+from guardrail.guard.tripwire_plan import (
     FIRST_TOKENS,
     Moved,
     WatchedTokens,

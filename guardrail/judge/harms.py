@@ -12,7 +12,8 @@ from guardrail.files import write_whole
 from guardrail.judge.rule import DriftConfig, MetricRule, MetricValues, RuleState, judge
 from guardrail.judge.statistic import FloatArray
 from guardrail.judge.verdict import Verdict
-from guardrail.probes.measure import METRICS, measure, thinking_characters
+from guardrail.probes.measure import measure, thinking_characters
+from guardrail.probes.metrics import METRICS
 from guardrail.sets.items import Item
 
 __all__ = [

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from guardrail.guard.look_plan import due_looks
-from guardrail.guard.watched_tokens import MOST_GOLDS, OF_THE_RUN
+from guardrail.guard.tripwire_plan import MOST_GOLDS, OF_THE_RUN
 from guardrail.recipe import Recipe
 from guardrail.sets.items import read_items
 

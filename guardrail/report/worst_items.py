@@ -9,7 +9,8 @@ from guardrail.judge.verdict import Facts
 from guardrail.ledger.file import Record
 from guardrail.probes.fluency import MACHINE_FLAVOURED, machine_flavour
 from guardrail.probes.fluency_spans import Span, flavour_spans
-from guardrail.probes.measure import METRICS, check_passes
+from guardrail.probes.measure import check_passes
+from guardrail.probes.metrics import METRICS
 from guardrail.report.differences import window
 from guardrail.report.run_data import RunData
 from guardrail.sets.items import Item, read_items

@@ -10,7 +10,7 @@ from typing import Any
 
 from guardrail.errors import InputError
 from guardrail.files import write_whole
-from guardrail.probes.measure import METRICS
+from guardrail.probes.metrics import METRICS
 from guardrail.track.scalars import AGAINST_STEP
 
 __all__ = ["save_workspace", "workspace", "write_workspace"]

@@ -17,18 +17,18 @@ from guardrail.ledger.file import Ledger, Record
 from guardrail.models.fingerprint import weights_sha256
 from guardrail.track.tracking import Tracking
 from guardrail.trainers.callback import GuardCallback
+from guardrail.trainers.checks.allowed_trainers import check_setup
 from guardrail.trainers.checks.deepspeed import under_zero3
 from guardrail.trainers.checks.identity import check_weights
 from guardrail.trainers.checks.rendering import check_rendering
 from guardrail.trainers.checks.settings import check_settings
-from guardrail.trainers.checks.supported import check_setup
 from guardrail.trainers.checks.versions import TRL, check_versions
 from guardrail.trainers.checks.wanted_anchors import require_anchors
-from guardrail.trainers.ending import say_record
 from guardrail.trainers.grpo.choice import require_same_form
 from guardrail.trainers.guarded_recipe import GuardedRecipe
 from guardrail.trainers.header import run_header
 from guardrail.trainers.kl_only.recipe_samples import inject
+from guardrail.trainers.script_output import say_record
 from guardrail.trainers.seam import Seam
 from guardrail.trainers.training import guard_training
 from guardrail.trainers.trl.trl_seam import trl_seam

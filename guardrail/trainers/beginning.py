@@ -8,9 +8,9 @@ import torch
 
 from guardrail.engines.in_process import InProcessEngine
 from guardrail.errors import InputError
+from guardrail.guard.apply_levers import hold_levers
 from guardrail.guard.course import Course, record_error
 from guardrail.guard.guard import Guard
-from guardrail.guard.levers import hold_levers
 from guardrail.guard.look_plan import due_looks, looks_kept, plan_looks
 from guardrail.guard.ranks import failure_kind
 from guardrail.guard.resume import checkpoint_step

@@ -13,10 +13,10 @@ from typing import Any
 from transformers import TrainerCallback
 
 from guardrail.errors import InputError
+from guardrail.guard.apply_levers import keep_rates, move_levers
 from guardrail.guard.checkpoints import complete_checkpoint
 from guardrail.guard.course import Course
 from guardrail.guard.guard import Guard
-from guardrail.guard.levers import keep_rates, move_levers
 from guardrail.guard.ranks import failure_kind
 from guardrail.guard.resume import checkpoint_step, rewind
 from guardrail.guard.state import put_back

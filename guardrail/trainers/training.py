@@ -17,7 +17,7 @@ from typing import Any
 from guardrail.errors import HaltedByGuard, InputError
 from guardrail.guard.course import Course
 from guardrail.trainers.callback import GuardCallback
-from guardrail.trainers.ending import record_crash, report_end
+from guardrail.trainers.script_output import record_crash, report_end
 
 __all__ = ["guard_training"]
 

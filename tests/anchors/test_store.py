@@ -16,7 +16,7 @@ from guardrail.anchors.store import (
     write_anchors,
 )
 from guardrail.errors import InputError
-from guardrail.kl.term import rehearsal_samples
+from guardrail.kl.token_losses import rehearsal_samples
 from guardrail.models.profile import Profile
 
 HASHES = {"weights": "a" * 64, "tokenizer": "b" * 64, "chat_template": "c" * 64}

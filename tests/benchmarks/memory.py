@@ -24,8 +24,8 @@ from guardrail.anchors.decoding import Decoding
 from guardrail.anchors.store import TopK
 from guardrail.engines.in_process import InProcessEngine
 from guardrail.guard.state import GuardState
-from guardrail.kl.term import rehearsal_samples
-from guardrail.trainers.kl_only.injection import Injection
+from guardrail.kl.token_losses import rehearsal_samples
+from guardrail.trainers.kl_only.weighted_term import Injection
 
 WORDS = 152_000
 TOP_K = 64
@@ -110,7 +110,7 @@ def golds_of_all_items(items: int) -> Callable[[Any], None]:
 
 
 def tripwire(items: int) -> Callable[[Any], None]:
-    from guardrail.guard.watched_tokens import sample_golds
+    from guardrail.guard.tripwire_plan import sample_golds
 
     prompts, golds = zip(*rows(items, (30, 200), (50, 400)), strict=True)
     look = sum(map(len, prompts)) + sum(map(len, golds))

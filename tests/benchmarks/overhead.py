@@ -25,13 +25,13 @@ import typer
 
 from guardrail.engines.in_process import encode_prompts
 from guardrail.guard.state import GuardState
-from guardrail.kl.term import RehearsalSample, rehearsal_samples
+from guardrail.kl.token_losses import RehearsalSample, rehearsal_samples
 from guardrail.models.load import load_model
 from guardrail.recipe import read_recipe
 from guardrail.sets.read.training_rows import read_training_rows
 from guardrail.trainers.attach import Guardrail
-from guardrail.trainers.kl_only.injection import Injection
 from guardrail.trainers.kl_only.references import frozen_copy
+from guardrail.trainers.kl_only.weighted_term import Injection
 from guardrail.trainers.trl.sft import attach_kl
 
 BLOCK = 32

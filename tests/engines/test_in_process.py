@@ -13,9 +13,9 @@ from guardrail.engines.in_process import (
     encode_prompts,
     generate,
     kept_training_state,
-    load_model,
 )
-from guardrail.models.find_profile import resolve_profile
+from guardrail.models.load import load_model
+from guardrail.models.profile_of_model import resolve_profile
 from guardrail.sets.items import read_items
 from guardrail.shipped import shipped_root
 

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from guardrail.probes.measure import METRICS, measure, thinking_characters
+from guardrail.probes.measure import measure, thinking_characters
+from guardrail.probes.metrics import METRICS
 from guardrail.probes.similarity import chrf
 from guardrail.sets.items import Item
 from guardrail.text import parse_answer, strip_fence

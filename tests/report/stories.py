@@ -19,7 +19,8 @@ from guardrail.judge.ladder import Judged, LadderConfig, decide, judged_look
 from guardrail.judge.rule import DriftConfig, MetricRule, MetricValues, RuleState, judge
 from guardrail.ledger.file import Ledger
 from guardrail.ledger.records import LookFacts
-from guardrail.probes.measure import METRICS, measure
+from guardrail.probes.measure import measure
+from guardrail.probes.metrics import METRICS
 from guardrail.report.report import build_report
 from guardrail.sets.items import Item, write_items
 

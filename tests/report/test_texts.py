@@ -12,7 +12,7 @@ from guardrail.judge.ladder import Kind
 from guardrail.judge.verdict import LEVELS
 from guardrail.ledger.records import FormName, FormReason, PrecisionFacts
 from guardrail.probes.fluency import machine_flavour
-from guardrail.probes.measure import METRICS
+from guardrail.probes.metrics import METRICS
 from guardrail.report.page.phrases import Phrases
 from guardrail.report.page.texts import LANGUAGES, texts
 from guardrail.report.recommendation import Advice

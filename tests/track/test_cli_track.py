@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from guardrail.cli.main import app
 from guardrail.ledger.file import Ledger
-from guardrail.probes.measure import METRICS
+from guardrail.probes.metrics import METRICS
 from guardrail.track.alert_services import URLS_VARIABLE
 from guardrail.track.scalars import scalars
 from tests.track.inbox import Inbox

@@ -21,11 +21,11 @@ import trl
 from peft import LoraConfig
 
 from guardrail.errors import InputError
-from guardrail.guard.levers import base_rates
+from guardrail.guard.apply_levers import base_rates
 from guardrail.guard.state import read_state
 from guardrail.ledger.file import live_records, read_ledger
 from guardrail.models.load import load_model
-from guardrail.probes.measure import METRICS
+from guardrail.probes.metrics import METRICS
 from guardrail.recipe import Recipe, read_recipe
 from guardrail.sets.read.training_rows import read_training_rows
 from guardrail.shipped import shipped_root

@@ -9,8 +9,8 @@ import trl
 from peft import LoraConfig
 
 from guardrail.anchors.store import TopK
-from guardrail.kl.loss import reference_topk
-from guardrail.kl.term import rehearsal_samples
+from guardrail.kl.divergence import reference_topk
+from guardrail.kl.token_losses import rehearsal_samples
 from guardrail.shipped import shipped_root
 
 transformers.utils.logging.disable_progress_bar()

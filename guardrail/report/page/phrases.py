@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from guardrail.judge.verdict import Stream, by_standing
 from guardrail.ledger.records import LookFacts, PrecisionFacts
-from guardrail.probes.measure import METRICS
+from guardrail.probes.metrics import METRICS
 from guardrail.report.next_steps import RecipeChange, Weak
 from guardrail.report.page.escape_controls import escape_controls
 from guardrail.report.page.texts import Language, Texts, texts

@@ -1,4 +1,4 @@
-"""Which versions the guard was tried with, and what becomes of others: the only place that says so."""
+"""Which versions the guard was tried with, and what becomes of others."""
 
 import logging
 from collections.abc import Mapping, Sequence

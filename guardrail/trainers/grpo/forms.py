@@ -7,8 +7,8 @@ import torch
 
 from guardrail.trainers.checks.normalisation import Normalisation
 from guardrail.trainers.grpo.mixing import KL_ONLY
-from guardrail.trainers.kl_only.injection import Injection
 from guardrail.trainers.kl_only.samples import KlOnly, Probe
+from guardrail.trainers.kl_only.weighted_term import Injection
 from guardrail.trainers.trl.sft import attach_kl
 
 __all__ = ["BothForms", "attach_golds", "count_completions"]

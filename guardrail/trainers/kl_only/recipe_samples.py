@@ -6,13 +6,13 @@ from guardrail.anchors.store import Anchors
 from guardrail.engines.in_process import encode_prompts
 from guardrail.guard.ranks import Ranks
 from guardrail.guard.state import GuardState, Seen
-from guardrail.kl.term import Reference, rehearsal_samples
+from guardrail.kl.token_losses import Reference, rehearsal_samples
 from guardrail.trainers.grpo.choice import Form
 from guardrail.trainers.grpo.forms import BothForms
 from guardrail.trainers.guarded_recipe import GuardedRecipe
-from guardrail.trainers.kl_only.injection import Injection
 from guardrail.trainers.kl_only.references import wanted_reference
 from guardrail.trainers.kl_only.samples import KlOnly, RehearsalSamples
+from guardrail.trainers.kl_only.weighted_term import Injection
 from guardrail.trainers.seam import Seam
 
 __all__ = ["inject", "recipe_samples"]

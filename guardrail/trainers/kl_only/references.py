@@ -9,7 +9,7 @@ from torch import Tensor
 
 from guardrail.engines.in_process import kept_training_state
 from guardrail.errors import InputError
-from guardrail.kl.term import Reference, RehearsalSample, sample_logits
+from guardrail.kl.token_losses import Reference, RehearsalSample, sample_logits
 from guardrail.models.fingerprint import adapter_base, weights_sha256
 from guardrail.models.load import load_model
 from guardrail.recipe import Recipe

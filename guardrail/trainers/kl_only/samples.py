@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from guardrail.guard.state import GuardState, Seen
-from guardrail.kl.loss import Direction
+from guardrail.kl.divergence import Direction
 from guardrail.kl.schedule import due_samples, rehearsal_order
-from guardrail.kl.term import Reference, RehearsalSample, pinned, token_losses
+from guardrail.kl.token_losses import Reference, RehearsalSample, pinned, token_losses
 from guardrail.trainers.checks.normalisation import Normalisation
 
 __all__ = ["KlOnly", "Probe", "RehearsalSamples"]

@@ -15,7 +15,7 @@ from guardrail.errors import InputError
 from guardrail.models.fingerprint import weights_sha256
 from guardrail.recipe import Recipe
 from guardrail.sets.lint.contamination import check_contamination
-from guardrail.trainers.checks.supported import check_kind_of_trainer
+from guardrail.trainers.checks.allowed_trainers import check_kind_of_trainer
 from guardrail.trainers.checks.versions import MS_SWIFT, check_versions, named
 from guardrail.trainers.grpo.choice import Form, NoLiteral, choose_form
 from guardrail.trainers.guarded_recipe import GuardedRecipe

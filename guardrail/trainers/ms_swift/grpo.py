@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from guardrail.kl.loss import k3
+from guardrail.kl.divergence import k3
 from guardrail.trainers.kl_only.samples import RehearsalSamples
 from guardrail.trainers.ms_swift.command_line import swift_name
 

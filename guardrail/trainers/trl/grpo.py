@@ -6,7 +6,7 @@ of them in the loss is the KL to the trainer's own reference, under a weight of 
 Hooks, all wrapped on the instance, for TRL has no public one inside a step: `train_dataset` and `reward_funcs` (public)
 and the private `_get_train_sampler` (which prompt is drawn), `_generate_and_score_completions` (advantages, counts),
 `_calculate_rewards`, `_get_per_token_logps_and_entropies` (log-probabilities without a second forward) and
-`_compute_loss`. `grpo_seams.py` holds their parameters to what each version has.
+`_compute_loss`. `grpo_versions.py` holds their parameters to what each version has.
 """
 
 import functools
@@ -19,7 +19,7 @@ from torch import Tensor
 from guardrail.engines.in_process import kept_training_state
 from guardrail.errors import InputError
 from guardrail.guard.state import GuardState
-from guardrail.kl.loss import k3
+from guardrail.kl.divergence import k3
 from guardrail.trainers.checks.normalisation import Normalisation
 from guardrail.trainers.grpo.mixing import (
     KL_ONLY,
@@ -30,7 +30,7 @@ from guardrail.trainers.grpo.mixing import (
 )
 from guardrail.trainers.kl_only.samples import Probe
 from guardrail.trainers.trl.grpo_rewards import TaskRewards
-from guardrail.trainers.trl.grpo_seams import Seams, find_seams
+from guardrail.trainers.trl.grpo_versions import Seams, find_seams
 
 __all__ = ["GrpoKlOnly", "attach_kl_only"]
 

@@ -10,7 +10,7 @@ from guardrail.models.fingerprint import adapter_base, is_adapter
 from guardrail.recipe import Recipe
 from guardrail.trainers.grpo.choice import Form, choose_form, starts_at_reference
 from guardrail.trainers.kl_only.references import adapter_fault, below_adapter_fault
-from guardrail.trainers.trl.grpo_seams import check_arguments, find_seams
+from guardrail.trainers.trl.grpo_versions import check_arguments, find_seams
 
 __all__ = ["recipe_form", "trainer_form"]
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from guardrail.errors import InputError
-from guardrail.trainers.trl.grpo_seams import Seams
+from guardrail.trainers.trl.grpo_versions import Seams
 
 __all__ = ["TaskRewards"]
 

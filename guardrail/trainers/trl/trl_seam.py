@@ -10,9 +10,9 @@ from guardrail.anchors.store import Anchors
 from guardrail.errors import InputError
 from guardrail.guard.ranks import Ranks
 from guardrail.guard.state import GuardState
+from guardrail.trainers.checks.allowed_trainers import check_kind_of_trainer
 from guardrail.trainers.checks.identity import check_weights
 from guardrail.trainers.checks.kinds import is_grpo
-from guardrail.trainers.checks.supported import check_kind_of_trainer
 from guardrail.trainers.grpo.choice import Form
 from guardrail.trainers.grpo.forms import attach_golds
 from guardrail.trainers.guarded_recipe import GuardedRecipe

@@ -9,11 +9,11 @@ from peft import LoraConfig, get_peft_model
 
 from guardrail.errors import InputError
 from guardrail.guard.state import GuardState
-from guardrail.kl.term import pinned
+from guardrail.kl.token_losses import pinned
 from guardrail.ledger.file import Ledger, read_ledger
 from guardrail.models.rounding import coarser, forward_dtype, one_rounding_more
 from guardrail.trainers.checks.self_test import kl_self_test
-from guardrail.trainers.kl_only.injection import Injection
+from guardrail.trainers.kl_only.weighted_term import Injection
 from tests.trainers.conftest import foreign_samples
 
 pytestmark = pytest.mark.trl1
@@ -139,7 +139,9 @@ def test_dropout_is_lifted_for_these_forwards_and_a_seam_that_does_not_lift_it_i
         told = test_model(tmp_path, model, samples, start_is_kl_reference=False)
         assert abs(told["at_start"]) <= told["noise"]
         return
-    monkeypatch.setattr("guardrail.kl.term.undisturbed", lambda model: contextlib.nullcontext())
+    monkeypatch.setattr(
+        "guardrail.kl.token_losses.undisturbed", lambda model: contextlib.nullcontext()
+    )
     with pytest.raises(InputError, match="KL of the start model, 0 nats a token, is"):
         test_model(tmp_path, model, samples, start_is_kl_reference=False)
 
@@ -149,7 +151,7 @@ def test_a_reference_that_follows_the_policy_is_refused(tmp_path, tokenizer, sam
     stuck = injection(stored_by(model, samples))
     stuck._reference = lambda policy, chosen: [
         logits.detach()
-        for logits in __import__("guardrail.kl.term", fromlist=["x"]).sample_logits(
+        for logits in __import__("guardrail.kl.token_losses", fromlist=["x"]).sample_logits(
             policy, chosen, 0
         )
     ]

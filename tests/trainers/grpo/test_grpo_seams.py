@@ -9,7 +9,7 @@ from guardrail.guard.state import GuardState
 from guardrail.recipe import read_recipe
 from guardrail.trainers.checks.kinds import check_kind
 from guardrail.trainers.trl.grpo import attach_kl_only
-from guardrail.trainers.trl.grpo_seams import SEAMS, find_seams
+from guardrail.trainers.trl.grpo_versions import SEAMS, find_seams
 from tests.trainers.grpo.grpo_fixtures import (
     HERE,
     MARKS,

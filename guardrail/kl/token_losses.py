@@ -1,4 +1,4 @@
-"""KL-only samples: their micro-batches and the sum of their KL under the current policy."""
+"""KL-only samples: their micro-batches, and the KL of each of their tokens under the current policy, not yet weighed."""
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from guardrail.anchors.store import TopK, as_stored
-from guardrail.kl.loss import Direction, forward_kl_topk, full_kl, reference_topk
+from guardrail.kl.divergence import Direction, forward_kl_topk, full_kl, reference_topk
 from guardrail.models.teacher_forcing import answer_logits, micro_batches, undisturbed, vocabulary
 
 __all__ = [

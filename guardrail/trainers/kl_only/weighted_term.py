@@ -1,4 +1,4 @@
-"""Golds beside the task's loss: which are due in an optimizer step, their term, what it cost."""
+"""Golds beside the task's loss: which are due in an optimizer step, their term weighed and divided, what it cost."""
 
 import time
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from guardrail.kl.term import RehearsalSample
+from guardrail.kl.token_losses import RehearsalSample
 from guardrail.models.teacher_forcing import cut_by_zero3, micro_batches, vocabulary
 from guardrail.trainers.kl_only.samples import RehearsalSamples
 

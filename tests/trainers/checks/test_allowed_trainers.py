@@ -14,7 +14,7 @@ from guardrail.errors import InputError
 from guardrail.recipe import read_recipe
 from guardrail.trainers.attach import Guardrail
 from guardrail.trainers.callback import GuardCallback
-from guardrail.trainers.checks.supported import check_kind_of_trainer, check_setup
+from guardrail.trainers.checks.allowed_trainers import check_kind_of_trainer, check_setup
 
 pytestmark = [pytest.mark.trl1, pytest.mark.filterwarnings("ignore::FutureWarning")]
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from guardrail.guard.state import GuardState, read_state, write_state
-from guardrail.guard.watched_tokens import (
+from guardrail.guard.tripwire_plan import (
     WatchedTokens,
     look_early,
     sample_golds,

@@ -3,7 +3,7 @@ import torch
 from transformers import SchedulerType, get_scheduler
 
 from guardrail.errors import InputError
-from guardrail.guard.levers import (
+from guardrail.guard.apply_levers import (
     base_rates,
     hold_cut,
     scale_learning_rate,

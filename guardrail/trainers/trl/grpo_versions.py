@@ -1,4 +1,4 @@
-"""What the GRPO seam needs of TRL's GRPOTrainer, by version: the only place that says so."""
+"""What the GRPO seam needs of TRL's GRPOTrainer, by version; which versions are let in, checks/versions.py says."""
 
 import inspect
 from collections.abc import Callable, Mapping

@@ -13,7 +13,7 @@ from guardrail.guard.guard import Guard
 from guardrail.guard.state import GuardState
 from guardrail.ledger.file import read_ledger
 from guardrail.trainers.callback import GuardCallback
-from guardrail.trainers.ending import say_record
+from guardrail.trainers.script_output import say_record
 from guardrail.trainers.training import guard_training
 from tests.report.stories import COLLAPSE, Story, halted
 

@@ -1,4 +1,4 @@
-"""The KL term: how far the policy is from the stored reference on gold tokens."""
+"""The divergence at one token: how far the policy is from the stored reference there."""
 
 from collections.abc import Sequence
 from typing import Literal

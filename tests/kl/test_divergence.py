@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from guardrail.kl.loss import forward_kl_topk, reference_topk
+from guardrail.kl.divergence import forward_kl_topk, reference_topk
 
 
 def logits(seed: int, tokens: int = 5, vocabulary: int = 40, scale: float = 3.0) -> torch.Tensor:
