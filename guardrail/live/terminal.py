@@ -151,6 +151,8 @@ def look_line(look: LookFacts) -> Text:
     named = named_streams([s.name for s in look.alarmed])
     counted = {why: len(streams) for why, streams in by_standing(look.untested).items()}
     untested = untested_said({"untested": counted, "streams": len(look.streams)})
+    if look.number:  # look 0 said why
+        untested = untested.partition(":")[0]
     return Text.assemble(
         f"  step {look.step:>4}  look {look.number:<3} passed {percent(now):>6} "
         f"(base {percent(base)})  ",
