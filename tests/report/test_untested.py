@@ -100,7 +100,9 @@ def test_trackers_and_alerts_hear_that_nothing_was_tested(story: Story) -> None:
     assert "  untested" in record_lines(blind[0])[0].plain
 
 
-def test_a_look_that_tested_some_says_how_many_it_did_not_and_the_first_one_why(story: Story) -> None:
+def test_a_look_that_tested_some_says_how_many_it_did_not_and_the_first_one_why(
+    story: Story,
+) -> None:
     level = story.look(0, trigger="start")
     assert level == "ok"
     story.look(20, trigger="end")

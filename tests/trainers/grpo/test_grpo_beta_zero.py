@@ -12,8 +12,8 @@ from guardrail.report.report import build_report
 from guardrail.run import run_recipe
 from guardrail.shipped import shipped_root
 from guardrail.trainers.trl.grpo_form import recipe_form
+from tests.commands.test_run_grpo import grpo_recipe
 from tests.run_fixtures import records
-from tests.test_run_grpo import grpo_recipe
 from tests.trainers.grpo.grpo_fixtures import HERE, MARKS
 
 pytestmark = [*MARKS, pytest.mark.run]

@@ -13,8 +13,8 @@ from guardrail.ledger.file import live_records, read_ledger
 from guardrail.models.fingerprint import weights_sha256
 from guardrail.models.load import load_model
 from guardrail.shipped import shipped_root
+from tests.commands.test_run_grpo import grpo_recipe
 from tests.run_fixtures import anchored, arguments, guardrail, records, small_recipe
-from tests.test_run_grpo import grpo_recipe
 
 BASE = shipped_root() / "recipes/toy/base"
 LORA = {"r": 16, "lora_alpha": 32, "target_modules": ["q_proj", "v_proj", "up_proj", "down_proj"]}
