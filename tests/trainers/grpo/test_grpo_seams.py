@@ -122,7 +122,7 @@ def test_another_sampler_is_refused(base):
 
 def test_a_version_nobody_tried_is_held_to_the_one_before_it(base, monkeypatch, caplog):
     trainer = make_trainer(base, Scorer())
-    for module in ("checks.versions", "trl.grpo_seams"):
+    for module in ("checks.versions", "trl.grpo_versions"):
         monkeypatch.setattr(f"guardrail.trainers.{module}.version", lambda package: "1.17.2")
     if HERE is SEAMS[-1]:
         assert find_seams(trainer) is HERE
