@@ -7,6 +7,7 @@ from guardrail.engines.in_process import encode_prompts
 from tests.contracts.families import FAMILIES
 from tests.contracts.tiny_models import make_model, make_tokenizer, shipped_texts
 
+pytestmark = pytest.mark.run
 ASKED = [{"role": "user", "content": "在吗"}]
 OPENINGS = {
     "qwen3": "<|im_start|>user\n在吗<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n",

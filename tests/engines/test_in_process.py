@@ -19,7 +19,7 @@ from guardrail.models.profile_of_model import resolve_profile
 from guardrail.sets.items import read_items
 from guardrail.shipped import shipped_root
 
-pytestmark = pytest.mark.trl1
+pytestmark = [pytest.mark.run, pytest.mark.trl1]
 BASE = shipped_root() / "recipes/toy/base"
 GREEDY = Decoding(mode="greedy", max_new_tokens=48)
 

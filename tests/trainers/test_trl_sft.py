@@ -15,6 +15,7 @@ from guardrail.trainers.trl.sft import attach_kl
 from tests.trainers.conftest import ADAPTER, naive_kl_term, tiny_model
 
 pytestmark = [
+    pytest.mark.run,
     pytest.mark.trl1,
     pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning"),
 ]

@@ -16,7 +16,7 @@ from guardrail.trainers.checks.self_test import kl_self_test
 from guardrail.trainers.kl_only.weighted_term import Injection
 from tests.trainers.conftest import foreign_samples
 
-pytestmark = pytest.mark.trl1
+pytestmark = [pytest.mark.run, pytest.mark.trl1]
 
 SMALL = {
     "hidden_size": 32,

@@ -17,7 +17,7 @@ from guardrail.trainers.trl.grpo_form import recipe_form, trainer_form
 from tests.trainers.conftest import ADAPTER, tiny_model
 from tests.trainers.grpo.grpo_fixtures import HERE, MARKS, Scorer, attach, make_trainer
 
-pytestmark = MARKS
+pytestmark = [*MARKS, pytest.mark.run]
 OTHER_REFERENCE = "`kl_reference` is another"
 
 

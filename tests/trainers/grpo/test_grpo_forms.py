@@ -20,7 +20,7 @@ from tests.trainers.grpo.grpo_fixtures import (
     task_rows,
 )
 
-pytestmark = MARKS
+pytestmark = [*MARKS, pytest.mark.run]
 
 
 def golds(samples, tokenizer, state, **changes) -> Injection:

@@ -14,7 +14,7 @@ from tests.trainers.grpo.grpo_fixtures import (
     make_trainer,
 )
 
-pytestmark = MARKS
+pytestmark = [*MARKS, pytest.mark.run]
 
 
 def text_reward(prompts, **rest):

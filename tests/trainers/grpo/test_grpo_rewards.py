@@ -24,7 +24,7 @@ from tests.trainers.grpo.grpo_fixtures import (
     task_rows,
 )
 
-pytestmark = MARKS
+pytestmark = [*MARKS, pytest.mark.run]
 
 
 def kl_only_rows(trainer) -> list[dict[str, object]]:

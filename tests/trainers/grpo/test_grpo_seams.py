@@ -19,7 +19,7 @@ from tests.trainers.grpo.grpo_fixtures import (
     perturb,
 )
 
-pytestmark = MARKS
+pytestmark = [*MARKS, pytest.mark.run]
 
 
 @pytest.mark.parametrize(("lora", "beta"), [(False, 0.3), (True, 0.3), (True, 0.0)])
