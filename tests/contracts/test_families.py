@@ -57,26 +57,16 @@ TRL1 = (
 """CI's cells that TRL 1.16 repeats: between them all precisions, both trainers, and its router loss in GRPO."""
 
 
-def cells(turn: int | None = None) -> list[Any]:
-    """Every cell. CI carries a test with a `turn` out in one cell of a family, the next family in the next precision.
-
-    Seven families in turn show it all precisions and both trainers.
-    """
-    found = []
-    for cell in ALL:
-        precision = (list(FAMILIES).index(cell.family.name) + (turn or 0)) % 3
-        ours = turn is None or cell.precision == PRECISIONS[precision]
-        marks = [pytest.mark.trl1] * (str(cell) in TRL1)
-        marks += [pytest.mark.full] * (not (in_ci(cell) and ours))
-        if cell.precision == "qlora":
-            lacking = not installed("bitsandbytes")
-            marks.append(pytest.mark.skipif(lacking, reason="bitsandbytes is not installed"))
-        found.append(pytest.param(cell, id=str(cell), marks=marks))
+def marks(cell: Cell) -> list[pytest.MarkDecorator]:
+    found = [pytest.mark.trl1] * (str(cell) in TRL1) + [pytest.mark.full] * (not in_ci(cell))
+    if cell.precision == "qlora":
+        lacking = not installed("bitsandbytes")
+        found.append(pytest.mark.skipif(lacking, reason="bitsandbytes is not installed"))
     return found
 
 
-def in_cells(turn: int | None = None) -> pytest.MarkDecorator:
-    return pytest.mark.parametrize("made", cells(turn), indirect=True)
+CELLS = [pytest.param(cell, id=str(cell), marks=marks(cell)) for cell in ALL]
+in_each_cell = pytest.mark.parametrize("made", CELLS, indirect=True)
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +93,7 @@ def on_another(recipe: Recipe, folder: Path, model: Path, **arguments: Any) -> A
     return build_trainer(other, read_training_rows(str(recipe.train.data)), folder)
 
 
-@in_cells()
+@in_each_cell
 def test_runs_from_attach_to_report(made):
     _cell, folder, recipe = made
     run_recipe(recipe, folder / "run")
@@ -118,7 +108,7 @@ def test_runs_from_attach_to_report(made):
     assert build_report(run).is_file()
 
 
-@in_cells()
+@in_each_cell
 def test_answers_end_with_the_familys_end_of_turn(made):
     cell, folder, _recipe = made
     tokenizer = make_tokenizer(cell.family)
@@ -135,7 +125,7 @@ def test_answers_end_with_the_familys_end_of_turn(made):
         assert {parse_answer(text).text for text in cut} == {""}
 
 
-@in_cells(0)
+@in_each_cell
 def test_another_model_is_refused_by_its_weights(made):
     cell, folder, recipe = made
     other = write_base(folder / "other", cell, seed=2)
@@ -146,7 +136,7 @@ def test_another_model_is_refused_by_its_weights(made):
         train(recipe, trainer, folder / "other-run")
 
 
-@in_cells(1)
+@in_each_cell
 def test_another_template_is_refused_by_name(made):
     _cell, folder, recipe = made
     other = folder / "template"
@@ -156,7 +146,7 @@ def test_another_template_is_refused_by_name(made):
         train(recipe, on_another(recipe, folder / "template-out", other), folder / "t-run")
 
 
-@in_cells(2)
+@in_each_cell
 def test_another_tokenizer_is_refused_by_name(made):
     cell, folder, recipe = made
     other = folder / "tokenizer"
@@ -166,7 +156,7 @@ def test_another_tokenizer_is_refused_by_name(made):
         train(recipe, on_another(recipe, folder / "tokenizer-out", other), folder / "k-run")
 
 
-@in_cells(3)
+@in_each_cell
 def test_another_thinking_mode_is_refused_by_name(made):
     cell, folder, recipe = made
     cause = "thinking: anchors have False, the recipe True"
@@ -176,7 +166,7 @@ def test_another_thinking_mode_is_refused_by_name(made):
         run_recipe(recipe.model_copy(update={"thinking": not recipe.thinking}), folder / "refused")
 
 
-@in_cells(4)
+@in_each_cell
 def test_the_same_model_in_another_dtype_and_batch_size_is_let_in(made):
     cell, folder, recipe = made
     trainer = on_another(recipe, folder / "dtype-out", folder / "base", max_steps=1)
