@@ -1,7 +1,7 @@
 """Every family in every precision under SFT and GRPO: a run from attach to report, and who is let in.
 
-CI has a cell of every family in every precision, both trainers in turn; what is refused it tries once a family.
-`make test-full` has the others, and `make test-qlora`, a part of it, those of QLoRA.
+CI has a cell of every family in every precision, both trainers in turn; `make test-full` has the others, and
+`make test-qlora`, a part of it, those of QLoRA.
 """
 
 import json
