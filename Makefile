@@ -17,7 +17,7 @@ INSTALLED_TRL1 := .venv-trl1/.installed
 INSTALLED_DEEPSPEED := .venv-deepspeed/.installed
 INSTALLED_REAL := .venv-real/.installed
 
-.PHONY: demo install lint real test test-deepspeed test-full test-qlora test-quick test-run test-trl test-trl1 test-swift test-units format clean
+.PHONY: demo install lint real test test-contracts test-deepspeed test-full test-qlora test-quick test-run test-trl test-trl1 test-swift test-units format clean
 
 demo: $(INSTALLED)
 	$(BIN)/guardrail demo
@@ -64,7 +64,7 @@ SYNC := $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
 
 # Lint, types and unit tests, then the tests that train for real, two at a time; docs/tests.md says what each proves.
 test: test-quick
-	$(MAKE) --jobs 2 --keep-going $(SYNC) test-run test-trl test-swift test-trl1
+	$(MAKE) --jobs 2 --keep-going $(SYNC) test-run test-trl test-swift test-trl1 test-contracts
 
 test-quick: $(INSTALLED_TEST)
 	$(MAKE) --jobs 2 --keep-going $(SYNC) test-units lint
@@ -79,7 +79,11 @@ test-run: $(INSTALLED_TEST)
 	$(BIN)/pytest $(RUN) --ignore tests/trainers --ignore tests/contracts
 
 test-trl: $(INSTALLED_TEST)
-	$(BIN)/pytest --require 'trl==0.29.*' $(RUN) tests/trainers tests/contracts
+	$(BIN)/pytest --require 'trl==0.29.*' $(RUN) tests/trainers
+
+# A job of its own, so that two take equally long.
+test-contracts: $(INSTALLED_TEST)
+	$(BIN)/pytest --require 'trl==0.29.*' $(RUN) tests/contracts
 
 test-swift: $(INSTALLED_TEST)
 	$(BIN)/pytest --require 'ms-swift==4.6.*' -m "swift and not full"
