@@ -28,7 +28,9 @@ def preflight(recipe: Recipe) -> tuple[Guardrail, list[dict[str, Any]]]:
             samples asked for cannot be had, a tracker or the package that sends alerts is missing, or
             the anchors are absent where several processes were started.
     """
-    guardrail = Guardrail.from_recipe(recipe)
+    require_trackers(recipe.train.arguments.get("report_to"))
+    alert_services()
+    guardrail = Guardrail.from_recipe(recipe)  # which may download models: what is cheap comes before it
     checked, grpo = guardrail.recipe, recipe.trainer == "trl-grpo"
     require_anchors(checked, processes=int(os.environ.get("WORLD_SIZE", "1")))
     if grpo:
@@ -40,8 +42,6 @@ def preflight(recipe: Recipe) -> tuple[Guardrail, list[dict[str, Any]]]:
             load_reward(spec)
         if recipe.mode == "guard":
             recipe_form(checked)
-    require_trackers(recipe.train.arguments.get("report_to"))
-    alert_services()
     if recipe.train.data is None:
         return guardrail, []
     rows = read_training_rows(recipe.train.data)
