@@ -30,7 +30,9 @@ def preflight(recipe: Recipe) -> tuple[Guardrail, list[dict[str, Any]]]:
     """
     require_trackers(recipe.train.arguments.get("report_to"))
     alert_services()
-    guardrail = Guardrail.from_recipe(recipe)  # which may download models: what is cheap comes before it
+    guardrail = Guardrail.from_recipe(
+        recipe
+    )  # which may download models: what is cheap comes before it
     checked, grpo = guardrail.recipe, recipe.trainer == "trl-grpo"
     require_anchors(checked, processes=int(os.environ.get("WORLD_SIZE", "1")))
     if grpo:
