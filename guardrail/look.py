@@ -11,7 +11,7 @@ from typing import Any
 from guardrail.anchors.store import Manifest, read_anchors, require_answers
 from guardrail.engines.in_process import InProcessEngine
 from guardrail.errors import InputError
-from guardrail.judge.harms import (
+from guardrail.judge.look_values import (
     Measured,
     anchor_measurements,
     default_metric_rules,

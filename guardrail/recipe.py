@@ -11,8 +11,8 @@ from typing_extensions import Self
 
 from guardrail.anchors.decoding import Decoding
 from guardrail.errors import InputError
-from guardrail.judge.harms import default_metric_rules
 from guardrail.judge.ladder import LadderConfig
+from guardrail.judge.look_values import default_metric_rules
 from guardrail.judge.rule import Budget, DriftConfig
 from guardrail.models.fingerprint import is_adapter
 from guardrail.models.hub import Hub, is_hub_name, model_folder

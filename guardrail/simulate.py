@@ -211,7 +211,7 @@ def read_run_trajectory(run: Path) -> Trajectory:
     baseline = measured[0]
     if looks[0].inherited and recipe.on_inherited == "refuse":
         from guardrail.anchors.store import read_anchors
-        from guardrail.judge.harms import anchor_measurements
+        from guardrail.judge.look_values import anchor_measurements
 
         baseline = anchor_measurements(items, read_anchors(Path(str(recipe.anchors))))
     return Trajectory(

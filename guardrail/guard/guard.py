@@ -16,7 +16,8 @@ from guardrail.errors import InputError
 from guardrail.guard.pipeline_check import disagreements
 from guardrail.guard.ranks import Ranks
 from guardrail.guard.state import GuardState
-from guardrail.judge.harms import (
+from guardrail.judge.ladder import Action, decide, judged_look
+from guardrail.judge.look_values import (
     Measured,
     anchor_measurements,
     answers_file,
@@ -25,7 +26,6 @@ from guardrail.judge.harms import (
     measure_completions,
     write_answers,
 )
-from guardrail.judge.ladder import Action, decide, judged_look
 from guardrail.judge.rule import RuleState, judge
 from guardrail.ledger.file import Ledger
 from guardrail.ledger.records import ActionFacts, Benchmark, Levers, LookFacts

@@ -11,10 +11,10 @@ import numpy as np
 
 from guardrail.files import write_whole
 from guardrail.guard.tripwire_plan import WatchedTokens
-from guardrail.judge.harms import Measured
+from guardrail.judge.boundaries import Spent
 from guardrail.judge.ladder import Judged
+from guardrail.judge.look_values import Measured
 from guardrail.judge.rule import RuleState
-from guardrail.judge.spending import Spent
 from guardrail.judge.verdict import UNTESTED
 
 __all__ = [

@@ -2,7 +2,7 @@
 
 P(any warn) <= 5 % and P(any serious or critical) <= 1 % over all looks, metrics and abilities, as long as
 every stream's population mean harm stays within its margin: four budgets, two families of streams (overall
-and by ability) each for warn and for halt, spent over the planned looks (`guardrail.judge.spending`). The
+and by ability) each for warn and for halt, spent over the planned looks (`guardrail.judge.boundaries`). The
 promise is asymptotic in items and rests on simulation: docs/drift-simulation.md has its figures. It covers
 everything up to the first false action, since what a run does after it depends on the judged items.
 """
@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from scipy import special
 
-from guardrail.judge.spending import (
+from guardrail.judge.boundaries import (
     Spent,
     bootstrap_maxima,
     draws_needed,

@@ -10,7 +10,7 @@ from pathlib import Path
 from guardrail.exit_codes import HALTED
 from guardrail.guard.resume import checkpoint_step, last_complete_checkpoint
 from guardrail.guard.state import STATE_FILE, read_state
-from guardrail.judge.harms import answers_file
+from guardrail.judge.look_values import answers_file
 from guardrail.ledger.file import Record
 from guardrail.rehearse.command import CommandResult, failure_reason, run_command
 from guardrail.rehearse.small_run import EVERY_STEPS, training_line

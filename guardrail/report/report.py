@@ -21,7 +21,7 @@ from guardrail.report.differences import difference, pieces
 from guardrail.report.facts import Report, gather
 from guardrail.report.findings import detectable, suspects, telling_look
 from guardrail.report.next_steps import NEXT_RECIPE, next_recipe
-from guardrail.report.page import page_one
+from guardrail.report.page import choose_sentences
 from guardrail.report.page.escape_controls import escape_controls
 from guardrail.report.page.phrases import Phrases, capital, number, score
 from guardrail.report.page.table_charts import heat, interval_bar, shown_looks
@@ -208,7 +208,7 @@ def page_environment() -> jinja2.Environment:
         "heat": heat,
         "interval_bar": interval_bar,
         "number": number,
-        "page_one": page_one,
+        "sentences": choose_sentences,
         "pieces": pieces,
         "score": score,
         "timeline": timeline,

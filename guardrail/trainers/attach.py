@@ -18,19 +18,20 @@ from guardrail.models.fingerprint import weights_sha256
 from guardrail.track.tracking import Tracking
 from guardrail.trainers.callback import GuardCallback
 from guardrail.trainers.checks.allowed_trainers import check_setup
-from guardrail.trainers.checks.deepspeed import under_zero3
+from guardrail.trainers.checks.deepspeed import check_deepspeed, under_zero3
 from guardrail.trainers.checks.identity import check_weights
+from guardrail.trainers.checks.precision import check_quantization, keep_backward_of_4bit
 from guardrail.trainers.checks.rendering import check_rendering
-from guardrail.trainers.checks.settings import check_settings
+from guardrail.trainers.checks.trainer_fits_recipe import check_trainer_fits
 from guardrail.trainers.checks.versions import TRL, check_versions
 from guardrail.trainers.checks.wanted_anchors import require_anchors
 from guardrail.trainers.grpo.choice import require_same_form
 from guardrail.trainers.guarded_recipe import GuardedRecipe
-from guardrail.trainers.header import run_header
+from guardrail.trainers.guarded_train import guard_training
 from guardrail.trainers.kl_only.recipe_samples import inject
+from guardrail.trainers.ledger_header import run_header
 from guardrail.trainers.script_output import say_record
 from guardrail.trainers.seam import Seam
-from guardrail.trainers.training import guard_training
 from guardrail.trainers.trl.trl_seam import trl_seam
 
 __all__ = ["Guardrail"]
@@ -73,7 +74,10 @@ class Guardrail(GuardedRecipe):
         seam = trl_seam(trainer) if seam is None else seam
         recipe, accelerator = self.recipe, trainer.accelerator
         check_setup(trainer, GuardCallback)
-        check_settings(recipe, trainer, grpo=seam.rollouts is not None)
+        check_trainer_fits(recipe, trainer, grpo=seam.rollouts is not None)
+        check_deepspeed(recipe, trainer)
+        check_quantization(recipe, trainer)
+        keep_backward_of_4bit(trainer.model)
         form = seam.form(recipe, trainer) if seam.form and recipe.mode == "guard" else None
         ranks = Ranks(accelerator.process_index, accelerator.num_processes, accelerator.device)
         require_anchors(recipe, processes=ranks.size, zero3=under_zero3(trainer))

@@ -17,7 +17,6 @@ from guardrail.guard.resume import checkpoint_step
 from guardrail.guard.tripwire import no_tripwires, set_tripwires
 from guardrail.models.rounding import coarser, forward_dtype
 from guardrail.trainers.checks.self_test import kl_self_test
-from guardrail.trainers.grpo.mixing import MixedPrompts
 from guardrail.trainers.kl_only.samples import KlOnly
 from guardrail.trainers.policy import Policy
 from guardrail.trainers.task_prompts import (
@@ -27,6 +26,7 @@ from guardrail.trainers.task_prompts import (
     task_prompts,
     tokenised,
 )
+from guardrail.trainers.trl.grpo_mixing import MixedPrompts
 
 __all__ = ["check_beginning", "first_look", "plan_training", "watch_new_task"]
 

@@ -24,7 +24,7 @@ from guardrail.judge.ladder import Action
 from guardrail.track.own_metrics import take_metrics
 from guardrail.track.tracking import Tracking
 from guardrail.trainers.beginning import check_beginning, first_look, plan_training, watch_new_task
-from guardrail.trainers.checks.normalisation import loss_scale
+from guardrail.trainers.checks.kl_gradient_check import loss_scale
 from guardrail.trainers.kl_only.samples import KlOnly
 from guardrail.trainers.policy import Policy
 

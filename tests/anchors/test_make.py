@@ -16,7 +16,7 @@ from guardrail.anchors.weak_anchors import weak_anchors
 from guardrail.engines.in_process import InProcessEngine
 from guardrail.errors import InputError
 from guardrail.models.load import load_model
-from guardrail.models.profile_of_model import resolve_profile
+from guardrail.models.resolve_profile import resolve_profile
 from guardrail.sets.items import read_items, write_items
 from guardrail.shipped import shipped_root
 from guardrail.trainers.attach import Guardrail

@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from guardrail.anchors.store import AnchorAnswer
-from guardrail.judge.harms import (
+from guardrail.judge.look_values import (
     default_metric_rules,
     judge_look,
     measure_completions,

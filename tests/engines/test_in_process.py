@@ -15,7 +15,7 @@ from guardrail.engines.in_process import (
     kept_training_state,
 )
 from guardrail.models.load import load_model
-from guardrail.models.profile_of_model import resolve_profile
+from guardrail.models.resolve_profile import resolve_profile
 from guardrail.sets.items import read_items
 from guardrail.shipped import shipped_root
 

@@ -6,7 +6,7 @@ from guardrail.engines.in_process import InProcessEngine, encode_prompts
 from guardrail.engines.multiple_choice import LETTERS, Choice, draw_choices, right_choices
 from guardrail.errors import InputError
 from guardrail.models.load import load_model
-from guardrail.models.profile_of_model import resolve_profile
+from guardrail.models.resolve_profile import resolve_profile
 from guardrail.shipped import shipped_root
 
 HEADER = ",Question,A,B,C,D,Answer\n"

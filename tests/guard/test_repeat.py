@@ -5,7 +5,7 @@ import pytest
 from guardrail.engines.in_process import Completion
 from guardrail.guard.guard import Guard
 from guardrail.guard.state import GuardState
-from guardrail.judge.harms import measure_completions
+from guardrail.judge.look_values import measure_completions
 from guardrail.ledger.file import Ledger, read_ledger
 from guardrail.recipe import read_recipe
 from guardrail.sets.items import read_items

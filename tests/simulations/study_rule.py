@@ -15,7 +15,7 @@ import numpy as np
 import typer
 from drift_rule import LOOKS, ONSET, World, harms, layout
 
-from guardrail.judge.spending import Spent, spend
+from guardrail.judge.boundaries import Spent, spend
 from guardrail.judge.statistic import item_harm, non_inferiority_z, stream_statistic, unit_sums
 
 DRAWS = 4000

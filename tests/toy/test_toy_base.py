@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 
 from guardrail.anchors.decoding import Decoding
 from guardrail.engines.in_process import InProcessEngine
-from guardrail.judge.harms import measure_completions
+from guardrail.judge.look_values import measure_completions
 from guardrail.models.load import load_model
-from guardrail.models.profile_of_model import resolve_profile
+from guardrail.models.resolve_profile import resolve_profile
 from guardrail.probes.measure import check_passes
 from guardrail.sets.items import ABILITIES, read_items
 from guardrail.shipped import shipped_root

@@ -13,7 +13,7 @@ from guardrail.ledger.file import Ledger
 from guardrail.report.facts import gather
 from guardrail.report.run_data import read_run
 from guardrail.trainers.callback import GuardCallback
-from guardrail.trainers.training import guard_training
+from guardrail.trainers.guarded_train import guard_training
 from tests.trainers.changed_runs import CASES, HALF, Setting
 
 pytestmark = [pytest.mark.run, pytest.mark.filterwarnings("ignore")]

@@ -13,8 +13,8 @@ from guardrail.guard.guard import Guard
 from guardrail.guard.state import GuardState
 from guardrail.ledger.file import read_ledger
 from guardrail.trainers.callback import GuardCallback
+from guardrail.trainers.guarded_train import guard_training
 from guardrail.trainers.script_output import say_record
-from guardrail.trainers.training import guard_training
 from tests.report.stories import COLLAPSE, Story, halted
 
 

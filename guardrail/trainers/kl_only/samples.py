@@ -12,7 +12,7 @@ from guardrail.guard.state import GuardState, Seen
 from guardrail.kl.divergence import Direction
 from guardrail.kl.schedule import due_samples, rehearsal_order
 from guardrail.kl.token_losses import Reference, RehearsalSample, pinned, token_losses
-from guardrail.trainers.checks.normalisation import Normalisation
+from guardrail.trainers.checks.kl_gradient_check import Normalisation
 
 __all__ = ["KlOnly", "Probe", "RehearsalSamples"]
 

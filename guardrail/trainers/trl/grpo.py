@@ -20,15 +20,15 @@ from guardrail.engines.in_process import kept_training_state
 from guardrail.errors import InputError
 from guardrail.guard.state import GuardState
 from guardrail.kl.divergence import k3
-from guardrail.trainers.checks.normalisation import Normalisation
-from guardrail.trainers.grpo.mixing import (
+from guardrail.trainers.checks.kl_gradient_check import Normalisation
+from guardrail.trainers.kl_only.samples import Probe
+from guardrail.trainers.trl.grpo_mixing import (
     KL_ONLY,
     MixedPrompts,
     MixedSampler,
     in_the_users_form,
     prompt_tokens,
 )
-from guardrail.trainers.kl_only.samples import Probe
 from guardrail.trainers.trl.grpo_rewards import TaskRewards
 from guardrail.trainers.trl.grpo_versions import Seams, find_seams
 

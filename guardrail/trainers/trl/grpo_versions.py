@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase
 from guardrail.errors import InputError
 from guardrail.trainers.checks.versions import check_versions, named
 from guardrail.trainers.grpo.choice import NoLiteral
-from guardrail.trainers.grpo.mixing import MixedPrompts
+from guardrail.trainers.trl.grpo_mixing import MixedPrompts
 
 __all__ = ["SEAMS", "Rule", "Seams", "check_arguments", "find_seams", "seams_here"]
 

@@ -12,7 +12,7 @@ from guardrail.guard.ranks import Ranks
 from guardrail.guard.state import GuardState
 from guardrail.trainers.checks.allowed_trainers import check_kind_of_trainer
 from guardrail.trainers.checks.identity import check_weights
-from guardrail.trainers.checks.kinds import is_grpo
+from guardrail.trainers.checks.trainer_fits_recipe import is_grpo
 from guardrail.trainers.grpo.choice import Form
 from guardrail.trainers.grpo.forms import attach_golds
 from guardrail.trainers.guarded_recipe import GuardedRecipe

@@ -12,8 +12,8 @@ import trl
 from packaging.version import Version
 
 from guardrail.guard.state import GuardState
-from guardrail.trainers.grpo.mixing import KL_ONLY
 from guardrail.trainers.trl.grpo import KL_ONLY_TOKENS, GrpoKlOnly, attach_kl_only
+from guardrail.trainers.trl.grpo_mixing import KL_ONLY
 from guardrail.trainers.trl.grpo_versions import SEAMS
 from tests.trainers.conftest import WORDS, tiny_model
 

@@ -10,8 +10,8 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from guardrail.errors import InputError
 from guardrail.ledger.file import Ledger, read_ledger
 from guardrail.recipe import Recipe
-from guardrail.trainers.checks.kinds import check_kind
 from guardrail.trainers.checks.self_test import kl_self_test
+from guardrail.trainers.checks.trainer_fits_recipe import check_trainer_fits
 from guardrail.trainers.grpo.choice import Form, NoLiteral, require_same_form
 from guardrail.trainers.trl.grpo_form import recipe_form, trainer_form
 from tests.trainers.conftest import ADAPTER, tiny_model
@@ -231,11 +231,11 @@ def test_keys_of_golds_mean_golds(base):
     for keys in ({"loss": "ce"}, {"reference": "frozen"}):
         said = recipe(base, **keys)
         assert both(trainer_form(said, trainer)) == ("anchored", "golds")
-        check_kind(said, trainer, grpo=True)
+        check_trainer_fits(said, trainer, grpo=True)
         with pytest.raises(
             InputError, match=r"are for golds, and `rehearsal\.grpo: literal` has none"
         ):
-            check_kind(recipe(base, grpo="literal", **keys), trainer, grpo=True)
+            check_trainer_fits(recipe(base, grpo="literal", **keys), trainer, grpo=True)
 
 
 def test_a_run_goes_on_with_the_form_it_began_with(tmp_path):

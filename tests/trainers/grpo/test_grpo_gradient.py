@@ -7,8 +7,8 @@ import transformers
 
 from guardrail.errors import InputError
 from guardrail.guard.state import GuardState
-from guardrail.trainers.grpo.mixing import KL_ONLY
 from guardrail.trainers.trl.grpo import KL_ONLY_TOKENS
+from guardrail.trainers.trl.grpo_mixing import KL_ONLY
 from tests.run_fixtures import script
 from tests.trainers.grpo.grpo_fixtures import (
     HERE,

@@ -10,7 +10,7 @@ import transformers
 
 from guardrail.errors import InputError
 from guardrail.guard.state import GuardState
-from guardrail.trainers.grpo.mixing import KL_ONLY
+from guardrail.trainers.trl.grpo_mixing import KL_ONLY
 from tests.trainers.grpo.grpo_fixtures import (
     GENERAL_TEXTS,
     HERE,

@@ -7,7 +7,7 @@ import trl
 from guardrail.errors import InputError
 from guardrail.guard.state import GuardState
 from guardrail.recipe import read_recipe
-from guardrail.trainers.checks.kinds import check_kind
+from guardrail.trainers.checks.trainer_fits_recipe import check_trainer_fits
 from guardrail.trainers.trl.grpo import attach_kl_only
 from guardrail.trainers.trl.grpo_versions import SEAMS, find_seams
 from tests.trainers.grpo.grpo_fixtures import (
@@ -138,7 +138,7 @@ def test_grpo_is_not_to_find_its_batch_size_whatever_the_mode(base):
     for mode in ("guard", "watch"):
         recipe = read_recipe("toy-grpo").model_copy(update={"mode": mode})
         with pytest.raises(InputError, match="`auto_find_batch_size` cuts GRPO's groups"):
-            check_kind(recipe, trainer, grpo=True)
+            check_trainer_fits(recipe, trainer, grpo=True)
 
 
 @pytest.mark.parametrize("changes", [{"fraction": 0.0}, {"fraction": 1.0}, {"weight": -1.0}])

@@ -15,7 +15,7 @@ from peft import get_peft_model
 
 from guardrail.models.fingerprint import weights_sha256
 from guardrail.shipped import shipped_recipes
-from guardrail.trainers.grpo.mixing import KL_ONLY
+from guardrail.trainers.trl.grpo_mixing import KL_ONLY
 from tests.run_fixtures import guardrail, records, small_recipe
 from tests.trainers.conftest import ADAPTER, naive_kl_term, tiny_model
 from tests.trainers.grpo.grpo_fixtures import gradient_of, naive_k3, perturb

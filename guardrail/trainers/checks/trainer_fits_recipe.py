@@ -5,7 +5,7 @@ from typing import Any
 from guardrail.errors import InputError
 from guardrail.recipe import Recipe
 
-__all__ = ["check_kind", "is_grpo"]
+__all__ = ["check_trainer_fits", "is_grpo"]
 
 
 def is_grpo(trainer: Any) -> bool:
@@ -15,7 +15,7 @@ def is_grpo(trainer: Any) -> bool:
     return isinstance(trainer, GRPOTrainer)
 
 
-def check_kind(recipe: Recipe, trainer: Any, *, grpo: bool) -> None:
+def check_trainer_fits(recipe: Recipe, trainer: Any, *, grpo: bool) -> None:
     """Refuse keys of the recipe that this kind of trainer would not heed, and batches it cannot cut smaller.
 
     Raises:

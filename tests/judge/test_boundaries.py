@@ -7,6 +7,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from guardrail.judge.boundaries import (
+    Spent,
+    bootstrap_maxima,
+    draws_needed,
+    multipliers,
+    spend,
+)
 from guardrail.judge.rule import (
     Budget,
     DriftConfig,
@@ -14,13 +21,6 @@ from guardrail.judge.rule import (
     MetricValues,
     RuleState,
     judge,
-)
-from guardrail.judge.spending import (
-    Spent,
-    bootstrap_maxima,
-    draws_needed,
-    multipliers,
-    spend,
 )
 from guardrail.judge.statistic import guarded, non_inferiority_z, stream_statistic, unit_sums
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from guardrail.errors import InputError
-from guardrail.trainers.checks.normalisation import Normalisation
+from guardrail.trainers.checks.kl_gradient_check import Normalisation
 
 
 def window(watched, *, said: float, really: float, scale: float = 1.0):

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from guardrail.judge.harms import (
+from guardrail.judge.look_values import (
     Measured,
     default_metric_rules,
     look_values,
