@@ -10,6 +10,7 @@ from guardrail.models.fingerprint import is_adapter
 from guardrail.recipe import Recipe
 from guardrail.sets.read.training_rows import prompt_rows
 from guardrail.trainers.grpo.reward_functions import load_reward
+from guardrail.trainers.trl.trl_arguments import trl_arguments
 
 __all__ = ["build_trainer"]
 
@@ -20,26 +21,6 @@ def _split(rows: list[dict[str, Any]], held_out: float) -> tuple[list[Any], list
     random.Random(0).shuffle(shuffled)
     cut = round(len(shuffled) * held_out)
     return shuffled[cut:], shuffled[:cut]
-
-
-def _configured(kind: Any, recipe: Recipe, output: Path) -> Any:
-    """The trainer's arguments; how the model is loaded is not among them."""
-    defaults: dict[str, Any] = {
-        "report_to": "none",
-        "disable_tqdm": True,
-        "save_strategy": "steps",
-        "save_steps": recipe.looks.every_steps,
-    }
-    if recipe.trainer == "trl-grpo":
-        defaults |= {
-            "remove_unused_columns": False,
-            "chat_template_kwargs": {"enable_thinking": recipe.thinking},
-        }
-    given = {**defaults, **recipe.train.arguments, "model_init_kwargs": None}
-    try:
-        return kind(**{**given, "output_dir": str(output), "seed": recipe.seed})
-    except (TypeError, ValueError) as error:
-        raise InputError(f"`train.arguments`: {kind.__name__} refuses them: {error}") from error
 
 
 def _lora(recipe: Recipe) -> Any:
@@ -84,7 +65,7 @@ def build_trainer(recipe: Recipe, rows: list[dict[str, Any]], output: Path) -> A
     from guardrail.models.load import load_model
 
     grpo = recipe.trainer == "trl-grpo"
-    arguments = _configured(trl.GRPOConfig if grpo else trl.SFTConfig, recipe, output)
+    arguments = trl_arguments(recipe, output)
     train, held_out = (prompt_rows(rows), []) if grpo else _split(rows, recipe.train.held_out)
     rewards = [load_reward(spec) for spec in recipe.train.rewards] if grpo else []
     parts: dict[str, Any] = {"args": arguments, "train_dataset": datasets.Dataset.from_list(train)}

@@ -12,7 +12,9 @@ from guardrail.track.other_trackers import require_trackers
 from guardrail.trainers.attach import Guardrail
 from guardrail.trainers.checks.wanted_anchors import require_anchors
 from guardrail.trainers.grpo.reward_functions import load_reward
+from guardrail.trainers.ms_swift.swift_arguments import check_swift_arguments
 from guardrail.trainers.trl.grpo_form import recipe_form
+from guardrail.trainers.trl.trl_arguments import check_trl_arguments
 
 __all__ = ["preflight"]
 
@@ -30,10 +32,13 @@ def preflight(recipe: Recipe) -> tuple[Guardrail, list[dict[str, Any]]]:
     """
     require_trackers(recipe.train.arguments.get("report_to"))
     alert_services()
-    guardrail = Guardrail.from_recipe(
-        recipe
-    )  # which may download models: what is cheap comes before it
-    checked, grpo = guardrail.recipe, recipe.trainer == "trl-grpo"
+    grpo, swift = recipe.trainer == "trl-grpo", recipe.trainer == "ms-swift"
+    if not swift:
+        ranks = os.environ.get("WORLD_SIZE", recipe.launch.processes * recipe.launch.nodes)
+        check_trl_arguments(recipe, ranks=int(ranks))
+    # This may download models: what is cheap comes before it.
+    guardrail = Guardrail.from_recipe(recipe)
+    checked = guardrail.recipe
     require_anchors(checked, processes=int(os.environ.get("WORLD_SIZE", "1")))
     if grpo:
         if not recipe.train.rewards:
@@ -44,8 +49,11 @@ def preflight(recipe: Recipe) -> tuple[Guardrail, list[dict[str, Any]]]:
             load_reward(spec)
         if recipe.mode == "guard":
             recipe_form(checked)
-    if recipe.train.data is None:
+    if swift:  # its rows have many forms, and are checked as it has read them
+        if recipe.train.data or recipe.train.arguments:
+            check_swift_arguments(recipe)
         return guardrail, []
+    assert recipe.train.data is not None  # the recipe's rule
     rows = read_training_rows(recipe.train.data)
     if grpo:
         rows = prompt_rows(rows)

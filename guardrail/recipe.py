@@ -1,11 +1,9 @@
 """The recipe: the YAML that describes one guarded run, checked once, defaults visible."""
 
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from typing_extensions import Self
 
@@ -17,7 +15,8 @@ from guardrail.judge.rule import Budget, DriftConfig
 from guardrail.models.fingerprint import is_adapter
 from guardrail.models.hub import Hub, is_hub_name, model_folder
 from guardrail.probes.metrics import METRICS
-from guardrail.shipped import find_recipe, resolve
+from guardrail.recipe_yaml import read_yaml, with_changes
+from guardrail.shipped import PREFIX, find_recipe, resolve
 
 __all__ = ["Recipe", "Tracking", "read_recipe", "with_model_folders"]
 
@@ -75,6 +74,20 @@ class Train(_Section):
                     f"a reward function is `FILE.py:FUNCTION` or `MODULE:FUNCTION`, got `{spec}`"
                 )
         return rewards
+
+
+class Launch(_Section):
+    """How `guardrail run` starts the training; several processes and nodes wait until the anchors are made."""
+
+    launcher: Literal["in process", "accelerate", "torchrun", "swift"] | None = None
+    """What starts the processes. Left out: `swift` for `trainer: ms-swift`, else `in process` where there is one, and
+    `torchrun` where there are several."""
+    processes: int = Field(default=1, ge=1)
+    """Processes on each node, one a GPU."""
+    nodes: int = Field(default=1, ge=1)
+    """Machines. `guardrail run` is typed on each, with NODE_RANK, MASTER_ADDR and, if not 29500, MASTER_PORT set there."""
+    environment: dict[str, str] = Field(default_factory=dict)
+    """Variables of the processes, beside those that are set anyway."""
 
 
 class Rehearsal(_Section):
@@ -257,6 +270,7 @@ class Recipe(_Section):
     train: Train = Field(default_factory=Train)
     anchors: str | None = None
     """Folder of the anchors, relative to where the command runs; by default anchors/NAME."""
+    launch: Launch = Field(default_factory=Launch)
     language: Literal["zh", "en"] = "zh"
     """Of the report: `zh` or `en`."""
     on_inherited: Literal["refuse", "judge_new"] = "refuse"
@@ -287,19 +301,36 @@ class Recipe(_Section):
     def _train_fits_the_trainer(self) -> Self:
         train = self.train
         if self.trainer == "ms-swift":
-            unused = ("data", "rewards", "lora", "held_out", "arguments")
-            given = [name for name in unused if getattr(train, name)]
+            given = [name for name in ("rewards", "lora", "held_out") if getattr(train, name)]
             if given:
                 raise ValueError(
-                    f"`train.{given[0]}` is not used with `trainer: ms-swift`, whose command line names "
-                    "model, data and arguments; remove it"
+                    f"`train.{given[0]}` is not used with `trainer: ms-swift`, which has flags of its own for it; "
+                    "remove it and set them in `train.arguments`"
                 )
         elif train.data is None:
-            raise ValueError(f"key `train.data` is missing; `trainer: {self.trainer}` needs it")
+            raise ValueError(
+                f"key `train.data` is missing, and `trainer: {self.trainer}` needs it; set it in the recipe or with "
+                "--set train.data=rows.jsonl"
+            )
         if self.trainer == "trl-grpo" and train.held_out:
             raise ValueError("`train.held_out` measures a loss, which GRPO has none of; remove it")
         if self.trainer == "trl-sft" and train.rewards:
             raise ValueError("`train.rewards` is for GRPO; set `trainer: trl-grpo`, or remove it")
+        return self
+
+    @model_validator(mode="after")
+    def _launcher_fits_the_trainer(self) -> Self:
+        launch, swift = self.launch, self.trainer == "ms-swift"
+        if (self.launcher == "swift") != swift:
+            raise ValueError(
+                f"`launch.launcher: {launch.launcher}` does not start `trainer: {self.trainer}`; "
+                + ("leave it out" if swift else "leave it out, or take torchrun or accelerate")
+            )
+        if self.launcher == "in process" and launch.processes * launch.nodes > 1:
+            raise ValueError(
+                f"`launch.launcher: in process` is one process, and there are {launch.processes} on each of "
+                f"{launch.nodes} nodes; take torchrun or accelerate"
+            )
         return self
 
     @model_validator(mode="after")
@@ -337,6 +368,15 @@ class Recipe(_Section):
         return self
 
     @property
+    def launcher(self) -> str:
+        """What starts the training: `in process`, `accelerate`, `torchrun` or `swift`."""
+        if self.launch.launcher is not None:
+            return self.launch.launcher
+        if self.trainer == "ms-swift":
+            return "swift"
+        return "in process" if self.launch.processes * self.launch.nodes == 1 else "torchrun"
+
+    @property
     def replicates(self) -> int:
         """Base answers an item, gold not counted."""
         if self.looks.replicates is not None:
@@ -362,7 +402,7 @@ class Recipe(_Section):
 
 
 def _with_absolute_paths(train: Train, absolute: Callable[[str], str]) -> Train:
-    """Data, and reward functions in files; modules are left as they are."""
+    """Data, reward functions in files, and shipped files among the arguments; modules are left as they are."""
     files = [spec.rpartition(":") for spec in train.rewards]
     return train.model_copy(
         update={
@@ -371,19 +411,14 @@ def _with_absolute_paths(train: Train, absolute: Callable[[str], str]) -> Train:
                 f"{absolute(file)}:{name}" if file.endswith(".py") else f"{file}:{name}"
                 for file, _, name in files
             ),
+            "arguments": {
+                name: absolute(value)
+                if isinstance(value, str) and value.startswith(PREFIX)
+                else value
+                for name, value in train.arguments.items()
+            },
         }
     )
-
-
-class _Loader(yaml.SafeLoader):
-    """Reads 5e-5 as the number it is; YAML 1.1 takes it for text."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"[-+]?(?:\d[\d_]*)(?:\.\d*)?[eE][-+]?\d+\Z"),
-    list("-+0123456789"),
-)
 
 
 def _all_errors(error: ValidationError) -> str:
@@ -422,23 +457,19 @@ def with_model_folders(recipe: Recipe) -> Recipe:
     return recipe.model_copy(update=found)
 
 
-def read_recipe(name: str | Path, **overrides: Any) -> Recipe:
+def read_recipe(name: str | Path, *, changes: Sequence[str] = (), **overrides: Any) -> Recipe:
     """Return the recipe of a file or a shipped name, its paths made absolute.
 
     Args:
         name: A file, or the name of a shipped recipe.
+        changes: `KEY=VALUE` each, as of `--set` (`recipe_yaml.with_changes`).
         overrides: Top-level keys that replace those of the file, such as `seed` or `mode`.
 
     Raises:
         InputError: no such recipe, broken YAML, or one or more keys break a rule; all are named.
     """
     path = find_recipe(name)
-    try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"recipe `{path}` is not valid YAML: {error}") from error
-    if not isinstance(content, dict):
-        raise InputError(f"recipe `{path}` must be a mapping of keys, got {type(content).__name__}")
+    content = with_changes(read_yaml(path), changes)
     try:
         recipe = Recipe.model_validate({**content, **overrides})
     except ValidationError as error:

@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 from guardrail.cli.common import (
     JsonFlag,
     RecipeArgument,
+    SetOption,
     clear_errors,
     console,
     print_json,
@@ -44,6 +45,7 @@ def make_command(
     rebuild: Annotated[
         bool, typer.Option("--rebuild", help="Replace anchors that are there.")
     ] = False,
+    settings: SetOption = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Answer both sets with the untouched base and store what the guard compares with.
@@ -58,7 +60,7 @@ def make_command(
         from guardrail.anchors.weak_anchors import weak_anchors
         from guardrail.recipe import read_recipe
 
-        checked = read_recipe(recipe)
+        checked = read_recipe(recipe, changes=settings or ())
         from guardrail.trainers.attach import Guardrail
 
         quiet_libraries()

@@ -20,6 +20,7 @@ from guardrail.report.page.escape_controls import escape_controls
 __all__ = [
     "JsonFlag",
     "RecipeArgument",
+    "SetOption",
     "clear_errors",
     "console",
     "forgive_the_terminal",
@@ -32,6 +33,14 @@ console = Console(stderr=True)
 
 RecipeArgument = Annotated[
     str, typer.Argument(metavar="RECIPE", help="A recipe file, or the name of a shipped one.")
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Changes a key of the recipe, for example train.data=rows.jsonl; may be repeated.",
+    ),
 ]
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 

@@ -17,6 +17,7 @@ from guardrail.cli import anchor, rehearse, sets, track
 from guardrail.cli.common import (
     JsonFlag,
     RecipeArgument,
+    SetOption,
     clear_errors,
     console,
     forgive_the_terminal,
@@ -71,18 +72,43 @@ def run(
         ),
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Replaces the recipe's seed.")] = None,
+    settings: SetOption = None,
+    print_command: Annotated[
+        bool,
+        typer.Option(
+            "--print-command",
+            help="Print what would be started, and its environment; start nothing.",
+        ),
+    ] = False,
 ) -> None:
-    """Train with the guard on.
+    """Train with the guard on, in this process or by the launcher of the recipe's `launch` section.
 
     Examples: `guardrail run recipes/toy-sft.yaml --out runs/first`,
-    `guardrail run recipes/toy-sft.yaml --out runs/first --resume-from checkpoint-40`
+    `guardrail run recipes/toy-sft.yaml --out runs/first --resume-from checkpoint-40`,
+    `guardrail run qwen3-8b-sft-lora --set train.data=rows.jsonl --set launch.processes=8 --print-command`
     """
     with never_held_up(), clear_errors():
         from guardrail.recipe import read_recipe
 
-        overrides = {} if seed is None else {"seed": seed}
-        checked = read_recipe(recipe, **overrides)
+        changes = [*(settings or ()), *([] if seed is None else [f"seed={seed}"])]
+        checked = read_recipe(recipe, changes=changes)
         folder = (out or Path("runs") / checked.name).resolve()
+        go_on = resume_from or resume
+        if print_command:
+            from guardrail.launchers.launch_command import launch_command, this_node
+
+            node = this_node(checked, os.environ)
+            command = launch_command(
+                checked, recipe, folder, changes=changes, resume=go_on, node=node
+            )
+            typer.echo(command.as_shell())
+            return
+        if checked.launcher != "in process" and not _is_launched():
+            from guardrail.launchers.start import start_run
+
+            raise typer.Exit(
+                start_run(checked, recipe, folder, changes=changes, resume=go_on, say=_say)
+            )
         from guardrail.live.terminal import live_display
         from guardrail.run import run_recipe
 
@@ -92,20 +118,29 @@ def run(
                 finished = run_recipe(
                     checked,
                     folder,
-                    resume=resume_from or resume,
+                    resume=go_on,
                     on_record=display.on_record,
                     on_step=display.on_step,
                     on_anchors=display.on_anchors,
                 )
             except BaseException as error:  # Ctrl-C leaves a run worth reading too
                 if not isinstance(error, InputError) and (folder / "ledger.jsonl").is_file():
-                    _close(folder, recipe)
+                    _close(folder, recipe, changes)
                 raise
-        _close(folder, recipe)
+        _close(folder, recipe, changes)
         raise typer.Exit(finished.exit_code)
 
 
-def _close(run: Path, recipe: str) -> None:
+def _is_launched() -> bool:
+    """Whether a launcher started this process, ours or the user's own."""
+    return "GUARDRAIL_LAUNCHED" in os.environ or "LOCAL_RANK" in os.environ
+
+
+def _say(text: str) -> None:
+    console.print(f"[dim]{text}[/]", soft_wrap=True, highlight=False)
+
+
+def _close(run: Path, recipe: str, changes: list[str]) -> None:
     """Write the report and say how the run ended and what to type next."""
     from guardrail.live.closing import closing_words
     from guardrail.live.status import run_status
@@ -114,7 +149,8 @@ def _close(run: Path, recipe: str) -> None:
     if os.environ.get("RANK", "0") != "0":  # of several processes the first one speaks and writes
         return
     report_path = build_report(run)
-    go_on = f"guardrail run {shlex.quote(recipe)} --out {shlex.quote(str(run))} --resume"
+    settings = [part for change in changes for part in ("--set", change)]
+    go_on = shlex.join(["guardrail", "run", recipe, "--out", str(run), *settings, "--resume"])
     console.print(closing_words(run_status(run), report_path, go_on), soft_wrap=True)
 
 
@@ -161,15 +197,15 @@ def demo(
 
 
 @app.command()
-def check(recipe: RecipeArgument, as_json: JsonFlag = False) -> None:
-    """Check a recipe, its sets, models, data and anchors without training.
+def check(recipe: RecipeArgument, settings: SetOption = None, as_json: JsonFlag = False) -> None:
+    """Check a recipe, its sets, models, data, trainer arguments and anchors without training.
 
     Example: `guardrail check recipes/toy-sft.yaml`
     """
     with clear_errors():
         from guardrail.recipe import read_recipe
 
-        checked = read_recipe(recipe)
+        checked = read_recipe(recipe, changes=settings or ())
         from guardrail.preflight import preflight
         from guardrail.sets.build.compose import passes_per_prompt
 

@@ -4,13 +4,14 @@ ms-swift builds its callbacks inside the trainer's constructor, when there is no
 is attached at `on_init_end`. Model, data, learning rate and steps come from the swift command line. Of
 the recipe the guard's own keys count: `gold_base`, `start_model`, `kl_reference`, `hub`, `thinking`,
 `seed`, `mode`, `sets`, `anchors`, `rehearsal`, `looks`, `drift`, `ladder`, `on_inherited`, `on_error`
-and `train.allow_overlap`. With `trainer: ms-swift` the rest of `train` is refused as unused; in a recipe
-for `guardrail run` it is ignored here.
+and `train.allow_overlap`. The rest of `train` and `launch` make the command line where `guardrail run` starts it
+(swift_arguments.py), and are ignored here.
 
 Hooks: `callbacks_map` and `on_init_end` (public), the first at which there is a trainer; `template` (public), which renders
 rows in place of the tokenizer. What joins the loss is `compute_loss` (trl/sft.py) and, in GRPO, grpo.py here.
 """
 
+import json
 import logging
 import math
 import os
@@ -44,12 +45,20 @@ from guardrail.trainers.ms_swift.grpo import (
 from guardrail.trainers.seam import Seam
 from guardrail.trainers.trl.sft import attach_kl
 
-__all__ = ["RECIPE_VARIABLE", "SwiftGuardCallback", "attach_swift", "recipe_from_environment"]
+__all__ = [
+    "CHANGES_VARIABLE",
+    "RECIPE_VARIABLE",
+    "SwiftGuardCallback",
+    "attach_swift",
+    "recipe_from_environment",
+]
 
 logger = logging.getLogger(__name__)
 
 RECIPE_VARIABLE = "GUARDRAIL_RECIPE"
 """Environment variable that names the recipe; `swift` has no option for it."""
+CHANGES_VARIABLE = "GUARDRAIL_RECIPE_CHANGES"
+"""A JSON list of `KEY=VALUE`, what `guardrail run --set` changes of it."""
 
 
 def recipe_from_environment() -> Recipe:
@@ -65,7 +74,7 @@ def recipe_from_environment() -> Recipe:
             f"{RECIPE_VARIABLE}=recipe.yaml swift sft ... --callbacks guardrail"
         )
     try:
-        return read_recipe(name)
+        return read_recipe(name, changes=json.loads(os.environ.get(CHANGES_VARIABLE, "[]")))
     except InputError as error:
         raise InputError(f"{RECIPE_VARIABLE}={name}: {error}") from error
 

@@ -1,0 +1,71 @@
+"""The arguments of TRL's trainers as a recipe gives them, read by TRL's own argument classes."""
+
+from pathlib import Path
+from typing import Any
+
+from guardrail.errors import InputError
+from guardrail.recipe import Recipe
+
+__all__ = ["check_trl_arguments", "trl_arguments"]
+
+
+def trl_arguments(recipe: Recipe, output: Path) -> Any:
+    """Return TRL's SFTConfig or GRPOConfig; how the model is loaded is not among them.
+
+    Raises:
+        InputError: it refuses an argument, or lacks a package that one asks for.
+    """
+    return _read(_kind(recipe), recipe, output)
+
+
+def check_trl_arguments(recipe: Recipe, *, ranks: int) -> None:
+    """Let TRL read the arguments as the ranks will, in this one process and also where there is no GPU.
+
+    Without a GPU `use_cpu` is set for the reading alone, since the class refuses bf16 there. Nothing of it stays behind.
+
+    Args:
+        recipe: Checked.
+        ranks: How many there will be; GRPO's batches are counted over all of them.
+
+    Raises:
+        InputError: as `trl_arguments`.
+    """
+    import torch
+    from transformers.integrations.deepspeed import unset_hf_deepspeed_config
+
+    kind = _kind(recipe)
+    planned = type(kind.__name__, (kind,), {"world_size": property(lambda self: ranks)})
+    substituted = {} if torch.accelerator.is_available() else {"use_cpu": True}
+    try:
+        _read(planned, recipe, Path("checkpoints"), **substituted)
+    finally:
+        unset_hf_deepspeed_config()  # else whatever loads a model next would load it in ZeRO-3's pieces
+
+
+def _kind(recipe: Recipe) -> Any:
+    import trl
+
+    return trl.GRPOConfig if recipe.trainer == "trl-grpo" else trl.SFTConfig
+
+
+def _read(kind: Any, recipe: Recipe, output: Path, **substituted: Any) -> Any:
+    defaults: dict[str, Any] = {
+        "report_to": "none",
+        "disable_tqdm": True,
+        "save_strategy": "steps",
+        "save_steps": recipe.looks.every_steps,
+    }
+    if recipe.trainer == "trl-grpo":
+        defaults |= {
+            "remove_unused_columns": False,
+            "chat_template_kwargs": {"enable_thinking": recipe.thinking},
+        }
+    given = {**defaults, **recipe.train.arguments, **substituted, "model_init_kwargs": None}
+    try:
+        return kind(**{**given, "output_dir": str(output), "seed": recipe.seed})
+    except ImportError as error:
+        raise InputError(
+            f"`train.arguments` ask for a package that is not installed: {error}"
+        ) from error
+    except (TypeError, ValueError, OSError) as error:
+        raise InputError(f"`train.arguments`: {kind.__name__} refuses them: {error}") from error
