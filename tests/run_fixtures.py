@@ -44,6 +44,7 @@ def small_recipe(folder: Path, *, items_an_ability: int = 10, **changes: Any) ->
         content["sets"][key] = str(path)
     content["anchors"] = str(folder / "anchors")
     content["looks"] |= {"every_steps": 4, "tripwire_every_steps": 2, "early_look_kl": 0.0}
+    content["looks"]["replicates"] = 2  # answers are most of a short run
     content["looks"]["decoding"]["max_new_tokens"] = 64
     content["train"] = arguments()
     for key, value in changes.items():
@@ -89,6 +90,7 @@ def arguments(**changes: Any) -> dict[str, Any]:
     """The toy recipe's training section with other trainer arguments."""
     content = yaml.safe_load(shipped_recipes()["toy-sft"].read_text(encoding="utf-8"))
     train: dict[str, Any] = content["train"]
+    train["held_out"] = 0.02
     train["arguments"] |= {
         "max_steps": 12,
         "save_steps": 4,

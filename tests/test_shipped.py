@@ -19,7 +19,7 @@ ROOT = shipped_root()
 
 @pytest.mark.parametrize("name", sorted(shipped_recipes()))
 def test_every_recipe_parses_and_opens_with_purpose_hardware_and_command(name):
-    recipe = read_recipe(name)
+    recipe = read_recipe(name, changes=["train.data=the-users-own.jsonl"])
     assert recipe.name == name
     head = shipped_recipes()[name].read_text(encoding="utf-8").splitlines()[:8]
     assert head[0].startswith("# ")

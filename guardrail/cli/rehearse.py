@@ -10,6 +10,7 @@ from rich.markup import escape
 from guardrail.cli.common import (
     JsonFlag,
     RecipeArgument,
+    SetOption,
     clear_errors,
     console,
     print_json,
@@ -39,6 +40,7 @@ def rehearse(
     limit: Annotated[
         float, typer.Option(min=0.1, metavar="MINUTES", help="A command that takes longer hangs.")
     ] = 30.0,
+    settings: SetOption = None,
     verbose: Annotated[
         bool, typer.Option("--verbose", help="Show the last lines of what failed.")
     ] = False,
@@ -72,6 +74,7 @@ def rehearse(
             out,
             launcher=launcher,
             command=tuple(command or ()),
+            changes=settings or (),
             limit_s=60 * limit,
             verbose=verbose,
             on_begin=lambda begun: _print(console, f"[dim]  … {begun}[/]"),

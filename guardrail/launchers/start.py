@@ -68,10 +68,8 @@ def start_run(
     say(f"starting {recipe.launcher}: {recipe.launch.processes} process(es) on this node")
     written = _written(run)
     code = _carry_out(command.line, environment=command.environment)
-    if code and _written(run) != written:
-        told = run_status(run)["exit_code"]
-        return code if told is None else int(told)
-    return code if code >= 0 else CRASHED
+    told = run_status(run)["exit_code"] if _written(run) != written else None
+    return int(told) if told else max(code, CRASHED) if code else code
 
 
 def _written(run: Path) -> int:

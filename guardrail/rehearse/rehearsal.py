@@ -1,7 +1,7 @@
 """A whole rehearsal of a recipe, as plain facts."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ def rehearse(
     *,
     launcher: str,
     command: tuple[str, ...],
+    changes: Sequence[str] = (),
     limit_s: float,
     verbose: bool,
     on_begin: Callable[[str], None],
@@ -37,6 +38,7 @@ def rehearse(
         recipe_name: A file, or a shipped recipe's name.
         out: The rehearsal's folder; by default runs/NAME-rehearsal. What an earlier rehearsal left there goes.
         launcher: What stands before `guardrail run`; empty: this Python.
+        changes: What was given as `--set`.
         command: The `swift` command of a recipe with `trainer: ms-swift`.
         limit_s: Seconds after which a command counts as hung.
         verbose: Tell of a failed command the last lines it printed.
@@ -50,11 +52,11 @@ def rehearse(
         InputError: the recipe breaks a rule, its kind of trainer does not go with `launcher` or `command`, or the
             folder holds something else.
     """
-    recipe = with_model_folders(read_recipe(recipe_name))
+    recipe = with_model_folders(read_recipe(recipe_name, changes=changes))
     if (recipe.trainer == "ms-swift") != bool(command):
         raise InputError(
             "a recipe with `trainer: ms-swift` is rehearsed with its command, and no other is: guardrail "
-            "rehearse RECIPE -- swift sft --model ..."
+            "rehearse RECIPE -- swift sft --model ... (`guardrail run RECIPE --print-command` prints it)"
         )
     if launcher and command:
         raise InputError("`--launcher` is for `guardrail run`; the command after `--` has its own")

@@ -166,6 +166,13 @@ def test_another_thinking_mode_is_refused_by_name(made):
         run_recipe(recipe.model_copy(update={"thinking": not recipe.thinking}), folder / "refused")
 
 
+def trained_so(cell: Cell) -> bool:
+    """Of every family one precision, the next family's the next one."""
+    family = list(FAMILIES).index(cell.family.name)
+    precisions = [p for p in PRECISIONS if p != "qlora"]
+    return precisions[family % len(precisions)] == cell.precision
+
+
 @in_each_cell
 def test_the_same_model_in_another_dtype_and_batch_size_is_let_in(made):
     cell, folder, recipe = made
@@ -176,5 +183,10 @@ def test_the_same_model_in_another_dtype_and_batch_size_is_let_in(made):
     if getattr(trainer, "ref_model", None) is not None:
         trainer.ref_model.to(dtype)
     looks = recipe.looks.model_copy(update={"batch_size": 3})
-    train(recipe.model_copy(update={"looks": looks}), trainer, folder / "dtype-run")
-    assert records(folder / "dtype-run", "ended")[0]["outcome"] == "finished"
+    other, run = recipe.model_copy(update={"looks": looks}), folder / "dtype-run"
+    if not trained_so(cell):  # who is let in is settled when the guard is attached
+        Guardrail.from_recipe(other).attach(trainer, run=run)
+        assert records(run, "started")
+        return
+    train(other, trainer, run)
+    assert records(run, "ended")[0]["outcome"] == "finished"

@@ -17,7 +17,10 @@ from tests.report.stories import COLLAPSE, HOSTILE, Story
 from tests.report.test_report_in_browser import CHROMIUM, QUIET
 from tests.run_fixtures import command, hear_ctrl_c
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on PATH")
+pytestmark = [
+    pytest.mark.run,
+    pytest.mark.skipif(CHROMIUM is None, reason="no chromium on PATH"),
+]
 
 APPEND = """
 import sys

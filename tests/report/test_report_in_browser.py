@@ -15,7 +15,10 @@ from tests.report.test_report import FLAVOURED
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on PATH")
+pytestmark = [
+    pytest.mark.run,
+    pytest.mark.skipif(CHROMIUM is None, reason="no chromium on PATH"),
+]
 QUIET = [
     "--no-sandbox",
     "--disable-gpu",

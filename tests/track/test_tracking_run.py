@@ -227,7 +227,8 @@ def test_a_server_that_falls_silent_neither_slows_nor_holds_up_the_run(tmp_path)
     recipe = anchored(
         small_recipe(
             tmp_path,
-            train=arguments(report_to="wandb"),
+            looks={"every_steps": 6},
+            train=arguments(report_to="wandb", save_steps=6),
             tracking={"end_timeout_s": 4, "project": "p"},
         )
     )

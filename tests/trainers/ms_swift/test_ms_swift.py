@@ -22,7 +22,6 @@ from tests.trainers.ms_swift.swift_fixtures import (
     rows,
     run_folder,
     short_recipe,
-    swift,
     warm_swift,
 )
 
@@ -121,7 +120,7 @@ def test_what_nobody_asked_for_by_name_gives_way_to_golds(grpo_facts):
 @pytest.fixture(scope="module")
 def reckless(tmp_path_factory):
     folder = tmp_path_factory.mktemp("reckless")
-    done = swift(
+    done = warm_swift(
         f"sft --tuner_type full {RECKLESS} --split_dataset_ratio 0.2 --eval_steps 4",
         folder,
         reckless_recipe(folder),
@@ -247,7 +246,7 @@ def test_lora_keeps_its_gradient_and_looks_keep_their_decoding(tmp_path):
 
 
 def test_a_missing_recipe_is_one_clear_message_and_exit_code_2(tmp_path, monkeypatch):
-    done = swift("sft --max_steps 1 --split_dataset_ratio 0", tmp_path, "")
+    done = warm_swift("sft --max_steps 1 --split_dataset_ratio 0", tmp_path, "")
     assert done.returncode == 2
     assert f"the environment variable {RECIPE_VARIABLE} is not set" in done.stderr
     assert "Traceback" not in done.stderr.partition("guardrail: error:")[2]

@@ -17,7 +17,6 @@ from tests.trainers.ms_swift.swift_fixtures import (
     reckless_recipe,
     run_folder,
     short_recipe,
-    swift,
     trainer_line,
     warm_swift,
 )
@@ -32,7 +31,7 @@ OF_SWIFT = {"trainer": "ms-swift", "train": None}
 
 
 def test_a_reckless_grpo_is_slowed_then_halted_with_a_checkpoint(tmp_path):
-    done = swift(
+    done = warm_swift(
         f"{GRPO} --tuner_type full {RECKLESS}",
         tmp_path,
         reckless_recipe(tmp_path),

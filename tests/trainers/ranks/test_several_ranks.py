@@ -1,9 +1,9 @@
 """Two processes on one machine: the same schedule, verdicts and levers, and one ledger."""
 
 import json
-import os
 import shutil
 import subprocess
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ from tests.run_fixtures import (
     ROOT,
     anchored,
     logged,
-    process,
+    places_of,
     records,
     script,
     script_line,
@@ -24,18 +24,13 @@ from tests.run_fixtures import (
 )
 from tests.trainers.conftest import foreign_samples, tiny_model
 from tests.trainers.test_trl_sft import gradients, naive_kl_term
+from tests.warm import WarmProcess
 
 pytestmark = pytest.mark.run
 
 
 def launch(*args: object, ranks: int = 2) -> subprocess.CompletedProcess[str]:
     return script("trainers.ranks.ranks_scripts", *args, ranks=ranks)
-
-
-def torchrun(*args: object) -> subprocess.CompletedProcess[str]:
-    """The same by the launcher, which ends all ranks when one fails."""
-    line = script_line("trainers.ranks.ranks_scripts", *args, ranks=2)
-    return process(line, ACCELERATE_USE_CPU="true")
 
 
 def facts(run: Path) -> list[dict[str, object]]:
@@ -116,17 +111,20 @@ def test_two_ranks_share_looks_and_agree(whole):
 
 
 def test_a_sigterm_ends_both_ranks_at_one_step_and_the_run_goes_on(recipe, whole, tmp_path):
-    """Told to end, torchrun tells its ranks, and kills them if they take longer than 30 seconds."""
+    """What torchrun does with it: tests/launchers/test_start.py."""
     run = tmp_path / "run"
-    with subprocess.Popen(
-        script_line("trainers.ranks.ranks_scripts", "train", recipe, run, "{}", ranks=2),
-        cwd=ROOT,
-        env=os.environ | {"ACCELERATE_USE_CPU": "true"},
-        stderr=subprocess.DEVNULL,
-    ) as process:
-        wait(lambda: logged(run), process, 0.02, seconds=240)
-        assert process.poll() is None, "the run ended before it was told to"
-        process.terminate()
+    line = script_line("trainers.ranks.ranks_scripts", "train", recipe, run, "{}")
+    with ExitStack() as ended_well:
+        ranks = [
+            ended_well.enter_context(
+                WarmProcess(line, cwd=ROOT, ACCELERATE_USE_CPU="true", **place)
+            )
+            for place in places_of(2)
+        ]
+        wait(lambda: logged(run), ranks[0], 0.02, seconds=240)
+        assert ranks[0].poll() is None, "the run ended before it was told to"
+        for rank in ranks:
+            rank.terminate()
     (ended,) = records(run, "ended")
     assert ended["outcome"] == "terminated"
     assert 1 <= ended["step"] < 12
@@ -146,7 +144,7 @@ def test_a_look_that_fails_on_one_rank_stops_all_with_a_checkpoint(
 ):
     run = tmp_path / "run"
     options = json.dumps({"failing_rank": rank, "failing_step": step})
-    done = torchrun(trainer, recipe, run, options)
+    done = launch(trainer, recipe, run, options)
     assert done.returncode == 0, done.stderr[-3000:]
     one, two = facts(run)
     assert one["wrapped"] == "DistributedDataParallel"
@@ -199,6 +197,6 @@ def test_a_run_goes_on_with_another_number_of_ranks(recipe, tmp_path, before, af
 
 def test_absent_anchors_are_refused_before_the_launch_hangs(tmp_path):
     file = small_recipe(tmp_path, items_an_ability=2)
-    done = torchrun("train", file, tmp_path / "run", "{}")
+    done = launch("train", file, tmp_path / "run", "{}")
     assert done.returncode != 0
     assert "run `guardrail anchor RECIPE` before the launch" in done.stderr
