@@ -30,7 +30,7 @@ _DRIFT = DriftConfig(metrics={}, planned_looks=1)
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 class Sets(_Section):
@@ -62,7 +62,8 @@ class Train(_Section):
     allow_overlap: tuple[str, ...] = ()
     """Ids of red-line items or benchmark questions that may share text with the training data."""
     arguments: dict[str, Any] = Field(default_factory=dict)
-    """Handed to the trainer's own configuration class untouched."""
+    """Handed to the trainer untouched: to SFTConfig or GRPOConfig, or as the flags of `swift`, where a list is several
+    values and null leaves a flag out; `rlhf_type: grpo` makes it `swift rlhf`."""
 
     @field_validator("rewards")
     @classmethod
@@ -186,9 +187,13 @@ class Drift(_Section):
     margins: dict[str, Margin] = Field(default_factory=dict)
     """metric → margins; metrics left out keep their defaults."""
     warn_overall: float = Field(default=_DRIFT.overall.warn, gt=0, lt=1)
+    """Probability of any false warning over the whole run, from streams over all items."""
     warn_by_ability: float = Field(default=_DRIFT.by_ability.warn, gt=0, lt=1)
+    """The same from streams of single abilities."""
     halt_overall: float = Field(default=_DRIFT.overall.halt, gt=0, lt=1)
+    """Probability of a false halt over the whole run, from streams over all items."""
     halt_by_ability: float = Field(default=_DRIFT.by_ability.halt, gt=0, lt=1)
+    """The same from streams of single abilities."""
     min_items: int = Field(default=_DRIFT.min_items, ge=2)
     """A stream with fewer items is reported, never tested."""
     min_clusters: int = Field(default=_DRIFT.min_units, ge=2)
@@ -213,9 +218,11 @@ class Ladder(_Section):
     relax_factor: float = Field(default=_LADDER.relax_factor, gt=0, lt=1)
     """What a clean stretch multiplies the boost by."""
     clean_looks_to_relax: int = Field(default=_LADDER.clean_looks_to_relax, ge=1)
+    """Clean looks in a row after which the boost is relaxed."""
     lr_factor: float = Field(default=_LADDER.lr_factor, gt=0, lt=1)
     """What a cut multiplies the learning rate by; it is never raised again."""
     max_lr_cuts: int = Field(default=_LADDER.max_lr_cuts, ge=0)
+    """Cuts of the learning rate a run may have."""
     cooldown_looks: int = Field(default=_LADDER.cooldown_looks, ge=0)
     """Looks after a raise in which the same level does nothing more."""
     persistent_serious_looks: int = Field(default=_LADDER.persistent_serious_looks, ge=1)
@@ -251,7 +258,7 @@ class Recipe(_Section):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     """Names the run folder."""
     trainer: Literal["trl-sft", "trl-grpo", "ms-swift"] = "trl-sft"
-    """Which trainer is guarded; `ms-swift` is launched by its own command, which names model and data."""
+    """Which trainer is guarded: TRL's SFTTrainer or GRPOTrainer, or ms-swift's `swift sft` and `swift rlhf`."""
     mode: Literal["guard", "watch"] = "guard"
     """`guard` injects and acts; `watch` only looks and changes nothing."""
     hub: Hub | None = None

@@ -10,7 +10,7 @@ __all__ = ["Decoding"]
 class Decoding(BaseModel):
     """Decoding settings of golds, replicates and looks."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     mode: Literal["greedy", "sampled"] = "sampled"
     """Greedy needs one replicate; sampled needs several (`replicates`)."""

@@ -52,7 +52,7 @@ MarginOption = Annotated[
 ]
 LangOption = Annotated[
     Literal["zh", "en"] | None,
-    typer.Option("--lang", help="Language of the report; by default the recipe's."),
+    typer.Option("--lang", help="Language; of a report by default the recipe's."),
 ]
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a guarded run.")]
 
@@ -436,14 +436,23 @@ def recipes(
     copy: Annotated[
         str | None, typer.Option(help="Copy this shipped recipe here to edit it.")
     ] = None,
+    keys: Annotated[
+        bool, typer.Option("--keys", help="Print every key with default and meaning (Markdown).")
+    ] = False,
+    lang: LangOption = None,
 ) -> None:
-    """List the shipped recipes, or copy one.
+    """List the shipped recipes, copy one, or print what every key means.
 
-    Example: `guardrail recipes --copy toy-sft`
+    Examples: `guardrail recipes --copy qwen3-8b-sft-lora`, `guardrail recipes --keys --lang zh`
     """
     with clear_errors():
         from guardrail.shipped import find_recipe, shipped_recipes
 
+        if keys:
+            from guardrail.recipe_reference import recipe_reference
+
+            typer.echo(recipe_reference(lang or "en"), nl=False)
+            return
         if copy is None:
             for name, path in shipped_recipes().items():
                 purpose = path.read_text(encoding="utf-8").splitlines()[0].lstrip("# ")

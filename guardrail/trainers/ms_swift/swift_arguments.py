@@ -73,7 +73,9 @@ def check_swift_arguments(recipe: Recipe) -> None:
     """
     import torch
 
-    os.environ.setdefault("LOG_LEVEL", "ERROR")  # ms-swift's: what it tells of itself is no answer here
+    os.environ.setdefault(
+        "LOG_LEVEL", "ERROR"
+    )  # ms-swift's: what it tells of itself is no answer here
     command, *flags = swift_arguments(recipe, Path("checkpoints"))
     without_guard = flags[: flags.index("--external_plugins")]
     if not torch.accelerator.is_available():
