@@ -21,7 +21,7 @@ ROOT = shipped_root()
 def test_every_recipe_parses_and_opens_with_purpose_hardware_and_command(name):
     recipe = read_recipe(name, changes=["train.data=the-users-own.jsonl"])
     assert recipe.name == name
-    head = shipped_recipes()[name].read_text(encoding="utf-8").splitlines()[:8]
+    head = shipped_recipes()[name].read_text(encoding="utf-8").splitlines()[:12]
     assert head[0].startswith("# ")
     assert any("hardware:" in line.lower() for line in head)
     assert any(f"guardrail run {name}" in line for line in head)

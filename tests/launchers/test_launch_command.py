@@ -113,7 +113,7 @@ def test_lists_mappings_and_truth_are_written_as_swift_reads_them():
     assert "--dataset /data/rows.jsonl 'AI-ModelScope/alpaca-gpt4-data-zh#500'" in text
     assert """--model_kwargs '{"max_pixels": 10}'""" in text
     assert "--packing true" in text
-    assert "lora_rank" not in text
+    assert "--lora_rank" not in text
 
 
 @pytest.mark.parametrize(

@@ -131,10 +131,24 @@ def check_run(trainer: Any, kind: str, guarded: GuardedRecipe) -> None:
             "`--sequence_parallel_size` above 1 cannot be guarded: looks and KL-only samples are not cut "
             "over ranks; leave it away"
         )
+    _check_checkpointing(trainer)
     _check_start_model(trainer.model, recipe, resumed=bool(arguments.resume_from_checkpoint))
     if kind == "grpo" and recipe.mode == "guard":
         swift_form(recipe, trainer)  # refused by name before anchors are made
     _check_training_data(guarded, trainer.train_dataset)
+
+
+def _check_checkpointing(trainer: Any) -> None:
+    """Under DeepSpeed ms-swift checkpoints activations reentrantly unless told otherwise (`_fix_gradient_checkpointing`)."""
+    arguments = trainer.args
+    told = (arguments.gradient_checkpointing_kwargs or {}).get("use_reentrant")
+    if trainer.is_deepspeed_enabled and arguments.gradient_checkpointing and told is not False:
+        raise InputError(
+            "gradient checkpointing with `use_reentrant`, ms-swift's default under DeepSpeed, does not go with it here: "
+            "DeepSpeed takes each gradient once a step, and KL-only samples have a forward of their own; set "
+            """`--gradient_checkpointing_kwargs '{"use_reentrant": false}'`, or for LoRA under ZeRO-3 """
+            "`--gradient_checkpointing false`"
+        )
 
 
 def _given(arguments: Any, option: str) -> bool:

@@ -199,6 +199,11 @@ def sft(recipe: str, data: str, out: str) -> dict[str, object]:
     trainer.args.resume_only_model = True
     facts["option"] = refusal(check)
     trainer.args.resume_only_model = False
+    trainer.is_deepspeed_enabled = True  # as under DeepSpeed, where ms-swift's default differs
+    facts["reentrant"] = refusal(check)
+    trainer.args.gradient_checkpointing_kwargs = {"use_reentrant": False}
+    facts["not reentrant"] = refusal(check)
+    trainer.is_deepspeed_enabled = False
     text = trainer.template.model_meta
     trainer.template.model_meta = MODEL_MAPPING["qwen2_5_vl"]
     facts["pictures"] = refusal(check)

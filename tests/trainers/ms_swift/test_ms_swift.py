@@ -89,6 +89,10 @@ def test_golds_beside_grpo_add_their_kl_and_nothing_else(grpo_facts, tuner, accu
 def test_what_cannot_be_guarded_is_refused_by_name(sft_facts, grpo_facts):
     assert sft_facts["accepted"] == ""
     assert "`--resume_only_model True`" in sft_facts["option"]
+    assert (
+        """--gradient_checkpointing_kwargs '{"use_reentrant": false}'""" in sft_facts["reentrant"]
+    )
+    assert sft_facts["not reentrant"] == ""
     assert "`--adapters`" in sft_facts["adapter"]
     assert "merge" in sft_facts["adapter"].lower()
     assert "`Seq2SeqTrainer._save_checkpoint` is absent" in sft_facts["no seam"]
