@@ -2,6 +2,7 @@
 
 import json
 import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -73,16 +74,17 @@ def check_swift_arguments(recipe: Recipe) -> None:
     """
     import torch
 
-    os.environ.setdefault(
-        "LOG_LEVEL", "ERROR"
-    )  # ms-swift's: what it tells of itself is no answer here
-    command, *flags = swift_arguments(recipe, Path("checkpoints"))
-    without_guard = flags[: flags.index("--external_plugins")]
-    if not torch.accelerator.is_available():
-        without_guard += ["--use_cpu", "true"]
+    os.environ.setdefault("LOG_LEVEL", "ERROR")  # ms-swift's: what it does is no answer here
+    on_cpu = [] if torch.accelerator.is_available() else ["--use_cpu", "true"]
+    with tempfile.TemporaryDirectory() as folder:  # the class makes the output folder
+        command, *flags = swift_arguments(recipe, Path(folder))
+        _read(command, [*flags[: flags.index("--external_plugins")], *on_cpu])
+
+
+def _read(command: str, flags: list[str]) -> None:
     kind = swift_name("swift.arguments", "RLHFArguments" if command == "rlhf" else "SftArguments")
     try:
-        _, unknown = swift_name("swift.utils", "parse_args")(kind, without_guard)
+        _, unknown = swift_name("swift.utils", "parse_args")(kind, flags)
     except SystemExit as error:  # argparse has said what is wrong on standard error
         raise InputError("`train.arguments`: swift refuses a value, said above") from error
     except (AssertionError, ImportError, TypeError, ValueError, OSError) as error:
