@@ -6,6 +6,7 @@ from typing import Any
 from guardrail.errors import InputError
 from guardrail.recipe import Recipe
 from guardrail.sets.lint.contamination import check_contamination
+from guardrail.sets.read.row_forms import check_row_forms, with_all_columns
 from guardrail.sets.read.training_rows import prompt_rows, read_training_rows
 from guardrail.track.alert_services import alert_services
 from guardrail.track.other_trackers import require_trackers
@@ -55,6 +56,9 @@ def preflight(recipe: Recipe) -> tuple[Guardrail, list[dict[str, Any]]]:
         return guardrail, []
     assert recipe.train.data is not None  # the recipe's rule
     rows = read_training_rows(recipe.train.data)
+    source = f"training data `{recipe.train.data}`"
+    check_row_forms(rows, trainer=recipe.trainer, source=source)
+    rows = with_all_columns(rows)
     if grpo:
         rows = prompt_rows(rows)
     check_contamination(
@@ -62,6 +66,6 @@ def preflight(recipe: Recipe) -> tuple[Guardrail, list[dict[str, Any]]]:
         guardrail.red_line,
         recipe.sets.benchmarks,
         allowed=recipe.train.allow_overlap,
-        source=f"training data `{recipe.train.data}`",
+        source=source,
     )
     return guardrail, rows

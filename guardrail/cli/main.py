@@ -222,6 +222,12 @@ def check(recipe: RecipeArgument, settings: SetOption = None, as_json: JsonFlag 
             ),
             "anchors": guardrail.anchors_standing(),
         }
+        if rows:
+            from guardrail.trainers.trl.first_rows import first_rows
+            from guardrail.trainers.trl.trl_arguments import check_trl_arguments
+
+            most = getattr(check_trl_arguments(checked, ranks=1), "max_length", None)
+            facts["rows"] = first_rows(guardrail.recipe, rows, most)
         if checked.trainer == "trl-grpo" and checked.mode == "guard":
             from guardrail.trainers.trl.grpo_form import recipe_form
 

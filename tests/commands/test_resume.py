@@ -49,7 +49,7 @@ def whole(tmp_path_factory):
     recipe = anchored(small_recipe(
         folder,
         items_an_ability=6,
-        looks={"every_steps": 2},
+        looks={"every_steps": 2, "replicates": 4},
         train=arguments(
             learning_rate=3e-3, warmup_steps=2, max_steps=8, save_steps=2, save_total_limit=2,
             logging_steps=1,

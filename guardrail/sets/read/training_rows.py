@@ -1,5 +1,6 @@
-"""Training data of the user's own: rows of a JSONL file, and the prompts that GRPO takes from them."""
+"""Training data of the user's own: rows of a JSON or JSONL file, and the prompts that GRPO takes from them."""
 
+import codecs
 import json
 from pathlib import Path
 from typing import Any
@@ -10,16 +11,39 @@ __all__ = ["prompt_rows", "read_training_rows"]
 
 
 def read_training_rows(path: str | Path) -> list[dict[str, Any]]:
-    """Return the rows of a JSONL training file.
+    """Return the rows of a training file: an object a line, or one array of objects; a byte order mark is no part of it.
 
     Raises:
-        InputError: missing file, broken line, a row that is no object, or no row at all.
+        InputError: missing file, broken line or array, a row that is no object, or no row at all.
     """
     path = Path(path)
     if not path.is_file():
         raise InputError(f"training data `{path}` does not exist; give the path of a JSONL file")
+    content = path.read_bytes().removeprefix(codecs.BOM_UTF8)
+    rows = _array(path, content) if content.lstrip()[:1] == b"[" else _lines(path, content)
+    if not rows:
+        raise InputError(f"training data `{path}` is empty; it needs at least one row")
+    return rows
+
+
+def _array(path: Path, content: bytes) -> list[dict[str, Any]]:
+    try:
+        rows = json.loads(content.decode("utf-8"))
+    except ValueError as error:
+        raise InputError(
+            f"training data `{path}` begins as an array and is no valid JSON ({error}); mend it"
+        ) from error
+    for number, row in enumerate(rows, start=1):
+        if not isinstance(row, dict):
+            raise InputError(
+                f"training data `{path}` entry {number} must be an object, got {row!r:.80}"
+            )
+    return list(rows)
+
+
+def _lines(path: Path, content: bytes) -> list[dict[str, Any]]:
     rows = []
-    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
+    for number, line in enumerate(content.splitlines(), start=1):
         if not line.strip():
             continue
         try:
@@ -33,8 +57,6 @@ def read_training_rows(path: str | Path) -> list[dict[str, Any]]:
                 f"training data `{path}` line {number} must be an object, got {row!r:.80}"
             )
         rows.append(row)
-    if not rows:
-        raise InputError(f"training data `{path}` is empty; it needs at least one row")
     return rows
 
 

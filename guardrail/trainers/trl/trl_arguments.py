@@ -18,8 +18,8 @@ def trl_arguments(recipe: Recipe, output: Path) -> Any:
     return _read(_kind(recipe), recipe, output)
 
 
-def check_trl_arguments(recipe: Recipe, *, ranks: int) -> None:
-    """Let TRL read the arguments as the ranks will, in this one process and also where there is no GPU.
+def check_trl_arguments(recipe: Recipe, *, ranks: int) -> Any:
+    """Return the arguments as the ranks will read them, from this one process and also where there is no GPU.
 
     Without a GPU `use_cpu` is set for the reading alone, since the class refuses bf16 there. Nothing of it stays behind.
 
@@ -37,7 +37,7 @@ def check_trl_arguments(recipe: Recipe, *, ranks: int) -> None:
     planned = type(kind.__name__, (kind,), {"world_size": property(lambda self: ranks)})
     substituted = {} if torch.accelerator.is_available() else {"use_cpu": True}
     try:
-        _read(planned, recipe, Path("checkpoints"), **substituted)
+        return _read(planned, recipe, Path("checkpoints"), **substituted)
     finally:
         unset_hf_deepspeed_config()  # else whatever loads a model next would load it in ZeRO-3's pieces
 
