@@ -198,7 +198,7 @@ def demo(
 
 @app.command()
 def check(recipe: RecipeArgument, settings: SetOption = None, as_json: JsonFlag = False) -> None:
-    """Check a recipe, its sets, models, data, trainer arguments and anchors without training.
+    """Check a recipe, its sets, models, rows, trainer arguments and anchors without training, and say what it will cost.
 
     Example: `guardrail check recipes/toy-sft.yaml`
     """
@@ -206,37 +206,14 @@ def check(recipe: RecipeArgument, settings: SetOption = None, as_json: JsonFlag 
         from guardrail.recipe import read_recipe
 
         checked = read_recipe(recipe, changes=settings or ())
-        from guardrail.preflight import preflight
-        from guardrail.sets.build.compose import passes_per_prompt
+        from guardrail.check_recipe import check_recipe
 
-        guardrail, rows = preflight(checked)
-        facts = {
-            "recipe": checked.name,
-            "training_rows": len(rows),
-            "red_line_items": len(guardrail.red_line),
-            "rehearsal_items": len(guardrail.rehearsal),
-            "rehearsal_fraction": checked.rehearsal.fraction,
-            "passes_per_prompt_and_epoch": round(
-                passes_per_prompt(len(rows), checked.rehearsal.fraction, len(guardrail.rehearsal)),
-                2,
-            ),
-            "anchors": guardrail.anchors_standing(),
-        }
-        if rows:
-            from guardrail.trainers.trl.first_rows import first_rows
-            from guardrail.trainers.trl.trl_arguments import check_trl_arguments
-
-            most = getattr(check_trl_arguments(checked, ranks=1), "max_length", None)
-            facts["rows"] = first_rows(guardrail.recipe, rows, most)
-        if checked.trainer == "trl-grpo" and checked.mode == "guard":
-            from guardrail.trainers.trl.grpo_form import recipe_form
-
-            facts["kl_only_samples"] = recipe_form(guardrail.recipe).sentence
-        if not rows:  # ms-swift's command line has them
-            del facts["training_rows"], facts["passes_per_prompt_and_epoch"]
+        facts = check_recipe(checked)
         if as_json:
             print_json(facts)
         else:
+            for warning in facts.pop("warnings"):
+                console.print(f"[yellow]warning:[/] {warning}", soft_wrap=True, highlight=False)
             for name, value in facts.items():
                 typer.echo(f"{name.replace('_', ' ')}: {value}")
             typer.echo("ok")
