@@ -17,7 +17,7 @@ INSTALLED_TRL1 := .venv-trl1/.installed
 INSTALLED_DEEPSPEED := .venv-deepspeed/.installed
 INSTALLED_REAL := .venv-real/.installed
 
-.PHONY: demo install lint real test test-contracts test-deepspeed test-full test-qlora test-quick test-run test-trl test-trl1 test-swift test-units format clean
+.PHONY: demo gpu-check install lint real test test-contracts test-deepspeed test-full test-qlora test-quick test-run test-trl test-trl1 test-swift test-units format clean
 
 demo: $(INSTALLED)
 	$(BIN)/guardrail demo
@@ -114,6 +114,12 @@ $(REAL)/base-bf16/model.safetensors: | $(INSTALLED_REAL)
 real: $(INSTALLED_REAL) $(REAL)/base-bf16/model.safetensors
 	HF_HUB_OFFLINE=1 $(BIN_REAL)/python -m tests.real.run --base $(REAL)/base --out $(REAL)/full --way full
 	HF_HUB_OFFLINE=1 $(BIN_REAL)/python -m tests.real.run --base $(REAL)/base --out $(REAL)/lora --way lora
+
+# On a GPU, in an environment that has a torch for it: PYTHON_GPU=... make gpu-check
+PYTHON_GPU ?= $(BIN)/python
+
+gpu-check:
+	$(PYTHON_GPU) -m tests.gpu.check --out runs/gpu-check.json
 
 format: $(INSTALLED_TEST)
 	$(BIN)/ruff check --fix .
