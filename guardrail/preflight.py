@@ -33,6 +33,8 @@ def preflight(recipe: Recipe) -> tuple[Guardrail, list[dict[str, Any]]]:
     """
     require_trackers(recipe.train.arguments.get("report_to"))
     alert_services()
+    # Before the arguments are read, for which ranks meet each other.
+    require_anchors(recipe, processes=int(os.environ.get("WORLD_SIZE", "1")))
     grpo, swift = recipe.trainer == "trl-grpo", recipe.trainer == "ms-swift"
     if not swift:
         ranks = os.environ.get("WORLD_SIZE", recipe.launch.processes * recipe.launch.nodes)
@@ -40,7 +42,6 @@ def preflight(recipe: Recipe) -> tuple[Guardrail, list[dict[str, Any]]]:
     # This may download models: what is cheap comes before it.
     guardrail = Guardrail.from_recipe(recipe)
     checked = guardrail.recipe
-    require_anchors(checked, processes=int(os.environ.get("WORLD_SIZE", "1")))
     if grpo:
         if not recipe.train.rewards:
             raise InputError(
