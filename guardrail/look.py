@@ -29,8 +29,6 @@ from guardrail.sets.items import Item, read_items
 
 __all__ = ["Looked", "look_at"]
 
-_CHUNK = 64
-
 
 @dataclass(frozen=True, slots=True)
 class Looked:
@@ -124,10 +122,11 @@ def look_at(
     )
     started = time.perf_counter()
     answers: list[list[Any]] = [[] for _ in items]
+    chunk_size = engine.rows_at_once
     for sample in range(samples):
-        for start in range(0, len(items), _CHUNK):
-            chunk = items[start : start + _CHUNK]
-            drawn = engine.answer(chunk, seed=seed + 10_000 * (sample + 1) + start)
+        for start in range(0, len(items), chunk_size):
+            chunk = items[start : start + chunk_size]
+            drawn = engine.answer(chunk, seed=seed + 10_000 * (sample + 1))
             for offset, one in enumerate(drawn):
                 answers[start + offset].append(one)
             if on_progress is not None:

@@ -157,8 +157,8 @@ class Looks(_Section):
     """Current answers an item at each look, averaged."""
     reserve: int = Field(default=4, ge=0)
     """Looks kept for early ones; part of the plan the error budget is spent over."""
-    batch_size: int = Field(default=32, ge=1)
-    """Prompts generated together."""
+    batch_size: int | None = Field(default=None, ge=1)
+    """Prompts answered together at most; left out: as many as memory holds and the device is fast with."""
     benchmark_questions: int = Field(default=200, ge=0)
     """Multiple-choice questions of `sets.benchmarks` scored at each look: a reference line, never judged;
     0 asks none."""

@@ -1,7 +1,7 @@
 """Make the anchors: golds and replicates of the red-line set, golds and top-k of the rehearsal set.
 
-Answers are drawn chunk by chunk, each chunk with a seed of its own, and every finished chunk is on disk.
-So an interrupted run goes on where it stopped, and its anchors are the same bytes.
+Answers are drawn chunk by chunk, and every finished chunk is on disk. A draw depends on the part's seed and the item
+alone, so an interrupted run goes on where it stopped, and its anchors are the same bytes.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -25,7 +25,6 @@ TOP_KS = (16, 32, 64, 128, 256)
 """How many log-probabilities a token may be stored; the least with an accepted error is taken."""
 ACCEPTED_KL_ERROR = 0.01
 """Share of the full KL that top-k plus tail may miss."""
-_CHUNK = 64
 _MEASURED_GOLDS = 32
 """Rehearsal golds the KL error is measured on."""
 
@@ -51,6 +50,11 @@ class AnsweredText(Protocol):
 
 class Engine(Protocol):
     """Who answers: made with a model, its decoding and its thinking mode."""
+
+    @property
+    def rows_at_once(self) -> int:
+        """How many items it pays to ask at once."""
+        ...
 
     def answer(self, items: Sequence[Item], *, seed: int) -> Sequence[AnsweredText]:
         """Return one answer per item."""
@@ -85,7 +89,7 @@ def make_anchors(
 
     Args:
         folder: Where to write.
-        manifest: What the anchors are made with; its seed seeds every chunk.
+        manifest: What the anchors are made with; its seed seeds every part.
         red_line: Judged items.
         rehearsal: Injected items.
         gold_engine: Answers with the gold base.
@@ -98,16 +102,16 @@ def make_anchors(
     parts += [(f"replicate {r}", red_line, r) for r in range(1, rounds + 1)]
     parts += [("rehearsal golds", rehearsal, 0)]
 
+    chunk_size = gold_engine.rows_at_once
     journal = Journal(folder, manifest)
     answers: list[AnchorAnswer] = []
     for number, (what, items, replicate) in enumerate(parts):
         done = 0
-        for at, start in enumerate(range(0, len(items), _CHUNK)):
-            chunk = items[start : start + _CHUNK]
+        for start in range(0, len(items), chunk_size):
+            chunk = items[start : start + chunk_size]
             made = journal.chunk([item.id for item in chunk], replicate)
             if made is None:
-                seed = manifest.seed + number * 100_000 + at
-                given = gold_engine.answer(chunk, seed=seed)
+                given = gold_engine.answer(chunk, seed=manifest.seed + number * 100_000)
                 made = [
                     AnchorAnswer(item.id, replicate, one.text, one.token_ids, one.finish_reason)
                     for item, one in zip(chunk, given, strict=True)

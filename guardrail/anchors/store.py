@@ -73,8 +73,9 @@ class Manifest(BaseModel):
     engine: str
     quantization: dict[str, Any] | None = None
     """Arguments of `BitsAndBytesConfig` the models were loaded with; None: as their folders are."""
-    batch_size: int
-    """For the record, as are all that follow: a difference is noise, which look 0 measures."""
+    batch_size: int | None
+    """Prompts a batch at most, None: the machine's choice. For the record, as are all that follow: a difference
+    is noise, which look 0 measures."""
     dtype: str
     """Of the weights that answered."""
     versions: dict[str, str]

@@ -1,7 +1,4 @@
-"""Answers and log-probabilities of a model in this process.
-
-Generation runs through `generate` in length-sorted, left-padded batches with a KV cache.
-"""
+"""Answers and log-probabilities of a model in this process."""
 
 import contextlib
 import random
@@ -12,17 +9,12 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from jinja2 import TemplateError
-from peft import PeftModel
-from transformers import (
-    GenerationConfig,
-    StoppingCriteria,
-    StoppingCriteriaList,
-)
-from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from typing_extensions import Self
 
 from guardrail.anchors.decoding import Decoding
 from guardrail.anchors.store import TopK
+from guardrail.engines.batches import rows_at_once
+from guardrail.engines.decode import answer_tokens
 from guardrail.errors import InputError
 from guardrail.kl.divergence import reference_topk, topk_shortfall
 from guardrail.models.profile import Profile
@@ -31,11 +23,9 @@ from guardrail.sets.items import Item
 
 __all__ = [
     "Completion",
-    "GenerationStopped",
     "InProcessEngine",
     "completion",
     "encode_prompts",
-    "generate",
     "kept_training_state",
 ]
 
@@ -43,10 +33,6 @@ Result = TypeVar("Result")
 
 _PIECE = 256
 """Tokens whose distribution is computed at a time: 160 MB of float32 for a vocabulary of 152,000."""
-
-
-class GenerationStopped(RuntimeError):
-    """The caller asked for an end before every prompt was answered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,119 +91,6 @@ def kept_training_state(model: torch.nn.Module) -> Iterator[None]:
             torch.cuda.set_rng_state_all(cuda_states)
 
 
-def _generation_config(profile: Profile, decoding: Decoding) -> GenerationConfig:
-    sampling: dict[str, Any] = {"do_sample": False}
-    if decoding.mode == "sampled":
-        sampling = {
-            "do_sample": True,
-            "temperature": decoding.temperature,
-            "top_p": decoding.top_p,
-            "top_k": decoding.top_k,
-        }
-    return GenerationConfig(
-        max_new_tokens=decoding.max_new_tokens,
-        repetition_penalty=decoding.repetition_penalty,
-        num_beams=1,
-        eos_token_id=list(profile.stop),
-        pad_token_id=profile.pad,
-        use_cache=True,
-        **sampling,
-    )
-
-
-@contextlib.contextmanager
-def _without_own_decoding(model: Any) -> Iterator[None]:
-    """Take the model's own generation settings away for the body.
-
-    `generate` fills whatever its argument leaves open from them: penalties, forbidden words, beams, stop
-    strings. Qwen2.5 ships a repetition penalty, and trainers write their own options there. A router's loss,
-    which training may ask for, is computed from whole sequences and fails on single tokens.
-    """
-    inner = model.get_base_model() if isinstance(model, PeftModel) else model
-    own, routers = inner.generation_config, getattr(inner.config, "output_router_logits", None)
-    inner.generation_config = GenerationConfig()
-    if routers:
-        inner.config.output_router_logits = False
-    try:
-        yield
-    finally:
-        inner.generation_config = own
-        if routers:
-            inner.config.output_router_logits = routers
-
-
-class _AtOnce(StoppingCriteria):  # type: ignore[misc, unused-ignore]
-    """Ends all rows of a batch at the next token once `wanted` says so."""
-
-    def __init__(self, wanted: Callable[[], bool]) -> None:
-        self._wanted = wanted
-
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **rest: Any) -> torch.Tensor:
-        return torch.full((len(input_ids),), self._wanted(), device=input_ids.device)
-
-
-def generate(
-    model: Any,
-    tokenizer: Any,
-    prompts: Sequence[list[int]],
-    decoding: Decoding,
-    profile: Profile,
-    *,
-    seed: int,
-    batch_size: int,
-    stop: Callable[[], bool] = lambda: False,
-) -> list[Completion]:
-    """Return one completion per prompt, in the order of `prompts`.
-
-    Decoding is the argument's alone, whatever the model's generation_config says; what ends an answer is
-    the profile's. Prompts are sorted by length, so a batch holds little padding. The same weights, prompts, seed
-    and batch size give the same answers on one device; another batch size may not, since padding
-    changes the last bits of the logits. The caller keeps the training state (`kept_training_state`).
-
-    Args:
-        model: A causal language model, unwrapped.
-        tokenizer: Its tokenizer.
-        prompts: Token ids of each prompt.
-        decoding: Greedy or sampled, and the length limit.
-        profile: What ends an answer and pads a batch.
-        seed: Seeds torch before the first batch.
-        batch_size: Prompts a batch.
-        stop: Asked at every token whether to end at once.
-
-    Raises:
-        GenerationStopped: `stop` said so.
-    """
-    config = _generation_config(profile, decoding)
-    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
-    completions: dict[int, Completion] = {}
-    device = next(model.parameters()).device
-    # Under ZeRO-3 `generate` keeps step with the other ranks unless told not to, and would wait for ever for one
-    # that has fewer batches or failed; the model is whole here, so nobody is needed.
-    alone = {"synced_gpus": False} if is_deepspeed_zero3_enabled() else {}
-    torch.manual_seed(seed)
-    for start in range(0, len(order), batch_size):
-        chosen = order[start : start + batch_size]
-        width = max(len(prompts[i]) for i in chosen)
-        ids = torch.full((len(chosen), width), profile.pad)
-        mask = torch.zeros_like(ids)
-        for row, i in enumerate(chosen):
-            ids[row, width - len(prompts[i]) :] = torch.tensor(prompts[i])
-            mask[row, width - len(prompts[i]) :] = 1
-        with _without_own_decoding(model):
-            output = model.generate(
-                input_ids=ids.to(device),
-                attention_mask=mask.to(device),
-                generation_config=config,
-                stopping_criteria=StoppingCriteriaList([_AtOnce(stop)]),
-                **alone,
-            )
-        if stop():
-            raise GenerationStopped(f"{len(prompts) - len(completions)} prompts are left")
-        for row, i in enumerate(chosen):
-            completions[i] = completion(tokenizer, output[row, width:].tolist(), profile)
-    return [completions[i] for i in range(len(prompts))]
-
-
 def completion(tokenizer: Any, new_ids: list[int], profile: Profile) -> Completion:
     """Return the completion of newly generated token ids; what follows the first stop token is cut off.
 
@@ -240,13 +113,19 @@ class InProcessEngine:
     tokenizer: Any
     decoding: Decoding
     profile: Profile
-    batch_size: int
+    batch_size: int | None
+    """Prompts a batch at most; None: as many as memory holds and the device is fast with."""
     encoded: dict[str, list[int]] = field(default_factory=dict)
     """Prompt token ids by item id, filled as they are asked for; engines of one run may share it."""
     stop: Callable[[], bool] = lambda: False
     """Asked at every token of an answer whether to end at once."""
     writer: "Callable[[InProcessEngine, Sequence[list[int]], int], list[Completion]] | None" = None
     """Given engine, prompts and seed: who writes the answers in the model's place."""
+
+    @property
+    def rows_at_once(self) -> int:
+        """How many items it pays to ask at once."""
+        return rows_at_once(self.model, self.batch_size)
 
     def prompts(self, items: Sequence[Item]) -> list[list[int]]:
         """Return each item's prompt token ids."""
@@ -308,16 +187,16 @@ class InProcessEngine:
         if self.writer is not None:
             return self.writer(self, prompts, seed)
         with kept_training_state(self.model):
-            return generate(
+            answers = answer_tokens(
                 self.model,
-                self.tokenizer,
                 prompts,
                 self.decoding,
-                self.profile,
+                self.profile.stop,
                 seed=seed,
-                batch_size=self.batch_size,
+                most_rows=self.batch_size,
                 stop=self.stop,
             )
+        return [completion(self.tokenizer, ids, self.profile) for ids in answers]
 
     def cut_answers(self, tokens: int) -> Self:
         """Return the engine with its answers cut to so many tokens."""

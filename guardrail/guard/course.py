@@ -31,7 +31,7 @@ class Measure(Protocol):
     """How the course gets at the weights that are trained."""
 
     def __call__(
-        self, work: Callable[[InProcessEngine], Result], what: str, stop: Callable[[], bool]
+        self, work: Callable[[InProcessEngine], Result], stop: Callable[[], bool]
     ) -> Result:
         """Return what `work` returns for the current weights; `stop` cuts their answers off."""
 
@@ -173,15 +173,13 @@ class Course:
         # Nobody could take up a repeat where it was left.
         stop = self.stops if trigger != "repeat" else lambda: False
         return self.measure(
-            lambda engine: self.guard.look(engine, step, trigger, final=final), "a look", stop
+            lambda engine: self.guard.look(engine, step, trigger, final=final), stop
         )
 
     def _tripwire(self, step: int) -> bool:
         """Measure how far the policy has moved; return whether to look early. Errors go the way of a look's."""
         try:
-            return self.measure(
-                lambda engine: tripwire(self.guard, engine, step), "a tripwire", self.stops
-            )
+            return self.measure(lambda engine: tripwire(self.guard, engine, step), self.stops)
         except Exception as error:
             self._failed(error, step, "tripwire")
             return False

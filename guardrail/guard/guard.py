@@ -80,13 +80,16 @@ class Guard:
     def _answers(self, engine: InProcessEngine, count: int) -> list[list[Completion]]:
         items = list(self.red_line)
         first_seed = self.recipe.seed + _SEED_STRIDE * (self.state.looks + 1)
-        # Ranks draw from seeds apart; more than a stride of them would meet the next look's.
-        first_seed += _SEED_STRIDE * 1_000_003 * self.ranks.rank
+        sizes = self._gold_tokens()
         drawn = [
-            self.ranks.shared(items, partial(engine.answer, seed=first_seed + k))
+            self.ranks.shared(items, partial(engine.answer, seed=first_seed + k), sizes=sizes)
             for k in range(count)
         ]
         return [list(row) for row in zip(*drawn, strict=True)]
+
+    def _gold_tokens(self) -> list[int]:
+        """How long an answer to each item is, as far as base's can tell."""
+        return [len(self.anchors.answers[item.id][0].token_ids) for item in self.red_line]
 
     def _measure(
         self, engine: InProcessEngine, count: int, step: int
@@ -113,7 +116,8 @@ class Guard:
             return None
         in_process = replace(engine, writer=None)  # whoever answered: the noise is of these weights
         with one_rounding_more(engine.model, rounding, seed=0):
-            again = self.ranks.shared(items, partial(in_process.answer, seed=self.recipe.seed))
+            answer = partial(in_process.answer, seed=self.recipe.seed)
+            again = self.ranks.shared(items, answer, sizes=self._gold_tokens())
         first = measure_completions(items, [[text] for text in texts], texts)
         second = measure_completions(items, [[a.text] for a in again], texts)
         return self._only_judged(first), self._only_judged(second)

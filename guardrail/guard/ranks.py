@@ -12,15 +12,15 @@ from typing import Any, Literal, TypeVar
 import torch
 from torch import distributed
 
-from guardrail.engines.in_process import GenerationStopped
+from guardrail.engines.decode import GenerationStopped
 
-__all__ = ["RankFailed", "Ranks", "failure_kind"]
+__all__ = ["RankFailed", "Ranks", "dealt", "failure_kind"]
 
 Thing = TypeVar("Thing")
 Result = TypeVar("Result")
 
-Kind = Literal["out of memory", "stopped", "other"]
-"""Failures that the guard answers in ways of their own."""
+Kind = Literal["stopped", "other"]
+"""An answer that was told to end is no failure of a look: it is owed."""
 
 
 class RankFailed(RuntimeError):
@@ -35,9 +35,21 @@ def failure_kind(error: Exception) -> Kind:
     """Return the kind of an error of this rank, or of the one that a rank has told."""
     if isinstance(error, RankFailed):
         return error.kind
-    if isinstance(error, torch.OutOfMemoryError):
-        return "out of memory"
     return "stopped" if isinstance(error, GenerationStopped) else "other"
+
+
+def dealt(sizes: Sequence[int], ranks: int) -> list[list[int]]:
+    """Return which of the things of these sizes each rank takes, in their order; a pure function.
+
+    The largest go first, each to the rank that has least, so no rank has much more than another.
+    """
+    shares: list[list[int]] = [[] for _ in range(ranks)]
+    loads = [0] * ranks
+    for i in sorted(range(len(sizes)), key=lambda i: -sizes[i]):
+        rank = loads.index(min(loads))
+        shares[rank].append(i)
+        loads[rank] += sizes[i]
+    return [sorted(share) for share in shares]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,25 +75,32 @@ class Ranks:
         return list(summed.tolist())
 
     def shared(
-        self, things: Sequence[Thing], work: Callable[[Sequence[Thing]], Sequence[Result]]
+        self,
+        things: Sequence[Thing],
+        work: Callable[[Sequence[Thing]], Sequence[Result]],
+        *,
+        sizes: Sequence[int] | None = None,
     ) -> list[Result]:
-        """Return `work` of all things, each rank doing every `size`-th of them.
+        """Return `work` of all things, each rank doing a share of about the same size.
 
         Args:
             things: The same on every rank.
             work: Returns one result a thing, in order. Results must pickle.
+            sizes: How much work each thing is, the same on every rank; by default all are alike.
 
         Raises:
             RankFailed: `work` failed on some rank. One process alone raises the error itself.
         """
         if self.size == 1:
             return list(work(things))
+        shares = dealt(sizes or [1] * len(things), self.size)
         with self._failure_shared():
-            mine = list(work(things[self.rank :: self.size]))
+            mine = list(work([things[i] for i in shares[self.rank]]))
         parts = self._exchange(mine)
         whole: list[Any] = [None] * len(things)
-        for rank, part in enumerate(parts):
-            whole[rank :: self.size] = part
+        for share, part in zip(shares, parts, strict=True):
+            for i, result in zip(share, part, strict=True):
+                whole[i] = result
         return whole
 
     @contextlib.contextmanager

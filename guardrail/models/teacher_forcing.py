@@ -24,6 +24,7 @@ __all__ = [
     "cut_by_zero3",
     "each_answer",
     "micro_batches",
+    "takes",
     "undisturbed",
     "vocabulary",
 ]
@@ -115,7 +116,7 @@ def _parameters(forward: Callable[..., Any]) -> frozenset[str]:
     return frozenset(inspect.signature(forward).parameters)
 
 
-def _takes(model: Any, name: str) -> bool:
+def takes(model: Any, name: str) -> bool:
     """Whether the model below all wrappers (PEFT's, the trainers'), which hand arguments on, has a parameter."""
     return any(name in _parameters(type(module).forward) for module in model.modules())
 
@@ -151,9 +152,9 @@ def answer_logits(
         mask[row, : ends[row]] = 1
     starts = [len(prompt) - 1 for prompt in prompts]
     options: dict[str, Any] = {}
-    if _takes(model, "output_router_logits"):
+    if takes(model, "output_router_logits"):
         options["output_router_logits"] = False  # the router's loss is the task's alone
-    if _takes(model, "logits_to_keep"):
+    if takes(model, "logits_to_keep"):
         # The int form cuts the tail of the padded rows, which is wrong for all but the longest.
         kept = sorted({at for s, e in zip(starts, ends, strict=True) for at in range(s, e - 1)})
         options["logits_to_keep"] = torch.tensor(kept, device=device)

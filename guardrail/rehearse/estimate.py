@@ -64,7 +64,9 @@ def estimate(recipe: Recipe, arguments: dict[str, Any], found: Timings) -> dict[
     )
     looks = len(due_looks(recipe, steps, saving))
     every = recipe.looks.tripwire_every_steps
-    batch, ranks = recipe.looks.batch_size, found.processes
+    ranks = found.processes
+    # What a machine answers at once by itself is its own choice: all items, at the best.
+    batch = recipe.looks.batch_size or max(len(red_line), rehearsal, found.items)
 
     def scaled(seconds: float, wanted: int, ranks: int) -> Span:
         mine, here = ceil(wanted / ranks), ceil(found.items / ranks)

@@ -109,7 +109,7 @@ def watch_new_task(policy: Policy, course: Course) -> None:
         set_tripwires(guard, engine, prompts, step_tokens=tokens, steps=steps)
 
     try:
-        policy.measure(begin, "a tripwire", course.stops)
+        policy.measure(begin, course.stops)
     except Exception as error:
         if failure_kind(error) == "stopped" or guard.recipe.on_error == "halt":
             raise  # nothing is trained yet

@@ -32,7 +32,7 @@ DECODING = Decoding(mode="sampled", max_new_tokens=16)
 def engine():
     model, tokenizer = load_model(BASE)
     profile = resolve_profile(BASE, tokenizer, thinking=False)
-    return InProcessEngine(model, tokenizer, DECODING, profile, 32)
+    return InProcessEngine(model, tokenizer, DECODING, profile, None)
 
 
 def recipe_at(folder: Path, base: Path = BASE, red: int = 66, **changes) -> Path:
@@ -52,7 +52,7 @@ def recipe_at(folder: Path, base: Path = BASE, red: int = 66, **changes) -> Path
         "sets": {"red_line": "red.jsonl", "rehearsal": "reh.jsonl"},
         "train": {"data": "none.jsonl"},
         "anchors": "anchors",
-        "looks": {"replicates": 1, "decoding": DECODING.model_dump(), "batch_size": 32},
+        "looks": {"replicates": 1, "decoding": DECODING.model_dump(), },
     }  # fmt: skip
     path = folder / "small.yaml"
     path.write_text(yaml.safe_dump(content | changes), encoding="utf-8")
@@ -64,6 +64,7 @@ class Watched:
 
     def __init__(self, engine, fail_at=None):
         self.engine, self.fail_at, self.calls = engine, fail_at, 0
+        self.rows_at_once = engine.rows_at_once
 
     def answer(self, items, *, seed):
         self.calls += 1

@@ -244,11 +244,21 @@ def out_of_memory(
 
 
 def run_out_once(trainer: Any, when: str) -> None:
-    """Let memory run out once, where an allocation would fail."""
-    due = {"look 0": 1, "first micro-batch": 2, "third step": 5}[when]
-    inner = trainer.model if when == "look 0" else trainer
-    name = "generate" if when == "look 0" else "compute_loss"
-    method, calls = getattr(inner, name), [0]
+    """Let memory run out once, where an allocation would fail; in a look down to its smallest batch."""
+    if when == "look 0":
+        forward, over = trainer.model.forward, []
+
+        def until_one(*args: Any, **kwargs: Any) -> Any:
+            ids = kwargs.get("input_ids")
+            if kwargs.get("past_key_values") is not None and ids.shape[1] > 1 and not over:
+                over.extend([1] * (len(ids) == 1))
+                raise torch.OutOfMemoryError("CUDA out of memory. (once)")
+            return forward(*args, **kwargs)
+
+        trainer.model.forward = until_one
+        return
+    due = {"first micro-batch": 2, "third step": 5}[when]
+    method, calls = trainer.compute_loss, [0]
 
     def once(*args: Any, **kwargs: Any) -> Any:
         calls[0] += 1
@@ -257,7 +267,7 @@ def run_out_once(trainer: Any, when: str) -> None:
             raise torch.OutOfMemoryError("CUDA out of memory. (once)")
         return result
 
-    setattr(inner, name, once)
+    trainer.compute_loss = once
 
 
 def twice(setting: Setting, out: Path) -> Outcome:
