@@ -1,5 +1,6 @@
 """Which prompts are answered together: as many as memory holds and the device is fast with, long prompts apart."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,12 +15,10 @@ from guardrail.models.teacher_forcing import vocabulary
 __all__ = ["Room", "batches", "room_for", "rows_at_once"]
 
 _GIB = 2**30
-_CPU_ROWS = 64
-"""Measured (docs/overhead.md): from here on a CPU computes, and more rows only fall out of its caches."""
-_CPU_MEMORY = 2 * _GIB
-_CUDA_ROWS = 512
-_CPU_PADDING, _CUDA_PADDING = 1024, 32_768
-"""A step reads every padded token again, and a further batch costs its steps; here they cost about the same."""
+_CPU_ROWS, _CUDA_ROWS = 128, 512
+"""A CPU computes from some 64 rows on, and more cost as much as they bring; a GPU waits for more."""
+_CPU_PADDING, _CUDA_PADDING = 2048, 32_768
+"""A padded token is read at every step, and a further batch costs its steps: here about the same."""
 _LOGITS_BYTES = 32
 """Of a logit while a token is chosen: float32, scores, probabilities, their sums and a sort."""
 
@@ -55,9 +54,9 @@ def rows_at_once(model: Any, most_rows: int | None) -> int:
 def room_for(
     model: Any, options: Mapping[str, Any], new_tokens: int, most_rows: int | None
 ) -> Room:
-    """Return the room of a batch: on CUDA half of the memory that is free now, else a constant.
+    """Return the room of a batch: half of what is free on a GPU now, a quarter of the machine's memory else.
 
-    Free memory is rounded down to whole GiB, so that a run which goes on finds the same batches; it is not promised.
+    What is free is rounded down to whole GiB, so that a run which goes on finds the same batches; this is not promised.
 
     Args:
         model: Asked for one token, to see what its cache takes; without gradients, by the caller.
@@ -73,7 +72,7 @@ def room_for(
     token_bytes = sum(
         t.nbytes for layer in kept for t in (layer.keys, layer.values) if t is not None
     )
-    memory, padding = _CPU_MEMORY, _CPU_PADDING
+    memory, padding = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 4, _CPU_PADDING
     if device.type == "cuda":
         memory, padding = _free_bytes(device) // 2, _CUDA_PADDING
         memory = memory // _GIB * _GIB or memory

@@ -6,13 +6,14 @@ docs/decisions/0009-decoding-of-our-own.md tells why it is no library's.
 """
 
 import logging
+import time
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from peft import PeftModel
-from torch import Tensor
+from torch import Tensor, distributed
 from transformers import (
     DynamicCache,
     RepetitionPenaltyLogitsProcessor,
@@ -30,6 +31,7 @@ logger = logging.getLogger(__name__)
 
 _READ_AT_ONCE = 8192
 """Prompt tokens of all rows in one forward, whose activations would else outgrow the cache."""
+_TOLD_EVERY_S = 60
 _LEAVE_AT = 1 / 8
 """Share of a batch that has ended before its rows leave: leaving copies the cache, as every step does."""
 
@@ -63,6 +65,8 @@ def answer_tokens(
         most_rows: Prompts a batch at most; by default as many as memory holds and the device is fast with.
         stop: Asked at every token whether to end at once.
 
+    Every minute the log says how far the answers are, on one rank.
+
     Raises:
         GenerationStopped: `stop` said so.
         torch.OutOfMemoryError: one prompt alone does not fit.
@@ -76,6 +80,15 @@ def answer_tokens(
         options["logits_to_keep"] = 1
     room = room_for(inner, options, decoding.max_new_tokens, most_rows)
     found: dict[int, list[int]] = {}
+    told = time.monotonic()
+
+    def ends(token: int, ended: int) -> bool:
+        nonlocal told
+        if time.monotonic() - told >= _TOLD_EVERY_S:
+            told = time.monotonic()
+            _tell(len(found) + ended, len(prompts), token, decoding.max_new_tokens)
+        return stop()
+
     while len(found) < len(prompts):
         left = [i for i in range(len(prompts)) if i not in found]
         try:
@@ -83,7 +96,7 @@ def answer_tokens(
                 rows = [left[k] for k in batch]
                 asked = [prompts[i] for i in rows]
                 draws = None if decoding.mode == "greedy" else _draws(asked, decoding, seed)
-                answers = _answer_batch(inner, options, asked, decoding, stops, draws, stop)
+                answers = _answer_batch(inner, options, asked, decoding, stops, draws, ends)
                 if answers is None:
                     raise GenerationStopped(f"{len(prompts) - len(found)} prompts are left")
                 found.update(zip(rows, answers, strict=True))
@@ -96,6 +109,12 @@ def answer_tokens(
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
     return [found[i] for i in range(len(prompts))]
+
+
+def _tell(answered: int, prompts: int, token: int, most: int) -> None:
+    if not distributed.is_initialized() or distributed.get_rank() == 0:
+        said = "answering: %d of %d prompts are answered, others are at token %d of %d at most"
+        logger.warning(said, answered, prompts, token, most)
 
 
 def _draws(prompts: Sequence[Sequence[int]], decoding: Decoding, seed: int) -> Tensor:
@@ -114,9 +133,9 @@ def _answer_batch(
     decoding: Decoding,
     stops: Collection[int],
     draws: Tensor | None,
-    stop: Callable[[], bool],
+    ends: Callable[[int, int], bool],
 ) -> list[list[int]] | None:
-    """The new tokens of prompts that share a cache, None where `stop` said to end."""
+    """The new tokens of prompts that share a cache, None where `ends` says so of a token and how many have ended."""
     device = next(model.parameters()).device
     cache = DynamicCache(config=model.config.get_text_config())
     width = max(map(len, prompts))
@@ -130,7 +149,7 @@ def _answer_batch(
     rows, ended = list(range(len(prompts))), set[int]()
     for at in range(decoding.max_new_tokens):
         logits = _read(model, options, read, mask, places, cache)
-        if stop():
+        if ends(at, len(ended)):
             return None
         tokens = _choose(ids, logits, decoding, None if draws is None else draws[:, at])
         for row, token in zip(rows, tokens.tolist(), strict=True):

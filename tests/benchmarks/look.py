@@ -58,7 +58,7 @@ def toy(items: int, new_tokens: int) -> Asked:
 
 
 def large(items: int, new_tokens: int) -> Asked:
-    """Return a random Qwen3 of 0.3 billion parameters and prompts of 30 to 200 random tokens."""
+    """Return a random Qwen3 of 0.3 billion parameters and prompts of 15 to 60 random tokens."""
     torch.manual_seed(0)
     config = transformers.Qwen3Config(
         vocab_size=WORDS, hidden_size=1024, intermediate_size=3072, num_hidden_layers=10,
@@ -68,7 +68,7 @@ def large(items: int, new_tokens: int) -> Asked:
     model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).eval()
     model.generation_config = transformers.GenerationConfig()
     rng = np.random.default_rng(0)
-    prompts = [rng.integers(0, WORDS, rng.integers(30, 200)).tolist() for _ in range(items)]
+    prompts = [rng.integers(0, WORDS, rng.integers(15, 60)).tolist() for _ in range(items)]
     stops = rng.choice(WORDS, WORDS // 20, replace=False).tolist()  # an answer of twenty tokens
     return Asked("0.3 B", model, prompts, stops, new_tokens)
 

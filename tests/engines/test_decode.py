@@ -62,7 +62,7 @@ def test_greedy_answers_are_those_of_generate_item_by_item(name, monkeypatch):
 
 @each_family
 @torch.no_grad()
-def test_a_repetition_penalty_counts_no_padding(name):
+def test_a_repetition_penalty_is_that_of_generate_item_by_item(name):
     model, prompts, stops = of_family(name)
     punished = GREEDY.model_copy(update={"repetition_penalty": 1.5})
     expected = by_transformers(model, prompts, punished, stops)
@@ -120,6 +120,20 @@ def test_out_of_memory_halves_the_batch_and_keeps_what_is_answered():
     model.forward = none
     with pytest.raises(torch.OutOfMemoryError, match="not even one"):
         answer_tokens(model, prompts, SAMPLED, stops, seed=0)
+
+
+@pytest.mark.run
+@torch.no_grad()
+def test_long_answers_say_how_far_they_are(monkeypatch, caplog):
+    model, prompts, stops = of_family("qwen3")
+    answer_tokens(model, prompts, GREEDY, stops, seed=0)
+    assert not caplog.messages
+    monkeypatch.setattr(decode, "_TOLD_EVERY_S", 0)
+    answer_tokens(model, prompts, GREEDY, stops, seed=0, most_rows=6)
+    assert caplog.messages[0] == "answering: 0 of 12 prompts are answered, others are at token 0 of 24 at most"  # fmt: skip
+    counts = [int(said.split()[1]) for said in caplog.messages]
+    assert counts == sorted(counts)
+    assert counts[-1] >= 6
 
 
 def test_tokens_are_drawn_as_often_as_they_are_likely():

@@ -15,7 +15,8 @@ def test_no_rank_has_more_than_one_thing_more_work_than_another(ranks):
     assert max(loads) - min(loads) <= max(sizes)
 
 
-def test_the_longest_are_on_ranks_of_their_own():
+def test_the_longest_are_dealt_first():
+    assert dealt([1, 1, 1, 1, 4], 2) == [[4], [0, 1, 2, 3]]
     assert dealt([1, 100, 1, 100, 1, 1], 2) == [[0, 1, 4], [2, 3, 5]]
 
 
