@@ -32,11 +32,11 @@ DECODING = Decoding(mode="sampled", max_new_tokens=16)
 def engine():
     model, tokenizer = load_model(BASE)
     profile = resolve_profile(BASE, tokenizer, thinking=False)
-    return InProcessEngine(model, tokenizer, DECODING, profile, None)
+    return InProcessEngine(model, tokenizer, DECODING, profile, 64)
 
 
 def recipe_at(folder: Path, base: Path = BASE, red: int = 66, **changes) -> Path:
-    """A recipe over the first items of the toy sets: 66 red-line items are two chunks."""
+    """A recipe over the first items of the toy sets: 66 red-line items are two chunks of the engine."""
     folder.mkdir(parents=True, exist_ok=True)
     write_items(
         folder / "red.jsonl",

@@ -9,8 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from guardrail.engines.in_process import InProcessEngine
+from guardrail.guard import guard
 from guardrail.kl.schedule import rehearsal_order
 from guardrail.ledger.file import read_ledger
+from guardrail.models.load import load_model
+from guardrail.models.profile_of_model import resolve_profile
+from guardrail.recipe import read_recipe
+from guardrail.sets.items import read_items
 from tests.run_fixtures import (
     ROOT,
     anchored,
@@ -108,6 +114,19 @@ def test_two_ranks_share_looks_and_agree(whole):
     )
     sequence = [r["seq"] for r in read_ledger(whole)]
     assert sequence == list(range(len(sequence)))
+
+
+def test_two_ranks_answer_a_look_as_one_would(recipe, whole):
+    checked = read_recipe(recipe)
+    base = load_model(checked.gold_base)
+    profile = resolve_profile(checked.gold_base, base[1], thinking=False)
+    engine = InProcessEngine(*base, checked.looks.decoding, profile, 8)
+    items = read_items(checked.sets.red_line)
+    alone = engine.answer(items, seed=checked.seed + guard._SEED_STRIDE)
+    look = whole / records(whole, "look")[0]["answers"]
+    rows = [json.loads(line) for line in look.read_text(encoding="utf-8").splitlines()]
+    shared = {row["item"]: row["text"] for row in rows if row["replicate"] == 0}
+    assert [shared[item.id] for item in items] == [answer.text for answer in alone]
 
 
 def test_a_sigterm_ends_both_ranks_at_one_step_and_the_run_goes_on(recipe, whole, tmp_path):
