@@ -139,6 +139,10 @@ def measure(asked: Asked, mode: str) -> dict[str, Any]:
             len(some),
         ]
         found["same_as_in_batches"] = [sum(map(list.__eq__, answers, in_batches)), len(answers)]
+        found["batches_as_item_by_item"] = [
+            sum(map(list.__eq__, in_batches[::ALONE], one_by_one)),
+            len(some),
+        ]
     return found
 
 
