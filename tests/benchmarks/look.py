@@ -22,7 +22,7 @@ from guardrail.anchors.decoding import Decoding
 from guardrail.engines.decode import answer_tokens
 from guardrail.engines.in_process import encode_prompts
 from guardrail.models.load import load_model
-from guardrail.models.profile_of_model import resolve_profile
+from guardrail.models.resolve_profile import resolve_profile
 from guardrail.sets.items import read_items
 from guardrail.shipped import shipped_root
 

@@ -14,7 +14,7 @@ from guardrail.guard import guard
 from guardrail.kl.schedule import rehearsal_order
 from guardrail.ledger.file import read_ledger
 from guardrail.models.load import load_model
-from guardrail.models.profile_of_model import resolve_profile
+from guardrail.models.resolve_profile import resolve_profile
 from guardrail.recipe import read_recipe
 from guardrail.sets.items import read_items
 from tests.run_fixtures import (
