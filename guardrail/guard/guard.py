@@ -80,16 +80,16 @@ class Guard:
     def _answers(self, engine: InProcessEngine, count: int) -> list[list[Completion]]:
         items = list(self.red_line)
         first_seed = self.recipe.seed + _SEED_STRIDE * (self.state.looks + 1)
-        sizes = self._gold_tokens()
+        sizes = self._gold_lengths()
         drawn = [
             self.ranks.shared(items, partial(engine.answer, seed=first_seed + k), sizes=sizes)
             for k in range(count)
         ]
         return [list(row) for row in zip(*drawn, strict=True)]
 
-    def _gold_tokens(self) -> list[int]:
-        """How long an answer to each item is, as far as base's can tell."""
-        return [len(self.anchors.answers[item.id][0].token_ids) for item in self.red_line]
+    def _gold_lengths(self) -> list[int]:
+        """How long an answer to each item is, as far as base's can tell, in characters."""
+        return [len(self.anchors.gold(item.id)) for item in self.red_line]
 
     def _measure(
         self, engine: InProcessEngine, count: int, step: int
@@ -117,7 +117,7 @@ class Guard:
         in_process = replace(engine, writer=None)  # whoever answered: the noise is of these weights
         with one_rounding_more(engine.model, rounding, seed=0):
             answer = partial(in_process.answer, seed=self.recipe.seed)
-            again = self.ranks.shared(items, answer, sizes=self._gold_tokens())
+            again = self.ranks.shared(items, answer, sizes=self._gold_lengths())
         first = measure_completions(items, [[text] for text in texts], texts)
         second = measure_completions(items, [[a.text] for a in again], texts)
         return self._only_judged(first), self._only_judged(second)

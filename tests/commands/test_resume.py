@@ -53,7 +53,7 @@ def whole(tmp_path_factory):
         train=arguments(
             learning_rate=3e-3, warmup_steps=2, max_steps=8, save_steps=2, save_total_limit=2,
             logging_steps=1,
-        ),
+        ) | {"held_out": 0.1},
     ))  # fmt: skip
     done = guardrail("run", recipe, "--out", folder / "whole", cwd=folder)
     assert done.returncode == 0, done.stderr

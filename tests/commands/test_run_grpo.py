@@ -157,7 +157,7 @@ def test_the_shipped_rewards_are_between_0_and_1():
 
 GRPO = {"data": "data.jsonl", "rewards": ["mine.py:one"]}
 REFUSED = [
-    ({"trainer": "trl-grpo", "train": {}}, "`train.data` is missing; `trainer: trl-grpo` needs it"),
+    ({"trainer": "trl-grpo", "train": {}}, "`train.data` is missing, and `trainer: trl-grpo` needs it"),
     (
         {"trainer": "trl-grpo", "train": GRPO | {"held_out": 0.1}},
         "`train.held_out` measures a loss",
@@ -166,11 +166,11 @@ REFUSED = [
     ({"train": GRPO}, "`train.rewards` is for GRPO"),
     ({"rehearsal": {"grpo": "literal"}}, "`rehearsal.grpo` is for GRPO; SFT injects golds"),
     ({"ladder": {"beta": "raise"}}, "`ladder.beta: raise` is for GRPO"),
-    ({"trainer": "ms-swift"}, "`train.data` is not used with `trainer: ms-swift`"),
     (
-        {"trainer": "ms-swift", "train": {"arguments": {"max_steps": 1}}},
-        "`train.arguments` is not used",
+        {"trainer": "ms-swift", "train": {"rewards": ["mine.py:one"]}},
+        "`train.rewards` is not used with `trainer: ms-swift`",
     ),
+    ({"trainer": "ms-swift", "train": {"lora": {"r": 8}}}, "`train.lora` is not used"),
 ]
 
 
