@@ -1,12 +1,17 @@
 import importlib.metadata
 import os
 
+import hypothesis
 import pytest
 from packaging.requirements import Requirement
 
 # The suite never looks at a hub. On one thread small models are fastest, and what is run twice is bit-equal.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["OMP_NUM_THREADS"] = "1"
+
+# No test is timed: whatever else the machine does would decide it.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 
 def installed(wanted: str) -> bool:

@@ -49,15 +49,16 @@ def whole(tmp_path_factory):
     recipe = anchored(small_recipe(
         folder,
         items_an_ability=6,
-        looks={"every_steps": 2, "replicates": 4},
+        looks={"every_steps": 2},
+        ladder={"cooldown_looks": 0},
         train=arguments(
             learning_rate=3e-3, warmup_steps=2, max_steps=8, save_steps=2, save_total_limit=2,
             logging_steps=1,
-        ) | {"held_out": 0.1},
+        ),
     ))  # fmt: skip
     done = guardrail("run", recipe, "--out", folder / "whole", cwd=folder)
     assert done.returncode == 0, done.stderr
-    assert [r["step"] for r in read_ledger(folder / "whole") if r["kind"] == "action"] == [4, 6]
+    assert [r["step"] for r in read_ledger(folder / "whole") if r["kind"] == "action"][:2] == [4, 6]
     return recipe, folder / "whole"
 
 
