@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from guardrail.errors import InputError
 from guardrail.models.fingerprint import adapter_base, is_adapter
 
-__all__ = ["load_model", "on_accelerator"]
+__all__ = ["load_model", "load_tokenizer", "on_accelerator", "where_there_is_room"]
 
 
 def load_model(
@@ -46,7 +46,12 @@ def load_model(
     )
     if is_adapter(folder):
         model = PeftModel.from_pretrained(model, str(folder), is_trainable=trainable)
-    return model, AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    return model, load_tokenizer(folder)
+
+
+def load_tokenizer(folder: str | Path) -> Any:
+    """Return the tokenizer of a model's or an adapter's folder, without looking at any hub."""
+    return AutoTokenizer.from_pretrained(folder, local_files_only=True)
 
 
 def on_accelerator(model: Any) -> Any:
@@ -54,6 +59,14 @@ def on_accelerator(model: Any) -> Any:
     accelerator = torch.accelerator.current_accelerator(check_available=True)
     placed = getattr(model, "is_loaded_in_8bit", False)  # bitsandbytes did, and lets nobody else
     return model if accelerator is None or placed else model.to(accelerator)
+
+
+def where_there_is_room(model: Any) -> Any:
+    """Return a loaded model on the GPU if twice its size is free there, else where it is: a server may fill the GPU."""
+    if not torch.cuda.is_available():
+        return model
+    size = sum(p.numel() * p.element_size() for p in model.parameters())
+    return on_accelerator(model) if torch.cuda.mem_get_info()[0] > 2 * size else model
 
 
 def _bitsandbytes(arguments: Mapping[str, Any]) -> BitsAndBytesConfig:
