@@ -18,7 +18,8 @@ __all__ = ["Journal"]
 class Journal:
     """FOLDER/answers.partial.jsonl: the manifest, then one line an answer, synced chunk by chunk.
 
-    A journal of another manifest is thrown away, since its answers are another base's.
+    A journal of another manifest is thrown away, since its answers are another base's, and so is one of another
+    engine: half of each would be neither.
     """
 
     def __init__(self, folder: Path, manifest: Manifest) -> None:
@@ -38,7 +39,10 @@ class Journal:
         # What follows the last line feed was being written when the process ended.
         complete = data[: data.rfind(b"\n") + 1]
         lines = complete.decode("utf-8").splitlines()
-        if not lines or manifest_difference(Manifest.model_validate_json(lines[0]), manifest):
+        if not lines:
+            return False
+        begun = Manifest.model_validate_json(lines[0])
+        if manifest_difference(begun, manifest) or begun.engine != manifest.engine:
             return False
         if len(complete) < len(data):
             with self._path.open("r+b") as file:

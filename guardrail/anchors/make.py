@@ -19,12 +19,21 @@ from guardrail.anchors.store import (
 )
 from guardrail.sets.items import Item, write_items
 
-__all__ = ["ACCEPTED_KL_ERROR", "TOP_KS", "AnsweredText", "Engine", "make_anchors"]
+__all__ = [
+    "ACCEPTED_KL_ERROR",
+    "TOP_KS",
+    "UNMEASURED_TOP_K",
+    "AnsweredText",
+    "Engine",
+    "make_anchors",
+]
 
 TOP_KS = (16, 32, 64, 128, 256)
 """How many log-probabilities a token may be stored; the least with an accepted error is taken."""
 ACCEPTED_KL_ERROR = 0.01
 """Share of the full KL that top-k plus tail may miss."""
+UNMEASURED_TOP_K = 64
+"""How many are stored where no error can be measured and the recipe says nothing."""
 _MEASURED_GOLDS = 32
 """Rehearsal golds the KL error is measured on."""
 
@@ -67,7 +76,7 @@ class Engine(Protocol):
     def topk_error(
         self, items: Sequence[Item], golds: Sequence[Sequence[int]], ks: Sequence[int], *, seed: int
     ) -> dict[int, float]:
-        """Return for each k the share of the full KL that top-k plus tail misses."""
+        """Return for each k the share of the full KL that top-k plus tail misses; empty where it cannot tell."""
         ...
 
 
@@ -85,7 +94,8 @@ def make_anchors(
     Red-line items get a gold (replicate 0) and `manifest.replicates` further answers drawn anew, so
     that the baseline is fresh base behaviour; greedy answers do not vary, there the gold is the
     baseline. Rehearsal items get a gold and the KL reference's log-probabilities on it, `manifest.top_k`
-    of them a token, or as few as keep the KL error within `ACCEPTED_KL_ERROR` where it is `None`.
+    of them a token; where it is `None` as few as keep the KL error within `ACCEPTED_KL_ERROR`, or
+    `UNMEASURED_TOP_K` where the engine cannot tell the error.
 
     Args:
         folder: Where to write.
@@ -127,7 +137,8 @@ def make_anchors(
     errors = reference_engine.topk_error(
         rehearsal[measured], golds[measured], ks, seed=manifest.seed
     )
-    k = next((k for k, error in errors.items() if error <= ACCEPTED_KL_ERROR), ks[-1])
+    most = ks[-1] if errors or manifest.top_k is not None else UNMEASURED_TOP_K
+    k = next((k for k, error in errors.items() if error <= ACCEPTED_KL_ERROR), most)
     tell("KL error", len(golds[measured]), len(golds[measured]))
     stored: Mapping[str, TopK] = {
         item.id: entry

@@ -47,7 +47,7 @@ ROUNDING = 1e-5
 """KL a token, in nats, that 16-bit log-probabilities may add at any token of the anchors."""
 
 
-_FOR_THE_RECORD = ("batch_size", "dtype", "versions", "kl_error")
+_FOR_THE_RECORD = ("engine", "batch_size", "dtype", "versions", "kl_error", "served")
 
 
 class Manifest(BaseModel):
@@ -70,18 +70,20 @@ class Manifest(BaseModel):
     seed: int
     top_k: int | None
     """Log-probabilities stored a token; `None`, in what a recipe asks for: as few as are enough."""
-    engine: str
     quantization: dict[str, Any] | None = None
     """Arguments of `BitsAndBytesConfig` the models were loaded with; None: as their folders are."""
+    engine: str
+    """Who answered. For the record, as are all that follow: a difference is noise, which look 0 measures."""
     batch_size: int | None
-    """Prompts a batch at most, None: the machine's choice. For the record, as are all that follow: a difference
-    is noise, which look 0 measures."""
+    """Prompts a batch at most, None: the machine's choice."""
     dtype: str
     """Of the weights that answered."""
     versions: dict[str, str]
     """Of libraries."""
     kl_error: dict[int, float] = Field(default_factory=dict)
-    """k → share of the full KL that k log-probabilities and a tail missed."""
+    """k → share of the full KL that k log-probabilities and a tail missed; empty where nobody could measure it."""
+    served: dict[str, Any] | None = None
+    """Where a server answered: what it says it serves, and how its weights were proven; None in process."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,14 +10,19 @@ from rich.table import Table
 from typer.core import TyperGroup
 
 from guardrail.cli.common import (
+    ConcurrencyOption,
     JsonFlag,
     RecipeArgument,
+    ServedAsOption,
+    ServerOption,
     SetOption,
+    answered_by,
     clear_errors,
     console,
     print_json,
     quiet_libraries,
 )
+from guardrail.errors import InputError
 
 __all__ = ["app"]
 
@@ -46,12 +51,23 @@ def make_command(
         bool, typer.Option("--rebuild", help="Replace anchors that are there.")
     ] = False,
     settings: SetOption = None,
+    server: ServerOption = None,
+    served_as: ServedAsOption = None,
+    concurrency: ConcurrencyOption = 32,
+    unproven: Annotated[
+        bool,
+        typer.Option(
+            "--unproven",
+            help="Take the server's word for its weights: the gold base is not loaded here to compare them.",
+        ),
+    ] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Answer both sets with the untouched base and store what the guard compares with.
 
     Goes on where an earlier call was interrupted. Tells the size on disk, how many log-probabilities
-    are stored a token and what that costs in KL, and which anchors are weak.
+    are stored a token and what that costs in KL, and which anchors are weak. With `--server` a vLLM server
+    that serves the gold base answers.
 
     Example: `guardrail anchor recipes/toy-sft.yaml`
     """
@@ -61,8 +77,17 @@ def make_command(
         from guardrail.recipe import read_recipe
 
         checked = read_recipe(recipe, changes=settings or ())
+        from guardrail.engines.vllm_client import VllmServer
+        from guardrail.trainers.anchor_server import AnchorServer
         from guardrail.trainers.attach import Guardrail
 
+        if server is None and (served_as or unproven):
+            raise InputError(
+                "`--served-as` and `--unproven` are about a server; give its address with `--server URL`"
+            )
+        asked = None
+        if server is not None:
+            asked = AnchorServer(VllmServer(server, concurrency), served_as, not unproven)
         quiet_libraries()
         guardrail = Guardrail.from_recipe(checked)
         with Progress(
@@ -79,7 +104,7 @@ def make_command(
                     bars[what] = progress.add_task(what, total=total)
                 progress.update(bars[what], completed=done)
 
-            anchors = guardrail.anchors(rebuild=rebuild, on_progress=show)
+            anchors = guardrail.anchors(rebuild=rebuild, on_progress=show, server=asked)
         folder = Path(str(checked.anchors))
         weak = weak_anchors([*guardrail.red_line, *guardrail.rehearsal], anchors)
         sizes = {file.name: file.stat().st_size for file in sorted(folder.iterdir())}
@@ -90,6 +115,8 @@ def make_command(
             "replicates": anchors.manifest.replicates,
             "top_k": anchors.manifest.top_k,
             "kl_error": anchors.manifest.kl_error,
+            "engine": anchors.manifest.engine,
+            "served": anchors.manifest.served,
             "bytes": sizes,
             "weak_anchors": [
                 {"item": f.item, "ability": f.ability, "why": f.why, "detail": f.detail}
@@ -100,10 +127,12 @@ def make_command(
             print_json(facts)
             return
         errors = ", ".join(f"{k}: {error:.2%}" for k, error in anchors.manifest.kl_error.items())
+        unknown = "not measured, for the gold base was not loaded here"
         console.print(
             f"anchors: {folder}\n"
+            f"answered by: {answered_by(anchors.manifest.served)}\n"
             f"on disk: {sum(sizes.values()) / 1e6:.1f} MB\n"
-            f"log-probabilities a token: {anchors.manifest.top_k} (KL missed by k: {errors})",
+            f"log-probabilities a token: {anchors.manifest.top_k} (KL missed by k: {errors or unknown})",
             soft_wrap=True,
             highlight=False,
         )

@@ -5,7 +5,7 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Annotated, Any, NoReturn
 
@@ -18,9 +18,13 @@ from guardrail.exit_codes import BAD_INPUT, CRASHED, INTERRUPTED
 from guardrail.report.page.escape_controls import escape_controls
 
 __all__ = [
+    "ConcurrencyOption",
     "JsonFlag",
     "RecipeArgument",
+    "ServedAsOption",
+    "ServerOption",
     "SetOption",
+    "answered_by",
     "clear_errors",
     "console",
     "forgive_the_terminal",
@@ -43,10 +47,34 @@ SetOption = Annotated[
     ),
 ]
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+ServerOption = Annotated[
+    str | None,
+    typer.Option(metavar="URL", help="A vLLM server that answers, such as http://127.0.0.1:8000."),
+]
+ServedAsOption = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="The model's name there, or that of an adapter's base."),
+]
+ConcurrencyOption = Annotated[
+    int, typer.Option(min=1, help="Requests under way at once with `--server`.")
+]
 
 
 TRAINING = ("accelerate", "datasets", "peft", "torch", "transformers", "trl")
 """Packages of the extra `trl`, which the package itself does not demand."""
+
+
+def answered_by(served: Mapping[str, Any] | None) -> str:
+    """Return in words who answered, by what manifest or ledger says of a server, and how it was proven."""
+    if served is None:
+        return "this process"
+    proof = served.get("proof")
+    if proof is None:
+        return f"vLLM {served['version']}, which says it serves {served['root']}; its weights were not compared"
+    return (
+        f"vLLM {served['version']} as {served['name']}; {proof['tokens']} tokens scored there and here differ by "
+        f"{proof['off']:.1e} nats, rounding explains {proof['noise']:.1e}"
+    )
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from typing_extensions import Self
 
-from guardrail.anchors.make import make_anchors
+from guardrail.anchors.make import Engine, make_anchors
 from guardrail.anchors.store import Anchors, manifest_difference, read_anchors, require_answers
 from guardrail.engines.in_process import InProcessEngine
 from guardrail.errors import InputError
@@ -14,6 +14,7 @@ from guardrail.models.load import load_model, on_accelerator
 from guardrail.models.profile import Profile
 from guardrail.recipe import Recipe, read_recipe, with_model_folders
 from guardrail.sets.items import Item, check_apart, read_items
+from guardrail.trainers.anchor_server import AnchorServer
 from guardrail.trainers.checks.wanted_anchors import wanted_manifest
 
 __all__ = ["GuardedRecipe"]
@@ -42,12 +43,22 @@ class GuardedRecipe:
         return cls(checked, red_line, rehearsal)
 
     def anchors(
-        self, *, rebuild: bool = False, on_progress: Callable[[str, int, int], None] | None = None
+        self,
+        *,
+        rebuild: bool = False,
+        on_progress: Callable[[str, int, int], None] | None = None,
+        server: AnchorServer | None = None,
     ) -> Anchors:
         """Return the recipe's anchors, made now if absent, and read once.
 
+        Args:
+            rebuild: Whether anchors that are there are made anew.
+            on_progress: Told the part in hand, how much of it is done and how much it is.
+            server: Answers in the gold base's place; a KL reference that is another model still scores here.
+
         Raises:
-            InputError: anchors are there but were made by something else; every difference is named.
+            InputError: anchors are there but were made by something else; every difference is named. Or the
+                server is not the gold base's.
         """
         folder = Path(str(self.recipe.anchors))
         wanted = wanted_manifest(self.recipe, self.red_line, self.rehearsal)
@@ -60,7 +71,11 @@ class GuardedRecipe:
             self.check_anchors(anchors)
             self._anchors = anchors
             return anchors
-        gold = self._engine(self.recipe.gold_base, wanted.profile)
+        gold: Engine
+        if server is None:
+            gold = self._engine(self.recipe.gold_base, wanted.profile)
+        else:
+            gold, wanted = server.engine(self.recipe, wanted, self.red_line, self.rehearsal)
         same = wanted.kl_reference == wanted.gold_base
         reference = gold if same else self._engine(str(self.recipe.kl_reference), wanted.profile)
         self._anchors = make_anchors(
