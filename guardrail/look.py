@@ -1,15 +1,19 @@
 """One look at a finished model: the run's judgement offline, for a release gate."""
 
+import contextlib
 import json
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from guardrail.anchors.store import Manifest, read_anchors, require_answers
+from guardrail.anchors.store import Anchors, Manifest, read_anchors, require_answers
 from guardrail.engines.in_process import InProcessEngine
+from guardrail.engines.served_checkpoint import served_checkpoint
+from guardrail.engines.vllm_client import VllmServer
+from guardrail.engines.vllm_server import ENGINE, ServerEngine
 from guardrail.errors import InputError
 from guardrail.judge.look_values import (
     Measured,
@@ -24,7 +28,7 @@ from guardrail.judge.verdict import Verdict
 from guardrail.ledger.file import FILE_NAME, Ledger
 from guardrail.ledger.records import LookFacts
 from guardrail.models.fingerprint import chat_template_sha256
-from guardrail.models.load import load_model, on_accelerator
+from guardrail.models.load import load_model, on_accelerator, where_there_is_room
 from guardrail.sets.items import Item, read_items
 
 __all__ = ["Looked", "look_at"]
@@ -36,14 +40,16 @@ class Looked:
 
     verdict: Verdict
     folder: Path
+    served: dict[str, Any] | None
+    """Where a server answered: what it serves, and how its weights were proven."""
 
 
 def _load(
-    model: Path, base: Path | None, quantization: dict[str, Any] | None
+    model: Path, base: Path | None, quantization: dict[str, Any] | None, *, merged: bool
 ) -> tuple[Any, Any, Path]:
     """Model and tokenizer of a checkpoint or of a PEFT adapter on its base, and the template's folder.
 
-    An adapter that was trained on a quantised base is judged on it, unmerged.
+    An adapter that was trained on a quantised base is judged on it, unmerged, and so it is compared with a server's.
     """
     adapter = model / "adapter_config.json"
     if not adapter.is_file():
@@ -63,16 +69,34 @@ def _load(
         )
     weights, tokenizer = load_model(base, quantization=quantization)
     adapted = PeftModel.from_pretrained(weights, str(model))
-    return adapted if quantization else adapted.merge_and_unload(), tokenizer, base
+    merged = merged and not quantization
+    return adapted.merge_and_unload() if merged else adapted, tokenizer, base
 
 
-def _items(anchors: Path) -> list[Item]:
-    path = anchors / "red-line.jsonl"
-    if not path.is_file():
+def _items(anchors: Path, file: str) -> list[Item]:
+    if not (anchors / file).is_file():
         raise InputError(
-            f"anchors `{anchors}` were made without their red line; run `guardrail anchor RECIPE --rebuild`"
+            f"anchors `{anchors}` were made without their items ({file}); run `guardrail anchor RECIPE --rebuild`"
         )
-    return [item for item in read_items(path) if not item.rehearsed]
+    return read_items(anchors / file)
+
+
+@contextlib.contextmanager
+def _engine(
+    local: InProcessEngine,
+    server: VllmServer | None,
+    served_as: str | None,
+    model: Path,
+    anchors: Anchors,
+    anchors_folder: Path,
+) -> Iterator[tuple[InProcessEngine | ServerEngine, dict[str, Any] | None]]:
+    """Who answers for the body, and what is known of the server if it is one."""
+    if server is None:
+        yield local, None
+        return
+    rehearsal = _items(anchors_folder, "rehearsal.jsonl")
+    with served_checkpoint(server, served_as, model, local, anchors, rehearsal) as found:
+        yield found
 
 
 def look_at(
@@ -84,6 +108,8 @@ def look_at(
     margins: Mapping[str, tuple[float, float]] | None = None,
     samples: int = 1,
     seed: int = 0,
+    server: VllmServer | None = None,
+    served_as: str | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Looked:
     """Judge a model against the anchors with the whole error budget of one look; write its folder.
@@ -98,18 +124,23 @@ def look_at(
         margins: metric → (margin, critical) in place of the defaults.
         samples: Answers an item, averaged; more see smaller drops.
         seed: Of sampled answers.
+        server: Answers in place of this process, which loads the model for a few golds alone.
+        served_as: The model's name there, or that of an adapter's base; None: its only model.
         on_progress: Told how many answers are there and how many there will be.
 
     Raises:
-        InputError: no model, anchors or their red line, a chat template that is not the anchors', or a
-            folder that holds a run.
+        InputError: no model, anchors or their red line, a chat template that is not the anchors', a
+            folder that holds a run, or a server with other weights.
     """
     if (folder / FILE_NAME).is_file():
         raise InputError(f"`{folder}` already holds a run; give another `--out`")
-    anchors, items = read_anchors(anchors_folder), _items(anchors_folder)
+    anchors = read_anchors(anchors_folder)
+    items = [item for item in _items(anchors_folder, "red-line.jsonl") if not item.rehearsed]
     require_answers(anchors_folder, anchors, [item.id for item in items])
     manifest = anchors.manifest
-    weights, tokenizer, template_of = _load(model, base, manifest.quantization)
+    weights, tokenizer, template_of = _load(
+        model, base, manifest.quantization, merged=server is None
+    )
     found = chat_template_sha256(template_of)
     if found != manifest.gold_base["chat_template"]:
         raise InputError(
@@ -117,20 +148,22 @@ def look_at(
             f"({manifest.gold_base['chat_template'][:12]}…); its answers would differ for that reason alone"
         )
     weights.eval()
-    engine = InProcessEngine(
-        on_accelerator(weights), tokenizer, manifest.decoding, manifest.profile, manifest.batch_size
+    place = on_accelerator if server is None else where_there_is_room
+    local = InProcessEngine(
+        place(weights), tokenizer, manifest.decoding, manifest.profile, manifest.batch_size
     )
     started = time.perf_counter()
     answers: list[list[Any]] = [[] for _ in items]
-    chunk_size = engine.rows_at_once
-    for sample in range(samples):
-        for start in range(0, len(items), chunk_size):
-            chunk = items[start : start + chunk_size]
-            drawn = engine.answer(chunk, seed=seed + 10_000 * (sample + 1))
-            for offset, one in enumerate(drawn):
-                answers[start + offset].append(one)
-            if on_progress is not None:
-                on_progress(sample * len(items) + start + len(chunk), samples * len(items))
+    with _engine(local, server, served_as, model, anchors, anchors_folder) as (engine, served):
+        chunk_size = engine.rows_at_once
+        for sample in range(samples):
+            for start in range(0, len(items), chunk_size):
+                chunk = items[start : start + chunk_size]
+                drawn = engine.answer(chunk, seed=seed + 10_000 * (sample + 1))
+                for offset, one in enumerate(drawn):
+                    answers[start + offset].append(one)
+                if on_progress is not None:
+                    on_progress(sample * len(items) + start + len(chunk), samples * len(items))
     golds = [anchors.gold(item.id) for item in items]
     measured = measure_completions(items, [[a.text for a in row] for row in answers], golds)
     baseline = anchor_measurements(items, anchors)
@@ -148,16 +181,18 @@ def look_at(
     write_answers(folder / base_file, items, base_answers, baseline)
     write_answers(folder / now_file, items, answers, measured)
     ledger = Ledger(folder)
-    ledger.append("started", 0, **_header(model, anchors_folder, manifest))
+    ledger.append("started", 0, **_header(model, anchors_folder, manifest, served))
     _append_look(ledger, 0, 0, "start", base_file, 0.0, judged(itself))
     _append_look(ledger, 1, step, "end", now_file, time.perf_counter() - started, verdict)
     ledger.append(
         "ended", step, outcome="finished", last_ok_checkpoint=None, failures=0, steps=0, seconds={}
     )
-    return Looked(verdict, folder)
+    return Looked(verdict, folder, served)
 
 
-def _header(model: Path, anchors_folder: Path, manifest: Manifest) -> dict[str, Any]:
+def _header(
+    model: Path, anchors_folder: Path, manifest: Manifest, served: dict[str, Any] | None
+) -> dict[str, Any]:
     """What `guardrail report` and `status` read of a run, for a run of one look."""
     return {
         "name": model.name,
@@ -168,6 +203,8 @@ def _header(model: Path, anchors_folder: Path, manifest: Manifest) -> dict[str, 
             "gold_base": str(model),
             "anchors": str(anchors_folder.resolve()),
         },
+        "engine": "in-process" if served is None else ENGINE,
+        "served": served,
         "versions": manifest.versions,
     }
 

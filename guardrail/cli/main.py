@@ -15,9 +15,13 @@ from rich.console import Console
 from guardrail import __version__
 from guardrail.cli import anchor, rehearse, sets, track
 from guardrail.cli.common import (
+    ConcurrencyOption,
     JsonFlag,
     RecipeArgument,
     SetOption,
+    ServedAsOption,
+    ServerOption,
+    answered_by,
     clear_errors,
     console,
     forgive_the_terminal,
@@ -323,9 +327,15 @@ def look(
         typer.Option(help=f"Mildest level that exits with {HALTED}."),
     ] = "warn",
     seed: Annotated[int, typer.Option(help="Of sampled answers.")] = 0,
+    server: ServerOption = None,
+    served_as: ServedAsOption = None,
+    concurrency: ConcurrencyOption = 32,
     as_json: JsonFlag = False,
 ) -> None:
     """Judge a finished model by the anchors: the run's own rule, with all its budget on one look.
+
+    With `--server` a vLLM server answers, once a few golds have shown that it has the model's weights; an adapter is
+    loaded there and taken away again.
 
     Exit codes: 0 within its margins, 1 crashed, 2 bad input, 3 drifted, 4 nothing could be tested.
 
@@ -334,6 +344,7 @@ def look(
     with clear_errors():
         from rich.progress import Progress
 
+        from guardrail.engines.vllm_client import VllmServer
         from guardrail.live.verdict_tables import render_look
         from guardrail.look import look_at
         from guardrail.report.report import build_report
@@ -350,14 +361,18 @@ def look(
                 margins=_margins(margin or ()),
                 samples=samples,
                 seed=seed,
+                server=None if server is None else VllmServer(server, concurrency),
+                served_as=served_as,
                 on_progress=lambda done, total: progress.update(bar, completed=done, total=total),
             )
         report_path = build_report(folder)
         if as_json:
             verdict = looked.verdict.model_dump(mode="json")
-            print_json({"model": str(model), **verdict, "report": str(report_path)})
+            facts = {"served": looked.served, "report": str(report_path)}
+            print_json({"model": str(model), **verdict, **facts})
         else:
             Console().print(render_look(looked.verdict))
+            console.print(f"answered by: {answered_by(looked.served)}", soft_wrap=True)
             console.print(f"report: {report_path}", soft_wrap=True)
         if looked.verdict.level == UNTESTED:
             raise typer.Exit(UNTESTED_END)
