@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "guardrail"
 PAGES = [ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
-EXAMPLES = {"emoji.py", "test_emoji.py", "server.py", "test_server.py", "toy-sft-short.yaml"}
+EXAMPLES = {"emoji.py", "test_emoji.py", "toy-sft-short.yaml"}
 """Files that CONTRIBUTING.md tells how to add."""
 
 

@@ -14,6 +14,7 @@ from guardrail.models.load import load_model
 from guardrail.models.profile_of_model import resolve_profile
 from guardrail.sets.items import read_items
 from guardrail.shipped import shipped_root
+from tests.engines.real_vllm import vllm_server
 from tests.engines.toy_server import ToyServer
 
 pytestmark = [pytest.mark.run, pytest.mark.trl1]
@@ -38,7 +39,15 @@ def server():
         yield toy.url
 
 
-@pytest.fixture(params=["in-process", "vllm-server"])
+@pytest.fixture(scope="module")
+def real_server(tmp_path_factory):
+    with vllm_server(BASE, tmp_path_factory.mktemp("vllm") / "log") as url:
+        yield url
+
+
+@pytest.fixture(
+    params=["in-process", "server", pytest.param("real_server", marks=pytest.mark.full)]
+)
 def engine(request, base):
     """Make an engine of one kind with a decoding."""
     profile = resolve_profile(BASE, base[1], thinking=False)
@@ -47,7 +56,7 @@ def engine(request, base):
         here = InProcessEngine(*base, decoding, profile, 4)
         if request.param == "in-process":
             return here
-        client = VllmServer(request.getfixturevalue("server"), pause_s=0.01)
+        client = VllmServer(request.getfixturevalue(request.param), pause_s=0.01)
         return ServerEngine(client, client.served(), base[1], decoding, profile, here)
 
     return make
