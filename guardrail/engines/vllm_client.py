@@ -20,7 +20,7 @@ from uuid import uuid4
 
 from guardrail.errors import InputError
 
-__all__ = ["Served", "VllmServer"]
+__all__ = ["Served", "Unreachable", "VllmServer"]
 
 Asked = TypeVar("Asked")
 Answer = TypeVar("Answer")
@@ -71,7 +71,8 @@ class VllmServer:
             body: To be posted as JSON; None gets.
 
         Raises:
-            InputError: the server refuses the request, or cannot be reached in six tries.
+            Unreachable: the server cannot be reached, or is not well, in six tries.
+            InputError: it refuses the request.
         """
         address = self.url.rstrip("/").removesuffix("/v1") + path
         headers = {"Content-Type": "application/json"}
@@ -96,7 +97,7 @@ class VllmServer:
                 failed = str(error)
             if left:
                 time.sleep(self.pause_s * 2 ** (_TRIES - 1 - left))
-        raise InputError(
+        raise Unreachable(
             f"server `{address}` cannot be used ({failed}), tried {_TRIES} times; start it, mend the address, and run the "
             "command again: answers that are finished are kept where anchors are made"
         )
@@ -172,6 +173,10 @@ class VllmServer:
         finally:
             with contextlib.suppress(InputError):  # a server that has died holds no adapter
                 self.ask("/v1/unload_lora_adapter", {"lora_name": name})
+
+
+class Unreachable(InputError):
+    """The server is down, or answers that it is not well."""
 
 
 class _Refused(InputError):

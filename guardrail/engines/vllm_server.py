@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from guardrail.anchors.decoding import Decoding
 from guardrail.anchors.store import TopK
 from guardrail.engines.in_process import Completion, InProcessEngine, completion, encode_prompts
-from guardrail.engines.vllm_client import Served, VllmServer
+from guardrail.engines.vllm_client import Served, Unreachable, VllmServer
 from guardrail.errors import InputError
 from guardrail.models.profile import Profile
 from guardrail.sets.items import Item
@@ -146,22 +146,52 @@ class ServerEngine:
     def token_logprobs(
         self, prompts: Sequence[Sequence[int]], golds: Sequence[Sequence[int]]
     ) -> list[NDArray[np.float64]]:
-        """Return the log-probability of each gold's tokens after its prompt, in nats."""
+        """Return the log-probability of each gold's tokens after its prompt, in nats.
 
-        def scored(row: tuple[Sequence[int], Sequence[int]]) -> NDArray[np.float64]:
-            prompt, gold = row
-            found = self._scored(prompt, gold, 1)
-            return np.array([at[str(t)]["logprob"] for at, t in zip(found, gold, strict=True)])
+        Every token is a request of its own, which may write that token alone: of `prompt_logprobs` a vLLM that was
+        started with `--enable-lora` dies. So this is for a few short golds.
 
-        return self.server.each(scored, list(zip(prompts, golds, strict=True)))
+        Raises:
+            InputError: the server gives log-probabilities of what is left after a choice of tokens.
+        """
+        rows = [
+            ([*prompt, *gold[:at]], token)
+            for prompt, gold in zip(prompts, golds, strict=True)
+            for at, token in enumerate(gold)
+        ]
+        found = iter(self.server.each(self._token_logprob, rows))
+        values = [np.array([next(found) for _ in gold]) for gold in golds]
+        if all((one == 0).all() for one in values):
+            raise InputError(
+                f"server `{self.server.url}` says that every token was certain; start it with `--logprobs-mode raw_logprobs`"
+            )
+        return values
+
+    def _token_logprob(self, row: tuple[list[int], int]) -> float:
+        before, token = row
+        choice = self._choice(
+            before, max_tokens=1, temperature=0.0, logprobs=1, allowed_token_ids=[token]
+        )
+        if choice["token_ids"] != [token] or not choice.get("logprobs"):
+            raise InputError(
+                f"server `{self.server.url}` wrote {choice['token_ids']} where {[token]} alone was allowed, or no "
+                "log-probability with it; give the address of a vLLM server"
+            )
+        return float(choice["logprobs"]["token_logprobs"][0])
 
     def _scored(
         self, prompt: Sequence[int], gold: Sequence[int], k: int
     ) -> list[Mapping[str, Any]]:
         """At each gold token: token id → its log-probability, of the k best and the gold's own."""
-        choice = self._choice(
-            [*prompt, *gold], max_tokens=1, temperature=0.0, ignore_eos=True, prompt_logprobs=k
-        )
+        try:
+            choice = self._choice(
+                [*prompt, *gold], max_tokens=1, temperature=0.0, ignore_eos=True, prompt_logprobs=k
+            )
+        except Unreachable as error:
+            raise InputError(
+                f"{error}. If it was started with `--enable-lora` that is why it died: serve the model without, for vLLM "
+                "scores no prompts beside adapters (vllm#29955)"
+            ) from error
         found = choice.get("prompt_logprobs") or []
         if len(found) != len(prompt) + len(gold):
             raise InputError(

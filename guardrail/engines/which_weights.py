@@ -21,7 +21,7 @@ from guardrail.errors import InputError
 from guardrail.models.rounding import coarser, forward_dtype, one_rounding_more
 from guardrail.models.teacher_forcing import each_answer
 
-__all__ = ["Proof", "compare", "prove_weights", "prove_weights_by_prompts"]
+__all__ = ["Proof", "compare", "prove_weights"]
 
 _BEYOND_NOISE = 5.0
 """What lies this many times beyond the measured noise is no noise: kernels round a few times more or less."""
@@ -138,24 +138,13 @@ def prove_weights(
         f"rounding explains {proof.noise:.2g}"
     )
     if proof.share is not None:
-        seen += f"; of the way from {others_are} to `{what}` it has gone {proof.share:.0%}"
+        seen += (
+            f"; of the way from {others_are} to `{what}` it has gone {round(100 * proof.share)} %"
+        )
     raise InputError(
         f"server `{engine.server.url}` does not answer as `{engine.served.name}` with the weights of `{what}`: {seen}. Its "
         f"weights are stale or another model's ({engine.served.root or 'it does not say which'}), or it computes in "
         f"another precision: start it anew with `{what}` and `--dtype {str(own).removeprefix('torch.')}`"
-    )
-
-
-def prove_weights_by_prompts(
-    engine: ServerEngine, local: InProcessEngine, prompts: Texts, *, what: str
-) -> Proof:
-    """Return the proof made with the prompts' own tokens, where there are no golds yet.
-
-    Raises:
-        InputError: as `prove_weights`.
-    """
-    return prove_weights(
-        engine, local, [p[:1] for p in prompts], [p[1:] for p in prompts], what=what
     )
 
 

@@ -8,7 +8,7 @@ from guardrail.anchors.store import Manifest
 from guardrail.engines.in_process import InProcessEngine
 from guardrail.engines.vllm_client import Served, VllmServer
 from guardrail.engines.vllm_server import ENGINE, ServerEngine
-from guardrail.engines.which_weights import prove_weights_by_prompts
+from guardrail.engines.which_weights import prove_weights
 from guardrail.errors import InputError
 from guardrail.models.load import load_model, load_tokenizer, where_there_is_room
 from guardrail.recipe import Recipe
@@ -17,7 +17,9 @@ from guardrail.sets.items import Item
 __all__ = ["AnchorServer"]
 
 _TEXTS = 16
-"""Prompts whose tokens are scored by both to prove the weights."""
+"""Prompts that both score to prove the weights."""
+_TOKENS = 48
+"""Of each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +52,21 @@ class AnchorServer:
         )
         prompts = engine.prompts([*red_line, *rehearsal])
         most = wanted.top_k or (UNMEASURED_TOP_K if local is None else TOP_KS[-1])
-        engine.topk(rehearsal[:1], [prompts[0][-1:]], most)
+        # Side by side, for a server that cannot score prompts may still score one alone.
+        engine.topk(rehearsal[:_TEXTS], [prompts[0][-1:]] * len(rehearsal[:_TEXTS]), most)
         facts = served.record()
         if local is None:
             _require_name(served, recipe.gold_base, self.server.url)
         else:
             shown = prompts[:: max(1, len(prompts) // _TEXTS)][:_TEXTS]
-            proof = prove_weights_by_prompts(engine, local, shown, what=recipe.gold_base)
+            # There are no golds yet: what is scored are the prompts' own tokens after the first.
+            proof = prove_weights(
+                engine,
+                local,
+                [prompt[:1] for prompt in shown],
+                [prompt[1 : 1 + _TOKENS] for prompt in shown],
+                what=recipe.gold_base,
+            )
             facts["proof"] = proof.record()
         versions = wanted.versions | {"vllm": served.version}
         return engine, wanted.model_copy(

@@ -100,14 +100,14 @@ def test_an_adapter_that_is_not_in_force_is_caught(anchors, adapter, tmp_path):
     with ToyServer(BASE, stale_adapters=True) as toy:
         said = look(adapter, anchors, tmp_path / "x", toy, "--base", BASE, code=2)
         assert list(toy.models) == ["toy"]
-    assert "it has gone 0%" in said
+    assert "it has gone 0 %" in said
 
 
 def test_an_adapter_that_the_server_already_has_is_asked_as_it_is(anchors, adapter, tmp_path):
     more = ["--base", BASE, "--served-as", "mine"]
     with ToyServer(BASE) as toy:
         toy.models["mine"], toy.roots["mine"] = load_model(BASE)[0], str(adapter)
-        assert "it has gone 0%" in look(adapter, anchors, tmp_path / "x", toy, *more, code=2)
+        assert "it has gone 0 %" in look(adapter, anchors, tmp_path / "x", toy, *more, code=2)
         toy.models["mine"] = PeftModel.from_pretrained(load_model(BASE)[0], adapter)
         found = look(adapter, anchors, tmp_path / "a", toy, *more, code=3)
         assert found["served"]["name"] == "mine"

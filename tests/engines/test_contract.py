@@ -133,3 +133,18 @@ def test_the_kl_error_of_top_k_is_the_weights_own_or_not_known(engine, items):
     golds = [a.token_ids for a in asked.answer(items, seed=0)]
     errors = asked.topk_error(items, golds, (4, 16), seed=0)
     assert 0 < errors[16] < errors[4] < 1
+
+
+def test_a_servers_score_of_a_token_is_the_models_log_probability(engine, base, items):
+    """What proves the weights of a server; other engines have them at hand."""
+    asked = engine(GREEDY)
+    if not isinstance(asked, ServerEngine):
+        pytest.skip("not asked of an engine in this process")
+    prompts = asked.prompts(items[:2])
+    golds = [prompts[1][:9], prompts[0][3:12]]  # unlikely ones
+    for prompt, gold, found in zip(
+        prompts, golds, asked.token_logprobs(prompts, golds), strict=True
+    ):
+        whole = logprobs(base, [*prompt, *gold])[len(prompt) - 1 : -1]
+        expected = whole.gather(1, torch.tensor(gold)[:, None])[:, 0]
+        np.testing.assert_allclose(found, expected.numpy(), atol=1e-3)

@@ -129,6 +129,19 @@ def test_log_probabilities_that_cannot_be_had_are_said(toy, items, said):
         engine(toy).topk(items[:1], [[5, 6, 7]], 64)
 
 
+@pytest.mark.parametrize("toy", [{"temperature_in_logprobs": float("inf")}], indirect=True)
+def test_scores_of_what_a_choice_has_left_are_refused(toy):
+    with pytest.raises(InputError, match="--logprobs-mode raw_logprobs"):
+        engine(toy).token_logprobs([[5, 6]], [[7, 8]])
+
+
+def test_a_server_that_dies_of_scoring_prompts_is_told_why(toy, items):
+    asked = engine(toy)
+    toy.unwell = 10_000
+    with pytest.raises(InputError, match=r"started with `--enable-lora`.*serve the model without"):
+        asked.topk(items[:1], [[5]], 4)
+
+
 def test_an_end_that_is_not_the_profiles_is_refused(toy, items, monkeypatch):
     own = toy.reply
 

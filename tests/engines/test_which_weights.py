@@ -78,7 +78,7 @@ def test_a_server_of_the_same_weights_agrees_and_of_moved_ones_does_not(dtype):
     from guardrail.engines.in_process import InProcessEngine
     from guardrail.engines.vllm_client import VllmServer
     from guardrail.engines.vllm_server import ServerEngine
-    from guardrail.engines.which_weights import prove_weights_by_prompts
+    from guardrail.engines.which_weights import prove_weights
     from guardrail.errors import InputError
     from guardrail.models.load import load_model
     from guardrail.models.profile_of_model import resolve_profile
@@ -87,7 +87,7 @@ def test_a_server_of_the_same_weights_agrees_and_of_moved_ones_does_not(dtype):
     from tests.engines.toy_server import ToyServer
 
     base = shipped_root() / "recipes/toy/base"
-    items = read_items(shipped_root() / "eval_sets/toy-redline-300/items.jsonl")[::20]
+    items = read_items(shipped_root() / "eval_sets/toy-redline-300/items.jsonl")[::40]
     model, tokenizer = load_model(base, dtype=dtype)
     profile = resolve_profile(base, tokenizer, thinking=False)
     local = InProcessEngine(model, tokenizer, Decoding(), profile, 8)
@@ -95,10 +95,11 @@ def test_a_server_of_the_same_weights_agrees_and_of_moved_ones_does_not(dtype):
         client = VllmServer(toy.url, pause_s=0.01)
         engine = ServerEngine(client, client.served(), tokenizer, Decoding(), profile)
         prompts = engine.prompts(items)
-        proof = prove_weights_by_prompts(engine, local, prompts, what="base")
+        texts = [p[:1] for p in prompts], [p[1:] for p in prompts]
+        proof = prove_weights(engine, local, *texts, what="base")
         assert proof.off <= 3 * proof.noise
         with torch.no_grad():
             for p in toy.models["toy"].parameters():
                 p.add_(0.1 * p.std() * torch.randn_like(p))
         with pytest.raises(InputError, match="weights are stale or another model's"):
-            prove_weights_by_prompts(engine, local, prompts, what="base")
+            prove_weights(engine, local, *texts, what="base")

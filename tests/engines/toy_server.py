@@ -42,7 +42,7 @@ class ToyServer:
         self.unwell = 0
         """How many of the next requests are answered 503."""
         self.dies_after: int | None = None
-        """Completions after which nobody listens any more."""
+        """Answers after which nobody listens any more."""
         self._one_at_a_time = threading.Lock()
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self._http.daemon_threads = True
@@ -66,9 +66,9 @@ class ToyServer:
         self._http.socket.close()
 
     def completions(self) -> list[dict[str, Any]]:
-        """The bodies of the requests for an answer, scored golds left out."""
+        """The bodies of the requests for an answer, what is only scored left out."""
         bodies = [body for path, body in self.asked if path == "/v1/completions"]
-        return [body for body in bodies if "prompt_logprobs" not in body]
+        return [body for body in bodies if "repetition_penalty" in body]
 
     def reply(self, path: str, body: dict[str, Any]) -> tuple[int, Any]:
         """Return status and content for a request."""
@@ -77,7 +77,7 @@ class ToyServer:
             if self.unwell:
                 self.unwell -= 1
                 return 503, {"error": {"message": "loading"}}
-            if path == "/v1/completions" and self.dies_after is not None:
+            if "repetition_penalty" in body and self.dies_after is not None:
                 self.dies_after -= 1
                 if self.dies_after < 0:
                     raise ConnectionAbortedError
@@ -140,12 +140,18 @@ class ToyServer:
             choice |= {"token_ids": new, "prompt_token_ids": prompt}
         if count is not None:
             choice["prompt_logprobs"] = self._scored(model, prompt, count)
+        if body.get("logprobs"):
+            value = float(self._logprobs(model, prompt)[-1, new[0]])
+            choice["logprobs"] = {"token_logprobs": [value], "tokens": [""], "top_logprobs": [None]}
         return 200, {"object": "text_completion", "model": body["model"], "choices": [choice]}
 
-    def _scored(self, model: Any, ids: list[int], count: int) -> list[dict[str, Any] | None]:
+    def _logprobs(self, model: Any, ids: list[int]) -> torch.Tensor:
         with torch.no_grad():
             logits = model(input_ids=torch.tensor([ids])).logits[0].float()
-        logprobs = torch.log_softmax(logits, -1) / self.temperature_in_logprobs
+        return torch.log_softmax(logits, -1) / self.temperature_in_logprobs
+
+    def _scored(self, model: Any, ids: list[int], count: int) -> list[dict[str, Any] | None]:
+        logprobs = self._logprobs(model, ids)
         rows: list[dict[str, Any] | None] = [None]
         for at, token in enumerate(ids[1:]):
             best = logprobs[at].topk(count).indices.tolist()
@@ -160,6 +166,8 @@ def _load(folder: Path) -> Any:
 
 def _generated(model: Any, body: dict[str, Any]) -> list[int]:
     """New tokens; the last is a stop token where one ended them, as vLLM gives them."""
+    if "allowed_token_ids" in body:
+        return list(body["allowed_token_ids"])
     prompt = torch.tensor([body["prompt"]])
     sampled = body["temperature"] > 0
     options: dict[str, Any] = {"do_sample": sampled}

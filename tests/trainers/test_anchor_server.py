@@ -65,7 +65,7 @@ def test_a_server_that_dies_in_the_middle_is_gone_on_with(tmp_path):
         answers = len(toy.completions())
     file = recipe(tmp_path / "cut", "sampled")
     with ToyServer(BASE) as toy:
-        toy.dies_after = 17 + 14 + 6  # the proof, a chunk of 14, and into the next
+        toy.dies_after = 14 + 6  # a chunk, and into the next
         with pytest.raises(InputError, match="finished are kept"):
             anchors(file, toy)
     with ToyServer(BASE) as toy:
