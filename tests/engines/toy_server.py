@@ -44,6 +44,7 @@ class ToyServer:
         self.dies_after: int | None = None
         """Answers after which nobody listens any more."""
         self._one_at_a_time = threading.Lock()
+        ThreadingHTTPServer.request_queue_size = 64
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self._http.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._http.server_port}"
