@@ -79,6 +79,10 @@ class VllmServer:
         if key := os.environ.get(_KEY):
             headers["Authorization"] = f"Bearer {key}"
         data = None if body is None else json.dumps(body).encode()
+        if not address.startswith(("http://", "https://")):
+            raise InputError(
+                f"`{self.url}` is no address of a server; give one such as http://127.0.0.1:8000"
+            )
         for left in reversed(range(_TRIES)):
             try:
                 with urlopen(Request(address, data, headers), timeout=self.timeout_s) as reply:
@@ -89,12 +93,8 @@ class VllmServer:
                 if error.code < 500 and error.code != 429:
                     raise _Refused(address, error.code, said) from error
                 failed: str = f"it answers {error.code}: {said}"
-            except (URLError, OSError, http.client.HTTPException) as error:
+            except (URLError, OSError, http.client.HTTPException, json.JSONDecodeError) as error:
                 failed = str(getattr(error, "reason", "") or error) or type(error).__name__
-            except ValueError as error:
-                if isinstance(error, InputError):
-                    raise
-                failed = str(error)
             if left:
                 time.sleep(self.pause_s * 2 ** (_TRIES - 1 - left))
         raise Unreachable(
@@ -116,7 +116,12 @@ class VllmServer:
         Raises:
             InputError: it serves no model of that name, or several and none was named.
         """
-        cards = self.ask("/v1/models")["data"]
+        listed = self.ask("/v1/models")
+        if not isinstance(listed, dict) or not isinstance(listed.get("data"), list):
+            raise InputError(
+                f"`{self.url}` is no vLLM server: it lists no models; give the address of one"
+            )
+        cards = listed["data"]
         names = ", ".join(f"`{card['id']}`" for card in cards)
         if name is None:
             whole = [card for card in cards if not card.get("parent")]

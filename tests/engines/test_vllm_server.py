@@ -58,6 +58,14 @@ def test_a_model_it_does_not_serve_is_refused_with_those_it_does(toy):
         client(toy).served()
 
 
+def test_an_address_that_is_none_of_a_server_is_refused(toy, monkeypatch):
+    with pytest.raises(InputError, match="is no address of a server; give one such as http"):
+        VllmServer("127.0.0.1:8000").served()
+    monkeypatch.setattr(toy, "reply", lambda path, body: (200, "<html>a page</html>"))
+    with pytest.raises(InputError, match="is no vLLM server: it lists no models"):
+        client(toy).served()
+
+
 def test_a_busy_server_is_asked_again(toy, items):
     asked = engine(toy)
     plain = asked.answer(items, seed=0)
