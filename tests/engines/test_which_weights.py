@@ -71,7 +71,6 @@ def test_other_weights_than_either_are_seen_by_their_distance():
 
 
 @pytest.mark.run
-@pytest.mark.trl1
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_server_of_the_same_weights_agrees_and_of_moved_ones_does_not(dtype):
     from guardrail.anchors.decoding import Decoding

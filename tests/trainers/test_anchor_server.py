@@ -14,7 +14,7 @@ from guardrail.trainers.attach import Guardrail
 from tests.engines.toy_server import ToyServer
 from tests.run_fixtures import small_recipe
 
-pytestmark = [pytest.mark.run, pytest.mark.trl1]
+pytestmark = pytest.mark.run
 BASE = shipped_root() / "recipes/toy/base"
 
 
