@@ -40,6 +40,11 @@ class ServerEngine:
     local: InProcessEngine | None = None
     """The same weights in this process, for what a server does not give: whole distributions."""
 
+    @property
+    def rows_at_once(self) -> int:
+        """How many items it pays to ask at once: the last requests of a round leave the server idle."""
+        return 4 * self.server.concurrency
+
     def prompts(self, items: Sequence[Item]) -> list[list[int]]:
         """Return each item's prompt token ids.
 
