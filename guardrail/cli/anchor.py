@@ -17,6 +17,7 @@ from guardrail.cli.common import (
     ServerOption,
     SetOption,
     answered_by,
+    asked_server,
     clear_errors,
     console,
     print_json,
@@ -77,17 +78,13 @@ def make_command(
         from guardrail.recipe import read_recipe
 
         checked = read_recipe(recipe, changes=settings or ())
-        from guardrail.engines.vllm_client import VllmServer
         from guardrail.trainers.anchor_server import AnchorServer
         from guardrail.trainers.attach import Guardrail
 
-        if server is None and (served_as or unproven):
-            raise InputError(
-                "`--served-as` and `--unproven` are about a server; give its address with `--server URL`"
-            )
-        asked = None
-        if server is not None:
-            asked = AnchorServer(VllmServer(server, concurrency), served_as, not unproven)
+        asked = asked_server(server, served_as, concurrency)
+        if unproven and asked is None:
+            raise InputError("`--unproven` is about a server; give its address with `--server URL`")
+        answers = None if asked is None else AnchorServer(asked, served_as, not unproven)
         quiet_libraries()
         guardrail = Guardrail.from_recipe(checked)
         with Progress(
@@ -104,7 +101,7 @@ def make_command(
                     bars[what] = progress.add_task(what, total=total)
                 progress.update(bars[what], completed=done)
 
-            anchors = guardrail.anchors(rebuild=rebuild, on_progress=show, server=asked)
+            anchors = guardrail.anchors(rebuild=rebuild, on_progress=show, server=answers)
         folder = Path(str(checked.anchors))
         weak = weak_anchors([*guardrail.red_line, *guardrail.rehearsal], anchors)
         sizes = {file.name: file.stat().st_size for file in sorted(folder.iterdir())}

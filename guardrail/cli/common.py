@@ -7,7 +7,7 @@ import sys
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -17,6 +17,9 @@ from guardrail.errors import InputError
 from guardrail.exit_codes import BAD_INPUT, CRASHED, INTERRUPTED
 from guardrail.report.page.escape_controls import escape_controls
 
+if TYPE_CHECKING:
+    from guardrail.engines.vllm_client import VllmServer
+
 __all__ = [
     "ConcurrencyOption",
     "JsonFlag",
@@ -25,6 +28,7 @@ __all__ = [
     "ServerOption",
     "SetOption",
     "answered_by",
+    "asked_server",
     "clear_errors",
     "console",
     "forgive_the_terminal",
@@ -68,13 +72,33 @@ def answered_by(served: Mapping[str, Any] | None) -> str:
     """Return in words who answered, by what manifest or ledger says of a server, and how it was proven."""
     if served is None:
         return "this process"
+    version, name, root = (
+        escape(escape_controls(str(served[key]))) for key in ("version", "name", "root")
+    )
     proof = served.get("proof")
     if proof is None:
-        return f"vLLM {served['version']}, which says it serves {served['root']}; its weights were not compared"
+        return f"vLLM {version}, which says it serves {root}; its weights were not compared"
     return (
-        f"vLLM {served['version']} as {served['name']}; {proof['tokens']} tokens scored there and here differ by "
-        f"{proof['off']:.1e} nats, rounding explains {proof['noise']:.1e}"
+        f"vLLM {version} as {name}; {proof['tokens']} tokens scored there and here differ by {proof['off']:.1e} nats, "
+        f"rounding explains {proof['noise']:.1e}"
     )
+
+
+def asked_server(url: str | None, served_as: str | None, concurrency: int) -> "VllmServer | None":
+    """Return the server that the options name, None for none.
+
+    Raises:
+        InputError: they name a model of a server, and no server.
+    """
+    if url is None:
+        if served_as is not None:
+            raise InputError(
+                "`--served-as` is a name on a server; give its address with `--server URL`"
+            )
+        return None
+    from guardrail.engines.vllm_client import VllmServer
+
+    return VllmServer(url, concurrency)
 
 
 @contextmanager

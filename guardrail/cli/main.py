@@ -22,6 +22,7 @@ from guardrail.cli.common import (
     ServerOption,
     SetOption,
     answered_by,
+    asked_server,
     clear_errors,
     console,
     forgive_the_terminal,
@@ -344,12 +345,12 @@ def look(
     with clear_errors():
         from rich.progress import Progress
 
-        from guardrail.engines.vllm_client import VllmServer
         from guardrail.live.verdict_tables import render_look
         from guardrail.look import look_at
         from guardrail.report.report import build_report
 
         quiet_libraries()
+        asked = asked_server(server, served_as, concurrency)
         folder = (out or Path("runs") / f"look-{model.resolve().name}").resolve()
         with Progress(console=console, transient=True) as progress:
             bar = progress.add_task("answers", total=None)
@@ -361,7 +362,7 @@ def look(
                 margins=_margins(margin or ()),
                 samples=samples,
                 seed=seed,
-                server=None if server is None else VllmServer(server, concurrency),
+                server=asked,
                 served_as=served_as,
                 on_progress=lambda done, total: progress.update(bar, completed=done, total=total),
             )

@@ -139,7 +139,8 @@ def test_the_command_says_who_answered(toy, tmp_path):
     def anchor(*more):
         return CliRunner().invoke(app, ["anchor", file, *more])
 
-    assert "are about a server" in anchor("--served-as", "toy").output
+    assert "give its address with `--server URL`" in anchor("--served-as", "toy").output
+    assert "give its address with `--server URL`" in anchor("--unproven").output
     assert "serves no `qwen`" in anchor("--server", toy.url, "--served-as", "qwen").output
     done = anchor("--server", toy.url, "--concurrency", "2", "--unproven")
     assert done.exit_code == 0, done.output
