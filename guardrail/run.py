@@ -14,7 +14,7 @@ from guardrail.errors import InputError
 from guardrail.files import write_whole
 from guardrail.guard.resume import resumed_checkpoint
 from guardrail.ledger.file import FILE_NAME, Record
-from guardrail.preflight import preflight
+from guardrail.preflight.preflight import preflight
 from guardrail.recipe import Recipe
 from guardrail.track.other_trackers import reported_to
 from guardrail.trainers.callback import GuardCallback

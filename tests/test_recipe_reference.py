@@ -2,7 +2,7 @@
 
 import pytest
 
-from guardrail.recipe_reference import recipe_keys, recipe_reference
+from guardrail.cli.recipe_reference import recipe_keys, recipe_reference
 from guardrail.shipped import shipped_root
 
 DOCS = {"en": "recipe-keys.md", "zh": "recipe-keys_zh.md"}

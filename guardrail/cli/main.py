@@ -211,7 +211,7 @@ def check(recipe: RecipeArgument, settings: SetOption = None, as_json: JsonFlag 
         from guardrail.recipe import read_recipe
 
         checked = read_recipe(recipe, changes=settings or ())
-        from guardrail.check_recipe import check_recipe
+        from guardrail.preflight.check_recipe import check_recipe
 
         facts = check_recipe(checked)
         if as_json:
@@ -448,7 +448,7 @@ def recipes(
         from guardrail.shipped import find_recipe, shipped_recipes
 
         if keys:
-            from guardrail.recipe_reference import recipe_reference
+            from guardrail.cli.recipe_reference import recipe_reference
 
             typer.echo(recipe_reference(lang or "en"), nl=False)
             return

@@ -16,7 +16,7 @@ import transformers
 
 from guardrail.build_trainer import build_trainer
 from guardrail.errors import InputError
-from guardrail.preflight import preflight
+from guardrail.preflight.preflight import preflight
 from guardrail.recipe import Recipe
 from guardrail.report.report import build_report
 from guardrail.run import run_recipe

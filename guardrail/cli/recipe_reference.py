@@ -86,7 +86,7 @@ def recipe_reference(language: Language = "en") -> str:
     meanings: dict[str, str] = {}
     kinds: dict[str, str] = {}
     if language == "zh":
-        text = (files("guardrail") / "recipe_reference.zh.yaml").read_text(encoding="utf-8")
+        text = (files("guardrail.cli") / "recipe_reference.zh.yaml").read_text(encoding="utf-8")
         content = yaml.safe_load(text)
         meanings, kinds = content["keys"], content["kinds"]
     lines = [title, "", intro]

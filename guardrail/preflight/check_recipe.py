@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from guardrail.expected_cost import expected_cost
-from guardrail.preflight import preflight
+from guardrail.preflight.expected_cost import expected_cost
+from guardrail.preflight.preflight import preflight
 from guardrail.recipe import Recipe
 from guardrail.sets.build.compose import passes_per_prompt
 from guardrail.trainers.trl.first_rows import first_rows

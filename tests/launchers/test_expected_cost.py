@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from guardrail.expected_cost import STEP_S, expected_cost
+from guardrail.preflight.expected_cost import STEP_S, expected_cost
 from guardrail.recipe import read_recipe
 from tests.launchers.test_recipe_arguments import DENSE, MOE
 
