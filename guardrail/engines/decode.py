@@ -7,6 +7,7 @@ docs/decisions/0009-decoding-of-our-own.md tells why it is no library's.
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
@@ -80,6 +81,7 @@ def answer_tokens(
         options["logits_to_keep"] = 1
     room = room_for(inner, options, decoding.max_new_tokens, most_rows)
     found: dict[int, list[int]] = {}
+    alike = _counted(prompts)
     told = time.monotonic()
 
     def ends(token: int, ended: int) -> bool:
@@ -95,7 +97,9 @@ def answer_tokens(
             for batch in batches([len(prompts[i]) for i in left], room):
                 rows = [left[k] for k in batch]
                 asked = [prompts[i] for i in rows]
-                draws = None if decoding.mode == "greedy" else _draws(asked, decoding, seed)
+                draws = None
+                if decoding.mode == "sampled":
+                    draws = _draws(asked, [alike[i] for i in rows], decoding, seed)
                 answers = _answer_batch(inner, options, asked, decoding, stops, draws, ends)
                 if answers is None:
                     raise GenerationStopped(f"{len(prompts) - len(found)} prompts are left")
@@ -117,11 +121,24 @@ def _tell(answered: int, prompts: int, token: int, most: int) -> None:
         logger.warning(said, answered, prompts, token, most)
 
 
-def _draws(prompts: Sequence[Sequence[int]], decoding: Decoding, seed: int) -> Tensor:
+def _counted(prompts: Sequence[Sequence[int]]) -> list[int]:
+    """How many of the same tokens stand before each prompt, so that those alike share no noise."""
+    seen: Counter[tuple[int, ...]] = Counter()
+    counts = []
+    for prompt in map(tuple, prompts):
+        counts.append(seen[prompt])
+        seen[prompt] += 1
+    return counts
+
+
+def _draws(
+    prompts: Sequence[Sequence[int]], alike: Sequence[int], decoding: Decoding, seed: int
+) -> Tensor:
     """Numbers in [0, 1), one a token of each answer; those of a prompt are its own."""
+    most = decoding.max_new_tokens
     rows = [
-        np.random.default_rng([seed, *prompt]).random(decoding.max_new_tokens, dtype=np.float32)
-        for prompt in prompts
+        np.random.default_rng([seed, *prompt]).random((count + 1, most), dtype=np.float32)[count]
+        for prompt, count in zip(prompts, alike, strict=True)
     ]
     return torch.from_numpy(np.stack(rows))
 
