@@ -18,7 +18,7 @@ STEP_S = 0.030
 """Seconds a decoding step of a batch takes an 8B on one GPU, nearly whatever the batch; smaller models take no less."""
 _8B = 8.2e9
 _TOGETHER = 64
-"""Answers generated at a time where the recipe leaves it open."""
+"""Answers generated at a time where the recipe leaves it open; cautious, a GPU's memory may hold many more."""
 _COLLECTIVE_S = 1800
 """`ddp_timeout` where the trainer's arguments leave it out: what ranks wait for one another at most."""
 

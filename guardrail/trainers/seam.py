@@ -12,8 +12,8 @@ from guardrail.trainers.callback import GuardCallback
 from guardrail.trainers.checks.rendering import Render
 from guardrail.trainers.grpo.choice import Form
 from guardrail.trainers.guarded_recipe import GuardedRecipe
+from guardrail.trainers.kl_only.normalised_kl_term import Injection
 from guardrail.trainers.kl_only.samples import KlOnly
-from guardrail.trainers.kl_only.weighted_term import Injection
 
 __all__ = ["RollOut", "Seam"]
 

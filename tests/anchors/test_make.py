@@ -15,8 +15,8 @@ from guardrail.anchors.store import read_anchors
 from guardrail.anchors.weak_anchors import weak_anchors
 from guardrail.engines.in_process import InProcessEngine
 from guardrail.errors import InputError
+from guardrail.models.end_of_turn import resolve_profile
 from guardrail.models.load import load_model
-from guardrail.models.resolve_profile import resolve_profile
 from guardrail.sets.items import read_items, write_items
 from guardrail.shipped import shipped_root
 from guardrail.trainers.attach import Guardrail

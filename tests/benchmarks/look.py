@@ -21,8 +21,8 @@ import typer
 from guardrail.anchors.decoding import Decoding
 from guardrail.engines.decode import answer_tokens
 from guardrail.engines.in_process import encode_prompts
+from guardrail.models.end_of_turn import resolve_profile
 from guardrail.models.load import load_model
-from guardrail.models.resolve_profile import resolve_profile
 from guardrail.sets.items import read_items
 from guardrail.shipped import shipped_root
 

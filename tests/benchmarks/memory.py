@@ -25,7 +25,7 @@ from guardrail.anchors.store import TopK
 from guardrail.engines.in_process import InProcessEngine
 from guardrail.guard.state import GuardState
 from guardrail.kl.token_losses import rehearsal_samples
-from guardrail.trainers.kl_only.weighted_term import Injection
+from guardrail.trainers.kl_only.normalised_kl_term import Injection
 
 WORDS = 152_000
 TOP_K = 64

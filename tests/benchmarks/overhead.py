@@ -30,8 +30,8 @@ from guardrail.models.load import load_model
 from guardrail.recipe import read_recipe
 from guardrail.sets.read.training_rows import read_training_rows
 from guardrail.trainers.attach import Guardrail
+from guardrail.trainers.kl_only.normalised_kl_term import Injection
 from guardrail.trainers.kl_only.references import frozen_copy
-from guardrail.trainers.kl_only.weighted_term import Injection
 from guardrail.trainers.trl.sft import attach_kl
 
 BLOCK = 32

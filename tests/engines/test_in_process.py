@@ -13,8 +13,8 @@ from guardrail.engines.in_process import (
     encode_prompts,
     kept_training_state,
 )
+from guardrail.models.end_of_turn import resolve_profile
 from guardrail.models.load import load_model
-from guardrail.models.resolve_profile import resolve_profile
 from guardrail.sets.items import read_items
 from guardrail.shipped import shipped_root
 

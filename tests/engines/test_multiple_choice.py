@@ -5,8 +5,8 @@ from guardrail.anchors.decoding import Decoding
 from guardrail.engines.in_process import InProcessEngine, encode_prompts
 from guardrail.engines.multiple_choice import LETTERS, Choice, draw_choices, right_choices
 from guardrail.errors import InputError
+from guardrail.models.end_of_turn import resolve_profile
 from guardrail.models.load import load_model
-from guardrail.models.resolve_profile import resolve_profile
 from guardrail.shipped import shipped_root
 
 HEADER = ",Question,A,B,C,D,Answer\n"

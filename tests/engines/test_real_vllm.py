@@ -16,8 +16,8 @@ from guardrail.cli.main import app
 from guardrail.engines.in_process import InProcessEngine
 from guardrail.engines.vllm_client import VllmServer
 from guardrail.engines.vllm_server import ServerEngine
+from guardrail.models.end_of_turn import resolve_profile
 from guardrail.models.load import load_model
-from guardrail.models.resolve_profile import resolve_profile
 from guardrail.sets.items import read_items
 from guardrail.shipped import shipped_root
 from tests.engines.real_vllm import vllm_server

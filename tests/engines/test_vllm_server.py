@@ -6,8 +6,8 @@ from guardrail.anchors.decoding import Decoding
 from guardrail.engines.vllm_client import VllmServer
 from guardrail.engines.vllm_server import ServerEngine
 from guardrail.errors import InputError
+from guardrail.models.end_of_turn import resolve_profile
 from guardrail.models.load import load_tokenizer
-from guardrail.models.resolve_profile import resolve_profile
 from guardrail.sets.items import read_items
 from guardrail.shipped import shipped_root
 from tests.engines.toy_server import ToyServer

@@ -79,8 +79,8 @@ def test_a_server_of_the_same_weights_agrees_and_of_moved_ones_does_not(dtype):
     from guardrail.engines.vllm_server import ServerEngine
     from guardrail.engines.which_weights import prove_weights
     from guardrail.errors import InputError
+    from guardrail.models.end_of_turn import resolve_profile
     from guardrail.models.load import load_model
-    from guardrail.models.resolve_profile import resolve_profile
     from guardrail.sets.items import read_items
     from guardrail.shipped import shipped_root
     from tests.engines.toy_server import ToyServer

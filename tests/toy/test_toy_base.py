@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from guardrail.anchors.decoding import Decoding
 from guardrail.engines.in_process import InProcessEngine
 from guardrail.judge.look_values import measure_completions
+from guardrail.models.end_of_turn import resolve_profile
 from guardrail.models.load import load_model
-from guardrail.models.resolve_profile import resolve_profile
 from guardrail.probes.measure import check_passes
 from guardrail.sets.items import ABILITIES, read_items
 from guardrail.shipped import shipped_root

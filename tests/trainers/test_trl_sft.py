@@ -9,8 +9,8 @@ from transformers.integrations.neftune import neftune_post_forward_hook
 from guardrail.guard.state import GuardState
 from guardrail.kl.token_losses import RehearsalSample
 from guardrail.models import teacher_forcing
+from guardrail.trainers.kl_only.normalised_kl_term import Injection
 from guardrail.trainers.kl_only.references import adapter_off
-from guardrail.trainers.kl_only.weighted_term import Injection
 from guardrail.trainers.trl.sft import attach_kl
 from tests.trainers.conftest import ADAPTER, naive_kl_term, tiny_model
 

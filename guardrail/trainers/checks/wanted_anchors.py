@@ -8,8 +8,8 @@ from transformers import AutoTokenizer
 
 from guardrail.anchors.store import Manifest
 from guardrail.errors import InputError
+from guardrail.models.end_of_turn import resolve_profile
 from guardrail.models.fingerprint import model_fingerprint
-from guardrail.models.resolve_profile import resolve_profile
 from guardrail.recipe import Recipe
 from guardrail.sets.items import Item, items_sha256
 

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 
 from guardrail.trainers.checks.kl_gradient_check import Normalisation
+from guardrail.trainers.kl_only.normalised_kl_term import Injection
 from guardrail.trainers.kl_only.samples import KlOnly, Probe
-from guardrail.trainers.kl_only.weighted_term import Injection
 from guardrail.trainers.trl.grpo_mixing import KL_ONLY
 from guardrail.trainers.trl.sft import attach_kl
 

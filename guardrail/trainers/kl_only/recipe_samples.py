@@ -10,9 +10,9 @@ from guardrail.kl.token_losses import Reference, rehearsal_samples
 from guardrail.trainers.grpo.choice import Form
 from guardrail.trainers.grpo.forms import BothForms
 from guardrail.trainers.guarded_recipe import GuardedRecipe
+from guardrail.trainers.kl_only.normalised_kl_term import Injection
 from guardrail.trainers.kl_only.references import wanted_reference
 from guardrail.trainers.kl_only.samples import KlOnly, RehearsalSamples
-from guardrail.trainers.kl_only.weighted_term import Injection
 from guardrail.trainers.seam import Seam
 
 __all__ = ["inject", "recipe_samples"]

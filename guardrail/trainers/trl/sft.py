@@ -8,7 +8,7 @@ every micro-batch goes, before it is divided and its backward begins. How it wil
 from collections.abc import Callable
 from typing import Any
 
-from guardrail.trainers.kl_only.weighted_term import Injection
+from guardrail.trainers.kl_only.normalised_kl_term import Injection
 
 __all__ = ["attach_kl", "count_samples"]
 

@@ -7,7 +7,7 @@ import pytest
 from transformers import AutoTokenizer
 
 from guardrail.errors import InputError
-from guardrail.models.resolve_profile import resolve_profile
+from guardrail.models.end_of_turn import resolve_profile
 from guardrail.sets.items import read_items
 from guardrail.shipped import shipped_root
 from guardrail.trainers.checks.rendering import check_rendering, rows_opened_as_looks

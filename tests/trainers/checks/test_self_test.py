@@ -13,7 +13,7 @@ from guardrail.kl.token_losses import pinned
 from guardrail.ledger.file import Ledger, read_ledger
 from guardrail.models.rounding import coarser, forward_dtype, one_rounding_more
 from guardrail.trainers.checks.self_test import kl_self_test
-from guardrail.trainers.kl_only.weighted_term import Injection
+from guardrail.trainers.kl_only.normalised_kl_term import Injection
 from tests.trainers.conftest import foreign_samples
 
 pytestmark = [pytest.mark.run, pytest.mark.trl1]

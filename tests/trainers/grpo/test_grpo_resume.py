@@ -7,7 +7,7 @@ import torch
 
 from guardrail.guard.state import GuardState, read_state, write_state
 from guardrail.trainers.grpo.forms import BothForms, attach_golds
-from guardrail.trainers.kl_only.weighted_term import Injection
+from guardrail.trainers.kl_only.normalised_kl_term import Injection
 from tests.trainers.grpo.grpo_fixtures import MARKS, Scorer, attach, make_trainer
 
 pytestmark = [pytest.mark.run, *MARKS]

@@ -16,7 +16,7 @@ from guardrail.guard.state import GuardState
 from guardrail.recipe import Recipe, read_recipe
 from guardrail.trainers.attach import Guardrail
 from guardrail.trainers.grpo.forms import attach_golds
-from guardrail.trainers.kl_only.weighted_term import Injection
+from guardrail.trainers.kl_only.normalised_kl_term import Injection
 from guardrail.trainers.ms_swift.command_line import check_run, swift_form
 from guardrail.trainers.ms_swift.grpo import KlOnlyRollouts, attach_kl_only, count_completions
 from guardrail.trainers.ms_swift.plugin import attach_swift

@@ -25,7 +25,7 @@ from guardrail.kl.schedule import rehearsal_order
 from guardrail.recipe import read_recipe
 from guardrail.shipped import shipped_root
 from guardrail.trainers.attach import Guardrail
-from guardrail.trainers.kl_only.weighted_term import Injection
+from guardrail.trainers.kl_only.normalised_kl_term import Injection
 from guardrail.trainers.ms_swift import command_line
 from guardrail.trainers.ms_swift.plugin import attach_swift
 from guardrail.trainers.task_prompts import tokenised

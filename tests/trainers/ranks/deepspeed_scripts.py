@@ -35,8 +35,8 @@ from guardrail.run import run_recipe  # noqa: E402
 from guardrail.sets.read.training_rows import read_training_rows  # noqa: E402
 from guardrail.shipped import shipped_root  # noqa: E402
 from guardrail.trainers.grpo.forms import attach_golds  # noqa: E402
+from guardrail.trainers.kl_only.normalised_kl_term import Injection  # noqa: E402
 from guardrail.trainers.kl_only.references import adapter_off  # noqa: E402
-from guardrail.trainers.kl_only.weighted_term import Injection  # noqa: E402
 from guardrail.trainers.trl.grpo_mixing import KL_ONLY  # noqa: E402
 from guardrail.trainers.trl.sft import attach_kl  # noqa: E402
 from tests.trainers.conftest import ADAPTER, foreign_samples, tiny_model  # noqa: E402

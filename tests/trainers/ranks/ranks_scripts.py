@@ -27,7 +27,7 @@ from guardrail.recipe import Recipe, read_recipe
 from guardrail.sets.read.training_rows import read_training_rows
 from guardrail.shipped import shipped_root
 from guardrail.trainers.attach import Guardrail
-from guardrail.trainers.kl_only.weighted_term import Injection
+from guardrail.trainers.kl_only.normalised_kl_term import Injection
 from guardrail.trainers.trl.sft import attach_kl
 from tests.trainers.conftest import foreign_samples, made_rows, tiny_model
 

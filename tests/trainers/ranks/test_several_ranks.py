@@ -13,8 +13,8 @@ from guardrail.engines.in_process import InProcessEngine
 from guardrail.guard import guard
 from guardrail.kl.schedule import rehearsal_order
 from guardrail.ledger.file import read_ledger
+from guardrail.models.end_of_turn import resolve_profile
 from guardrail.models.load import load_model
-from guardrail.models.resolve_profile import resolve_profile
 from guardrail.recipe import read_recipe
 from guardrail.sets.items import read_items
 from tests.run_fixtures import (

@@ -8,8 +8,8 @@ from transformers import PreTrainedTokenizerFast
 
 from guardrail.engines.in_process import completion, encode_prompts
 from guardrail.errors import InputError
+from guardrail.models.end_of_turn import resolve_profile
 from guardrail.models.profile import Profile
-from guardrail.models.resolve_profile import resolve_profile
 from guardrail.text import parse_answer
 
 pytestmark = pytest.mark.trl1
