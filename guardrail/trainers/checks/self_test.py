@@ -22,6 +22,9 @@ __all__ = ["kl_self_test"]
 
 _BEYOND_NOISE = 10.0
 """What lies this many times beyond the measured noise is no noise."""
+_SEEN_ANYWAY = 1.0
+"""Nats a token that no rounding explains where they also lie beyond the tolerance: where rounding itself moves the
+KL far, as by tipping a router in half precision, a multiple of its multiple may lie beyond what a KL can be."""
 _NOISE_DRAWS = 3
 _SMALLEST_PERTURBATION = 1e-3
 """Of the perturbed weights' own size; grown until the KL sees it, so that it stays as small as it can."""
@@ -86,7 +89,7 @@ def kl_self_test(
             f"trainer's loss, where rounding explains {noise:.2e}; the trainer's forwards are not the model's "
             "own. Look for what changes them in training: a wrapped forward, positions, noise or dropout"
         )
-    if not 0 < _BEYOND_NOISE * tolerance <= perturbed:
+    if not 0 < tolerance < perturbed or perturbed < min(_BEYOND_NOISE * tolerance, _SEEN_ANYWAY):
         raise InputError(
             f"KL self-test: perturbing the weights moved the KL by {perturbed:.2e} nats a token only, and rounding "
             f"moves it by {noise:.2e}; the KL term does not see this model, or its reference follows the policy"

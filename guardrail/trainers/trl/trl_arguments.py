@@ -31,15 +31,22 @@ def check_trl_arguments(recipe: Recipe, *, ranks: int) -> Any:
         InputError: as `trl_arguments`.
     """
     import torch
+    from accelerate.state import AcceleratorState, PartialState
     from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
     kind = _kind(recipe)
     planned = type(kind.__name__, (kind,), {"world_size": property(lambda self: ranks)})
     substituted = {} if torch.accelerator.is_available() else {"use_cpu": True}
+    # Reading arguments makes accelerate's state anew, which a trainer that is there already goes on asking.
+    states = [(state, dict(state._shared_state)) for state in (PartialState, AcceleratorState)]
     try:
         return _read(planned, recipe, Path("checkpoints"), **substituted)
     finally:
         unset_hf_deepspeed_config()  # else whatever loads a model next would load it in ZeRO-3's pieces
+        for state, before in states:
+            if before:
+                state._shared_state.clear()
+                state._shared_state.update(before)
 
 
 def _kind(recipe: Recipe) -> Any:
