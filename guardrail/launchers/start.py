@@ -105,11 +105,15 @@ def _carry_out(
         raise InputError(f"`{line[0]}` cannot be started: {error}") from error
 
     def pass_on(number: int, frame: object) -> None:
-        for one in (number == signal.SIGTERM and _ranks(process.pid)) or [process.pid]:
+        heard_by = _training(process.pid) if number == signal.SIGTERM else []
+        for one in heard_by or [process.pid]:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(one, number)
 
-    before = {number: signal.signal(number, pass_on) for number in (signal.SIGTERM, signal.SIGINT)}
+    told = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    # What is ignored stays so, as SIGHUP under nohup.
+    heard = [number for number in told if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, pass_on) for number in heard}
     try:
         return process.wait()
     finally:
@@ -117,20 +121,29 @@ def _carry_out(
             signal.signal(number, handler)
 
 
-def _ranks(launcher: int) -> list[int]:
+def _training(launcher: int) -> list[int]:
     """Return the processes that train, none where /proc does not tell.
 
     A SIGTERM goes to them and not to the launcher: torchrun kills what has not ended 30 seconds later, and a large
-    model's checkpoint takes longer.
+    model's checkpoint takes longer; `swift` is gone at once and leaves what it started behind. Those that train are the
+    ranks, or without any what the launcher started, and not what they started in their turn.
     """
-    found = []
-    below = [launcher]
+    ranks, below = [], _children(launcher)
+    started = list(below)
     while below:
-        one = Path("/proc") / str(below.pop())
-        try:
-            below += map(int, (one / f"task/{one.name}/children").read_text().split())
-            if b"\0LOCAL_RANK=" in b"\0" + (one / "environ").read_bytes():
-                found.append(int(one.name))
-        except OSError:  # it has ended, or this is no Linux
-            continue
-    return found
+        one = below.pop()
+        with contextlib.suppress(OSError):
+            environment = b"\0" + Path(f"/proc/{one}/environ").read_bytes()
+            if b"\0LOCAL_RANK=" in environment:
+                ranks.append(one)
+            else:
+                below += _children(one)
+    return ranks or started
+
+
+def _children(process: int) -> list[int]:
+    """Return those of its main thread, none where it has ended or this is no Linux."""
+    try:
+        return [*map(int, Path(f"/proc/{process}/task/{process}/children").read_text().split())]
+    except OSError:
+        return []

@@ -1,11 +1,13 @@
 """Real runs that `guardrail run` starts by a launcher, from a cold start as on a user's machine."""
 
+import subprocess
+import time
 from pathlib import Path
 
 import pytest
 
 from guardrail.ledger.file import FILE_NAME
-from tests.run_fixtures import ROOT, arguments, command, process, records, small_recipe
+from tests.run_fixtures import ROOT, arguments, command, logged, process, records, small_recipe
 
 pytestmark = pytest.mark.run
 
@@ -40,11 +42,10 @@ def test_what_is_refused_is_refused_before_a_launcher_starts(tmp_path):
 
 
 @pytest.mark.swift
-def test_swift_is_started_from_the_recipe_and_the_exit_code_is_the_runs(tmp_path):
-    """The shipped recipe on the toy base; what is set is what a CPU and no hub need."""
+def test_swift_is_started_from_the_recipe_told_to_end_and_goes_on_to_the_end(tmp_path):
+    """The shipped recipe on the toy base; what is set is what a CPU and no hub need. The exit codes are the run's."""
     small_recipe(tmp_path, items_an_ability=5)  # for its sets
-    run = tmp_path / "run"
-    base = ROOT / "recipes/toy/base"
+    run, base = tmp_path / "run", ROOT / "recipes/toy/base"
     on_a_cpu = {
         "gold_base": base,
         "hub": "null",
@@ -62,11 +63,25 @@ def test_swift_is_started_from_the_recipe_and_the_exit_code_is_the_runs(tmp_path
         "train.arguments.report_to": "none",
         "train.arguments.dataloader_num_workers": "0",
         "train.arguments.gradient_accumulation_steps": "2",
-        "train.arguments.max_steps": "2",
+        "train.arguments.logging_steps": "1",
+        "train.arguments.max_steps": "8",
     }
     settings = [part for k, v in on_a_cpu.items() for part in ("--set", f"{k}={v}")]
-    done = process(command("run", "qwen3-8b-sft-lora-swift", "--out", run, *settings))
-    assert records(run, "ended")[-1]["outcome"] == "finished", done.stderr[-3000:]
+    line = command("run", "qwen3-8b-sft-lora-swift", "--out", run, *settings)
+    with (tmp_path / "output.txt").open("w+", encoding="utf-8") as output:
+        going = subprocess.Popen(line, cwd=ROOT, stdout=output, stderr=output)
+        while not logged(run):
+            assert going.poll() is None, (tmp_path / "output.txt").read_text(encoding="utf-8")
+            time.sleep(0.02)
+        going.terminate()
+        assert going.wait(300) == 143
+    stopped = records(run, "ended")[-1]
+    assert stopped["outcome"] == "terminated"
+    assert 1 <= stopped["step"] < 8
     assert "ms-swift" in records(run, "started")[0]["versions"]
+
+    done = process([*line, "--resume"])
+    assert records(run, "ended")[-1]["outcome"] == "finished", done.stderr[-3000:]
+    assert records(run, "rewound")[0]["checkpoint"] == f"checkpoint-{stopped['step']}"
     untested = records(run, "look")[-1]["level"] == "untested"
     assert done.returncode == (4 if untested else 0)
