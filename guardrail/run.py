@@ -79,7 +79,8 @@ def run_recipe(
     guardrail.anchors(on_progress=on_anchors)
     trainer = build_trainer(recipe, rows, run / "checkpoints")
     run.mkdir(parents=True, exist_ok=True)
-    write_whole(run / "recipe.resolved.json", recipe.model_dump_json(indent=2) + "\n")
+    if trainer.accelerator.is_main_process:  # the same text from each rank, but one file
+        write_whole(run / "recipe.resolved.json", recipe.model_dump_json(indent=2) + "\n")
     callback = guardrail.attach(
         trainer, run=run, resume=resume, on_record=on_record, quiet=True, report=False
     )
