@@ -20,43 +20,38 @@ def read_training_rows(path: str | Path) -> list[dict[str, Any]]:
     if not path.is_file():
         raise InputError(f"training data `{path}` does not exist; give the path of a JSONL file")
     content = path.read_bytes().removeprefix(codecs.BOM_UTF8)
-    rows = _array(path, content) if content.lstrip()[:1] == b"[" else _lines(path, content)
-    if not rows:
+    array = content.lstrip()[:1] == b"["
+    numbered = list(enumerate(_array(path, content), 1)) if array else _lines(path, content)
+    for number, row in numbered:
+        if not isinstance(row, dict):
+            raise InputError(
+                f"training data `{path}` {'entry' if array else 'line'} {number} must be an object, got {row!r:.80}"
+            )
+    if not numbered:
         raise InputError(f"training data `{path}` is empty; it needs at least one row")
-    return rows
+    return [row for _, row in numbered]
 
 
-def _array(path: Path, content: bytes) -> list[dict[str, Any]]:
+def _array(path: Path, content: bytes) -> list[Any]:
     try:
-        rows = json.loads(content.decode("utf-8"))
+        return list(json.loads(content.decode("utf-8")))
     except ValueError as error:
         raise InputError(
             f"training data `{path}` begins as an array and is no valid JSON ({error}); mend it"
         ) from error
-    for number, row in enumerate(rows, start=1):
-        if not isinstance(row, dict):
-            raise InputError(
-                f"training data `{path}` entry {number} must be an object, got {row!r:.80}"
-            )
-    return list(rows)
 
 
-def _lines(path: Path, content: bytes) -> list[dict[str, Any]]:
+def _lines(path: Path, content: bytes) -> list[tuple[int, Any]]:
     rows = []
     for number, line in enumerate(content.splitlines(), start=1):
         if not line.strip():
             continue
         try:
-            row = json.loads(line.decode("utf-8"))
+            rows.append((number, json.loads(line.decode("utf-8"))))
         except ValueError as error:
             raise InputError(
                 f"training data `{path}` line {number} is not valid JSON ({error}); mend or drop it"
             ) from error
-        if not isinstance(row, dict):
-            raise InputError(
-                f"training data `{path}` line {number} must be an object, got {row!r:.80}"
-            )
-        rows.append(row)
     return rows
 
 
