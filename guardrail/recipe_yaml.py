@@ -10,7 +10,7 @@ import yaml
 from guardrail.errors import InputError
 from guardrail.shipped import PREFIX
 
-__all__ = ["read_yaml", "with_changes"]
+__all__ = ["read_yaml", "set_options", "with_changes"]
 
 _WITH_PATHS = re.compile(r"gold_base|start_model|kl_reference|sets\..+|train\.(data|rewards)")
 """Keys whose values are paths; on the command line they are relative to where it is typed, as any path there."""
@@ -73,6 +73,11 @@ def with_changes(content: dict[str, Any], changes: Sequence[str]) -> dict[str, A
             inside[parent] = inside = dict(below or {})
         inside[last] = value
     return changed
+
+
+def set_options(changes: Sequence[str]) -> list[str]:
+    """Return changes as a command line gives them, for a command that goes on with the same recipe."""
+    return [part for change in changes for part in ("--set", change)]
 
 
 def _from_here(value: Any) -> Any:

@@ -149,13 +149,15 @@ def _close(run: Path, recipe: str, changes: list[str]) -> None:
     """Write the report and say how the run ended and what to type next."""
     from guardrail.live.closing import closing_words
     from guardrail.live.status import run_status
+    from guardrail.recipe_yaml import set_options
     from guardrail.report.report import build_report
 
     if os.environ.get("RANK", "0") != "0":  # of several processes the first one speaks and writes
         return
     report_path = build_report(run)
-    settings = [part for change in changes for part in ("--set", change)]
-    go_on = shlex.join(["guardrail", "run", recipe, "--out", str(run), *settings, "--resume"])
+    go_on = shlex.join(
+        ["guardrail", "run", recipe, "--out", str(run), *set_options(changes), "--resume"]
+    )
     console.print(closing_words(run_status(run), report_path, go_on), soft_wrap=True)
 
 

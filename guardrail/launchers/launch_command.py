@@ -11,6 +11,7 @@ from pathlib import Path
 from guardrail.errors import InputError
 from guardrail.guard.resume import resumed_checkpoint
 from guardrail.recipe import Recipe
+from guardrail.recipe_yaml import set_options
 from guardrail.trainers.ms_swift.plugin import CHANGES_VARIABLE, RECIPE_VARIABLE
 from guardrail.trainers.ms_swift.swift_arguments import swift_arguments
 
@@ -117,7 +118,7 @@ def launch_command(
     training = ["guardrail", "run", name, "--out", str(run)]
     if resume:
         training += ["--resume"] if resume is True else ["--resume-from", str(resume)]
-    training += [part for change in changes for part in ("--set", change)]
+    training += set_options(changes)
     if recipe.launcher == "in process":
         return LaunchCommand((python, "-m", *training), environment)
     starter = _accelerate if recipe.launcher == "accelerate" else _torchrun

@@ -18,6 +18,7 @@ from guardrail.launchers.launch_command import LAUNCHED, launch_command, this_no
 from guardrail.ledger.file import FILE_NAME
 from guardrail.live.status import run_status
 from guardrail.recipe import Recipe
+from guardrail.recipe_yaml import set_options
 
 __all__ = ["start_run"]
 
@@ -53,15 +54,14 @@ def start_run(
     node = this_node(recipe, os.environ)
     command = launch_command(recipe, name, run, changes=changes, resume=resume, node=node)
     guardrail = [sys.executable, "-m", "guardrail"]
-    settings = [part for change in changes for part in ("--set", change)]
     say("checking the recipe")
-    checked = _carry_out([*guardrail, "check", name, *settings], quiet=True)
+    checked = _carry_out([*guardrail, "check", name, *set_options(changes)], quiet=True)
     if checked:
         return checked
     manifest = Path(str(recipe.anchors)) / "manifest.json"
     if node.rank == 0 and not manifest.is_file():
         say("making the anchors")
-        made = _carry_out([*guardrail, "anchor", "make", name, *settings], quiet=True)
+        made = _carry_out([*guardrail, "anchor", "make", name, *set_options(changes)], quiet=True)
         if made:
             return made
     _wait_for(manifest, say)

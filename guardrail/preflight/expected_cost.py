@@ -4,6 +4,7 @@ The shapes are the gold base's own (its config.json); how fast a device is, is a
 measures it.
 """
 
+from collections.abc import Mapping
 from math import ceil
 from types import SimpleNamespace
 from typing import Any
@@ -12,7 +13,7 @@ from guardrail.anchors.make import TOP_KS
 from guardrail.guard.look_plan import due_looks
 from guardrail.recipe import Recipe
 
-__all__ = ["STEP_S", "expected_cost"]
+__all__ = ["STEP_S", "expected_cost", "looks_of_a_run"]
 
 STEP_S = 0.030
 """Seconds a decoding step of a batch takes an 8B on one GPU, nearly whatever the batch; smaller models take no less."""
@@ -69,16 +70,27 @@ def expected_cost(
         "`guardrail rehearse` measures it",
     }
     if steps is not None:
-        given = recipe.train.arguments
-        saving = SimpleNamespace(
-            save_strategy=given.get("save_strategy", "steps"),
-            save_steps=given.get("save_steps", looks.every_steps),
-            num_train_epochs=given.get("num_train_epochs", 3),
-        )
-        facts["looks"] = len(due_looks(recipe, steps, saving)) + 1
+        saves = {"save_steps": looks.every_steps}  # as `guardrail run` has it
+        facts["looks"] = looks_of_a_run(recipe, saves | recipe.train.arguments, steps)
         facts["looks_minutes"] = round(look * facts["looks"], 1)
     facts["warnings"] = _warnings(recipe, look * 60, ranks)
     return facts
+
+
+def looks_of_a_run(recipe: Recipe, arguments: Mapping[str, Any], steps: int) -> int:
+    """Return how many looks a run of so many steps has, look 0 among them; early ones are not.
+
+    Args:
+        recipe: Whose looks they are.
+        arguments: The trainer's, those left out at their defaults.
+        steps: Optimizer steps.
+    """
+    saving = SimpleNamespace(
+        save_strategy=arguments.get("save_strategy", "steps"),
+        save_steps=arguments.get("save_steps", 500),
+        num_train_epochs=arguments.get("num_train_epochs", 3),
+    )
+    return len(due_looks(recipe, steps, saving)) + 1
 
 
 def _active(config: Any, parameters: int) -> float:

@@ -3,11 +3,10 @@
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-from guardrail.guard.look_plan import due_looks
 from guardrail.guard.tripwire_plan import MOST_GOLDS, OF_THE_RUN
+from guardrail.preflight.expected_cost import looks_of_a_run
 from guardrail.recipe import Recipe
 from guardrail.sets.items import read_items
 
@@ -57,12 +56,7 @@ def estimate(recipe: Recipe, arguments: dict[str, Any], found: Timings) -> dict[
     red_line = read_items(recipe.sets.red_line)
     rehearsal = len(read_items(recipe.sets.rehearsal))
     steps = planned_steps(arguments, found.steps_an_epoch)
-    saving = SimpleNamespace(
-        save_strategy=arguments.get("save_strategy", "steps"),
-        save_steps=arguments.get("save_steps", 500),
-        num_train_epochs=arguments.get("num_train_epochs", 3),
-    )
-    looks = len(due_looks(recipe, steps, saving))
+    looks = looks_of_a_run(recipe, arguments, steps)
     every = recipe.looks.tripwire_every_steps
     ranks = found.processes
     # What a machine answers at once by itself is its own choice: all items, at the best.
@@ -81,7 +75,7 @@ def estimate(recipe: Recipe, arguments: dict[str, Any], found: Timings) -> dict[
     anchors = (rounds * a_round[0] + golds[0], rounds * a_round[1] + golds[1])
     one_pass = scaled(found.look_s / recipe.looks.samples, len(red_line), ranks)
     look = _times(one_pass, recipe.looks.samples)
-    all_looks = _times(one_pass, recipe.looks.samples * looks + recipe.replicates)
+    all_looks = _times(one_pass, recipe.looks.samples * (looks - 1) + recipe.replicates)
     rest = steps * found.step_s
     wire = scaled(found.tripwire_s, min(MOST_GOLDS, len(red_line)), ranks)
     tripwire = (min(wire[0], _OF_A_LOOK * look[0]), min(wire[1], _OF_A_LOOK * look[1]))
@@ -94,7 +88,7 @@ def estimate(recipe: Recipe, arguments: dict[str, Any], found: Timings) -> dict[
         "anchor_answers": rounds * len(red_line) + rehearsal,
         "anchors_s": _rounded(anchors),
         "look_items": len(red_line),
-        "looks": looks + 1,
+        "looks": looks,
         "look_s": _rounded(look),
         "tripwires": tripwires,
         "tripwire_s": _rounded(tripwire),
