@@ -9,6 +9,7 @@ from typing_extensions import Self
 
 from guardrail.anchors.decoding import Decoding
 from guardrail.errors import InputError
+from guardrail.files import write_whole
 from guardrail.judge.ladder import LadderConfig
 from guardrail.judge.look_values import default_metric_rules
 from guardrail.judge.rule import Budget, DriftConfig
@@ -18,7 +19,17 @@ from guardrail.probes.metrics import METRICS
 from guardrail.recipe_yaml import read_yaml, with_changes
 from guardrail.shipped import PREFIX, find_recipe, resolve
 
-__all__ = ["Recipe", "Tracking", "read_recipe", "with_model_folders"]
+__all__ = [
+    "RESOLVED_FILE",
+    "Recipe",
+    "Tracking",
+    "read_recipe",
+    "with_model_folders",
+    "write_resolved_recipe",
+]
+
+RESOLVED_FILE = "recipe.resolved.json"
+"""In a run folder: the recipe with every default in it."""
 
 SAFE_FRACTION = 0.05
 MOST_FRACTION = 0.10
@@ -153,8 +164,9 @@ class Looks(_Section):
     0 never does."""
     replicates: int | None = Field(default=None, ge=1)
     """Base answers an item; by default 4 when sampled, 1 when greedy."""
-    samples: int = Field(default=1, ge=1)
-    """Current answers an item at each look, averaged."""
+    samples: int | None = Field(default=None, ge=1)
+    """Current answers an item at each look, averaged; more see smaller drops. Left out: as many as keep looks within 3 % of
+    the run's steps, 1 to 4, settled at the first look after the start; 1 when greedy."""
     reserve: int = Field(default=4, ge=0)
     """Looks kept for early ones; part of the plan the error budget is spent over."""
     batch_size: int | None = Field(default=None, ge=1)
@@ -504,3 +516,9 @@ def read_recipe(name: str | Path, *, changes: Sequence[str] = (), **overrides: A
             "anchors": str(Path(recipe.anchors or f"anchors/{recipe.name}").resolve()),
         }
     )
+
+
+def write_resolved_recipe(recipe: Recipe, run: Path) -> None:
+    """Write the recipe with every default in it into a run folder, which is made."""
+    run.mkdir(parents=True, exist_ok=True)
+    write_whole(run / RESOLVED_FILE, recipe.model_dump_json(indent=2) + "\n")

@@ -11,11 +11,10 @@ from transformers import TrainerCallback
 
 from guardrail.build_trainer import build_trainer
 from guardrail.errors import InputError
-from guardrail.files import write_whole
 from guardrail.guard.resume import resumed_checkpoint
 from guardrail.ledger.file import FILE_NAME, Record
 from guardrail.preflight.preflight import preflight
-from guardrail.recipe import Recipe
+from guardrail.recipe import Recipe, write_resolved_recipe
 from guardrail.track.other_trackers import reported_to
 from guardrail.trainers.callback import GuardCallback
 
@@ -74,13 +73,16 @@ def run_recipe(
     if resume and not taken:
         raise InputError(f"run folder `{run}` holds no run to resume; leave --resume away")
     resumed_checkpoint(run / "checkpoints", resume)  # refused before anything is loaded
-    guardrail, rows = preflight(recipe)
+    guardrail, rows, _ = preflight(recipe)
     recipe = guardrail.recipe
+    if not (Path(str(recipe.anchors)) / "manifest.json").is_file():
+        write_resolved_recipe(
+            recipe, run
+        )  # says to `guardrail status` where anchors are being made
     guardrail.anchors(on_progress=on_anchors)
     trainer = build_trainer(recipe, rows, run / "checkpoints")
-    run.mkdir(parents=True, exist_ok=True)
     if trainer.accelerator.is_main_process:  # the same text from each rank, but one file
-        write_whole(run / "recipe.resolved.json", recipe.model_dump_json(indent=2) + "\n")
+        write_resolved_recipe(recipe, run)
     callback = guardrail.attach(
         trainer, run=run, resume=resume, on_record=on_record, quiet=True, report=False
     )

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from guardrail.anchors.journal import Journal
+from guardrail.anchors.progress import AnchorsProgress
 from guardrail.anchors.store import (
     AnchorAnswer,
     Anchors,
@@ -114,23 +115,29 @@ def make_anchors(
 
     chunk_size = gold_engine.rows_at_once
     journal = Journal(folder, manifest)
+    progress = AnchorsProgress(folder, sum(len(items) for _, items, _ in parts))
     answers: list[AnchorAnswer] = []
     for number, (what, items, replicate) in enumerate(parts):
         done = 0
         for start in range(0, len(items), chunk_size):
             chunk = items[start : start + chunk_size]
             made = journal.chunk([item.id for item in chunk], replicate)
-            if made is None:
+            if made is not None:
+                progress.tell(what, found=len(made))
+            else:
+                progress.tell(what)
                 given = gold_engine.answer(chunk, seed=manifest.seed + number * 100_000)
                 made = [
                     AnchorAnswer(item.id, replicate, one.text, one.token_ids, one.finish_reason)
                     for item, one in zip(chunk, given, strict=True)
                 ]
                 journal.append(made)
+                progress.tell(what, made=len(made))
             answers += made
             done += len(chunk)
             tell(what, done, len(items))
 
+    progress.tell("reference log-probabilities")
     golds = [a.token_ids for a in answers[len(answers) - len(rehearsal) :]]
     measured = slice(None, None, max(1, len(rehearsal) // _MEASURED_GOLDS))
     ks = TOP_KS if manifest.top_k is None else (manifest.top_k,)
@@ -150,4 +157,5 @@ def make_anchors(
     write_items(folder / "rehearsal.jsonl", rehearsal)
     write_anchors(folder, finished, answers, stored)
     journal.remove()
+    progress.remove()
     return read_anchors(folder)

@@ -241,17 +241,20 @@ def status(
     with clear_errors():
         if watch and as_json:
             raise InputError("`--json` prints once; leave `--watch` away, or ask again in a loop")
+        from guardrail.live.anchors_status import anchors_said, anchors_status
+        from guardrail.live.follow_status import follow_status
         from guardrail.live.status import run_status
-        from guardrail.live.status_terminal import follow_status, render_status
+        from guardrail.live.status_terminal import render_status
 
         if watch:
             follow_status(run, Console())
             return
-        facts = run_status(run)
+        before = anchors_status(run)
+        facts = before or run_status(run)
         if as_json:
             print_json(facts)
         else:
-            Console().print(render_status(facts))
+            Console().print(anchors_said(before) if before else render_status(facts))
 
 
 @app.command("watch")

@@ -137,6 +137,7 @@ class Course:
         guard, acts = self.guard, self.guard.recipe.mode == "guard"
         final = trigger == "best" or (step >= self._last_step and not self._best_follows)
         self.before_look(step)
+        self.count_seconds()  # what the steps took may settle how much the look asks
         try:
             action = self._measured_look(step, trigger, final=final)
             if action.kind == "repeat_look" and acts:

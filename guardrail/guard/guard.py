@@ -13,6 +13,7 @@ from guardrail.anchors.store import Anchors
 from guardrail.engines.in_process import Completion, InProcessEngine
 from guardrail.engines.multiple_choice import Choice, right_choices
 from guardrail.errors import InputError
+from guardrail.guard.look_plan import affordable_samples
 from guardrail.guard.pipeline_check import disagreements
 from guardrail.guard.ranks import Ranks
 from guardrail.guard.state import GuardState
@@ -206,7 +207,8 @@ class Guard:
         if self.state.baseline is None:
             raise LookFailed("there is no baseline: look 0 was not taken")
         repeat = trigger == "repeat"
-        measured, _, file, seconds = self._measure(engine, self.recipe.looks.samples, step)
+        samples = self._settled_samples(step)
+        measured, _, file, seconds = self._measure(engine, samples, step)
         self.state.spend("looks", seconds)
         verdict, after = judge_look(
             self.judged_items,
@@ -233,6 +235,7 @@ class Guard:
             seconds=round(seconds, 3),
             planned_looks=self.state.planned_looks,
             final=final,
+            samples=samples,
             benchmark=self._benchmark(engine),
             level=verdict.level,
             streams=verdict.streams,
@@ -255,6 +258,30 @@ class Guard:
             )
             self.ledger.append("action", step, **decided.to_record())
         return action
+
+    def _settled_samples(self, step: int) -> int:
+        """Answers an item, the same at every look: the recipe's, or what the run pays for, settled at its first look.
+
+        Greedy answers do not vary, so one is enough.
+        """
+        state, looks = self.state, self.recipe.looks
+        if looks.samples is not None or looks.decoding.mode == "greedy":
+            return looks.samples or 1
+        if not state.samples:
+            spent = state.seconds.get("looks", 0.0)  # on look 0
+            others = (
+                spent + state.seconds.get("tripwires", 0.0) + state.seconds.get("benchmark", 0.0)
+            )
+            step_s = max(0.0, state.seconds.get("train", 0.0) - others) / max(1, step)
+            found = affordable_samples(
+                spent / self.recipe.replicates,
+                state.planned_looks,
+                state.due[-1] * step_s,
+                spent,
+            )
+            # Each rank has a clock of its own, and all must answer alike: the writer's counts.
+            state.samples = self.ranks.summed([found if self.ranks.writes else 0])[0]
+        return state.samples
 
     def _levers(self, action: Action) -> Levers:
         """Where the levers stand after an action."""

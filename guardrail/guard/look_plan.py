@@ -8,7 +8,20 @@ from guardrail.errors import InputError
 from guardrail.guard.state import GuardState
 from guardrail.recipe import Recipe
 
-__all__ = ["due_looks", "looks_kept", "plan_looks", "refuse_longer"]
+__all__ = [
+    "LOOKS_OF_THE_RUN",
+    "MOST_SAMPLES",
+    "affordable_samples",
+    "due_looks",
+    "looks_kept",
+    "plan_looks",
+    "refuse_longer",
+]
+
+LOOKS_OF_THE_RUN = 0.03
+"""What looks may take of a run's steps where the recipe leaves `looks.samples` open."""
+MOST_SAMPLES = 4
+"""Further ones see hardly more: the base's replicates, and items themselves, vary as well."""
 
 
 def due_looks(recipe: Recipe, max_steps: int, args: Any) -> list[int]:
@@ -27,6 +40,21 @@ def due_looks(recipe: Recipe, max_steps: int, args: Any) -> list[int]:
 def looks_kept(recipe: Recipe, args: Any) -> int:
     """Return how many looks are planned beside the due ones: early ones, and that of the best model at the end."""
     return recipe.looks.reserve + int(args.load_best_model_at_end)
+
+
+def affordable_samples(pass_s: float, looks: int, steps_s: float, spent_s: float = 0.0) -> int:
+    """Return how many answers an item a look may have for all looks to stay within 3 % of the run's steps.
+
+    One at least, `MOST_SAMPLES` at most.
+
+    Args:
+        pass_s: Seconds in which the red line is answered once.
+        looks: Looks that are planned after look 0.
+        steps_s: Seconds of all the run's optimizer steps.
+        spent_s: Seconds that looks have taken already.
+    """
+    paid = LOOKS_OF_THE_RUN * steps_s - spent_s
+    return max(1, min(MOST_SAMPLES, int(paid / max(pass_s * looks, 1e-9))))
 
 
 def plan_looks(state: GuardState, due: list[int], kept: int, *, step: int) -> dict[str, Any] | None:

@@ -75,6 +75,8 @@ class GuardState(Seen):
     # guard.py
     looks: int = 0
     """Looks taken, repeats included; seeds the next one."""
+    samples: int = 0
+    """Answers an item that each look after look 0 has; 0: not settled yet."""
     baseline: Measured | None = None
     """Look 0's measurements, the baseline of every later look."""
     rule: RuleState = field(default_factory=RuleState)

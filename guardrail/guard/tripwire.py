@@ -87,7 +87,7 @@ def _look_tokens(guard: Guard, engine: InProcessEngine) -> int:
     """Prompt and answer tokens of a look whose answers are as long as base's."""
     items = list(guard.red_line)
     answers = sum(len(guard.anchors.answers[item.id][0].token_ids) for item in items)
-    return guard.recipe.looks.samples * (sum(map(len, engine.prompts(items))) + answers)
+    return (guard.recipe.looks.samples or 1) * (sum(map(len, engine.prompts(items))) + answers)
 
 
 def _golds(guard: Guard, engine: InProcessEngine, budget: int) -> WatchedTokens:

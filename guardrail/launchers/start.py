@@ -17,7 +17,7 @@ from guardrail.exit_codes import CRASHED
 from guardrail.launchers.launch_command import LAUNCHED, launch_command, this_node
 from guardrail.ledger.file import FILE_NAME
 from guardrail.live.status import run_status
-from guardrail.recipe import Recipe
+from guardrail.recipe import Recipe, write_resolved_recipe
 from guardrail.recipe_yaml import set_options
 
 __all__ = ["start_run"]
@@ -61,6 +61,7 @@ def start_run(
     manifest = Path(str(recipe.anchors)) / "manifest.json"
     if node.rank == 0 and not manifest.is_file():
         say("making the anchors")
+        write_resolved_recipe(recipe, run)  # says to `guardrail status` where they are made
         made = _carry_out([*guardrail, "anchor", "make", name, *set_options(changes)], quiet=True)
         if made:
             return made

@@ -85,6 +85,8 @@ class LookFacts(Verdict, Dated):
     """Told by look 0: the run's last step."""
     final: bool = False
     """Whether it was the run's last and could spend what budget was left."""
+    samples: int | None = None
+    """Answers an item; look 0 has the replicates."""
     inherited: bool = False
     failed_pipeline_check: tuple[str, ...] = ()
     benchmark: Benchmark | None = None

@@ -1,28 +1,22 @@
 """`guardrail status` in a terminal: the facts of `run_status` at 80 columns."""
 
-import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 from rich import box
-from rich.console import Console, Group, RenderableType
-from rich.live import Live
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from guardrail.exit_codes import UNTESTED_END
 from guardrail.judge.verdict import UNTESTED, rank
-from guardrail.live.run_reader import LiveRun
-from guardrail.live.status import ENDED, shown_state
+from guardrail.live.status import shown_state
 from guardrail.report.findings import harm_step
 from guardrail.report.page.escape_controls import escape_controls
 
 __all__ = [
     "LEVEL_STYLE",
     "cost_said",
-    "follow_status",
     "one_line",
     "render_status",
     "sparkline",
@@ -299,25 +293,3 @@ def render_status(status: Mapping[str, Any]) -> RenderableType:
     if status["actions"]:
         parts.append(_actions_table(status))
     return Group(*parts)
-
-
-def follow_status(run: Path, console: Console) -> None:
-    """Show a run's status until it ends or Ctrl-C is pressed; it may not have begun."""
-    live_run = LiveRun(run)
-    with (
-        Live(console=console, auto_refresh=False, transient=True) as screen,
-        suppress(KeyboardInterrupt),
-    ):
-        while True:
-            live_run.read_on()
-            status = live_run.status()
-            if status is None:
-                wait = live_run.problem or f"{run}: no ledger yet, waiting for the run to begin"
-                screen.update(Text(one_line(wait, 300)), refresh=True)
-            elif status["outcome"] in ENDED:
-                break
-            else:
-                screen.update(render_status(status), refresh=True)
-            time.sleep(1.0)
-    if (status := live_run.status()) is not None:
-        console.print(render_status(status))

@@ -2,40 +2,41 @@
 
 from typing import Any
 
-from guardrail.preflight.expected_cost import expected_cost
+from guardrail.preflight.expected_cost import Training, expected_cost, planned_steps
 from guardrail.preflight.preflight import preflight
 from guardrail.recipe import Recipe
 from guardrail.sets.build.compose import passes_per_prompt
+from guardrail.trainers.ms_swift.swift_rows import first_swift_rows
 from guardrail.trainers.trl.first_rows import first_rows
 from guardrail.trainers.trl.grpo_form import recipe_form
-from guardrail.trainers.trl.trl_arguments import check_trl_arguments
 
 __all__ = ["check_recipe"]
 
 
 def check_recipe(recipe: Recipe) -> dict[str, Any]:
-    """Return what is known of a recipe's run; what ms-swift's command line says of rows is not.
+    """Return what is known of a recipe's run; how many rows ms-swift has is not.
 
     Raises:
-        InputError: as `preflight`, or the model's chat template refuses a row.
+        InputError: as `preflight`, or the trainer's template refuses one of the first rows.
     """
-    guardrail, rows = preflight(recipe)
+    guardrail, rows, arguments = preflight(recipe)
     found, items = guardrail.recipe, len(guardrail.rehearsal)
     facts: dict[str, Any] = {"recipe": recipe.name}
-    steps = None
-    if rows:
-        arguments = check_trl_arguments(recipe, ranks=1)
-        ranks = recipe.launch.processes * recipe.launch.nodes
-        steps = planned_steps(arguments, len(rows) * (1 - recipe.train.held_out) / ranks)
+    swift = recipe.trainer == "ms-swift"
+    grpo = recipe.trainer == "trl-grpo" or "rlhf_type" in recipe.train.arguments
+    lengths = None
+    if swift and arguments is not None:
+        lengths = first_swift_rows(arguments, grpo=grpo)
+    elif rows:
+        lengths = first_rows(found, rows, getattr(arguments, "max_length", None))
         facts |= {
             "training_rows": len(rows),
-            "first_rows": first_rows(found, rows, getattr(arguments, "max_length", None)),
             "passes_per_prompt_and_epoch": round(
                 passes_per_prompt(len(rows), recipe.rehearsal.fraction, items), 2
             ),
         }
-        if recipe.trainer == "trl-grpo":
-            steps = None  # batches are counted in completions
+    if lengths is not None:
+        facts["first_rows"] = lengths.said
     facts |= {
         "red_line_items": len(guardrail.red_line),
         "rehearsal_items": items,
@@ -44,12 +45,23 @@ def check_recipe(recipe: Recipe) -> dict[str, Any]:
     }
     if recipe.trainer == "trl-grpo" and recipe.mode == "guard":
         facts["kl_only_samples"] = recipe_form(found).sentence
-    return facts | expected_cost(found, len(guardrail.red_line), items, steps)
+    training = None
+    if lengths is not None:
+        training = Training(
+            arguments,
+            lengths.mean,
+            steps=_steps(recipe, arguments, len(rows), grpo=grpo),
+            lora=recipe.train.lora is not None
+            or getattr(arguments, "tuner_type", "full") != "full",
+            grpo=grpo,
+        )
+    return facts | expected_cost(found, len(guardrail.red_line), items, training)
 
 
-def planned_steps(arguments: Any, rows_a_rank: float) -> int:
-    """Return the optimizer steps of an SFT run of these trainer arguments; packing makes them fewer."""
-    if arguments.max_steps > 0:
-        return int(arguments.max_steps)
-    batch: int = arguments.per_device_train_batch_size * arguments.gradient_accumulation_steps
-    return max(1, round(float(arguments.num_train_epochs) * rows_a_rank / batch))
+def _steps(recipe: Recipe, arguments: Any, rows: int, *, grpo: bool) -> int | None:
+    """Optimizer steps of the run, packing left out; None where rows are not known, or are counted in completions."""
+    if arguments.max_steps <= 0 and (grpo or not rows):
+        return None
+    ranks = recipe.launch.processes * recipe.launch.nodes
+    a_step = arguments.per_device_train_batch_size * arguments.gradient_accumulation_steps
+    return planned_steps(vars(arguments), rows * (1 - recipe.train.held_out) / ranks / a_step)

@@ -5,27 +5,73 @@ measures it.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from math import ceil
 from types import SimpleNamespace
 from typing import Any
 
 from guardrail.anchors.make import TOP_KS
-from guardrail.guard.look_plan import due_looks
+from guardrail.guard.look_plan import affordable_samples, due_looks
 from guardrail.recipe import Recipe
 
-__all__ = ["STEP_S", "expected_cost", "looks_of_a_run"]
+__all__ = ["STEP_S", "Training", "expected_cost", "looks_of_a_run", "planned_steps"]
 
 STEP_S = 0.030
 """Seconds a decoding step of a batch takes an 8B on one GPU, nearly whatever the batch; smaller models take no less."""
 _8B = 8.2e9
-_TOGETHER = 64
-"""Answers generated at a time where the recipe leaves it open; cautious, a GPU's memory may hold many more."""
+_GPU_BYTES = 80e9
+"""Of a GPU where none is seen here."""
+_BESIDE_BYTES = 10e9
+"""Activations and what else a training holds beside weights and their states."""
+_PROMPT_TOKENS = 256
+"""Of a red-line item, template included."""
+_MOST_TOGETHER = 512
+"""Answers at a time at most (guardrail/engines/batches.py)."""
+_FLOPS = 140e12
+"""A second that a GPU does in training: 45 % of what an A100 can."""
 _COLLECTIVE_S = 1800
 """`ddp_timeout` where the trainer's arguments leave it out: what ranks wait for one another at most."""
 
 
+@dataclass(frozen=True, slots=True)
+class Training:
+    """What the trainer's arguments and the first rows say of a run's steps."""
+
+    arguments: Any
+    """Read by the trainer's own class."""
+    row_tokens: float
+    """Of a row on average; of GRPO's prompts."""
+    steps: int | None
+    """Of the run, None where they are not known."""
+    lora: bool
+    grpo: bool
+
+    def step_s(self, active: float, decoding_step_s: float) -> float:
+        """Return the seconds of an optimizer step by arithmetic.
+
+        6 operations a token and parameter (LoRA 4), 2 more with checkpointing of activations; before them GRPO's
+        completions, each as long as it may be.
+
+        Args:
+            active: Parameters a token goes through.
+            decoding_step_s: Seconds of a decoding step of a batch.
+        """
+        given = self.arguments
+        a_token = (4 if self.lora else 6) + 2 * bool(given.gradient_checkpointing)
+        rows = given.per_device_train_batch_size * given.gradient_accumulation_steps
+        longest = given.max_completion_length if self.grpo else 0
+        learning = rows * (self.row_tokens + longest) * a_token * active / _FLOPS
+        return float(learning + longest * decoding_step_s)
+
+
+def planned_steps(arguments: Mapping[str, Any], steps_an_epoch: float) -> int:
+    """Return the optimizer steps of a run of these trainer arguments; packing makes them fewer."""
+    most = int(arguments.get("max_steps", -1))
+    return most if most > 0 else ceil(float(arguments.get("num_train_epochs", 3)) * steps_an_epoch)
+
+
 def expected_cost(
-    recipe: Recipe, red_line: int, rehearsal: int, steps: int | None = None
+    recipe: Recipe, red_line: int, rehearsal: int, training: Training | None = None
 ) -> dict[str, Any]:
     """Return what guarding will cost at most: every answer is taken to be as long as it may be.
 
@@ -33,12 +79,13 @@ def expected_cost(
         recipe: With model folders on this machine.
         red_line: Items judged.
         rehearsal: Items injected.
-        steps: Optimizer steps of the run, None where they are not known.
+        training: What its steps are; None where nothing is known of them.
 
     Returns:
         `parameters`; `weights_gb`, one copy in 16 bits; `kl_only_gb`, what logits and probabilities of one KL-only sample
         take beside the weights; `store_gb`, the anchors' log-probabilities on disk; `anchors_minutes` and `look_minutes`, under
-        `assumed`; `looks` and `looks_minutes` where steps are known; `warnings`, sentences.
+        `assumed`; `answers_an_item` of a look; `step_seconds` and `share_of_the_run` that looks take, where rows are known;
+        `looks` and `looks_minutes` where steps are; `warnings`, sentences.
     """
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
@@ -48,14 +95,29 @@ def expected_cost(
         parameters = AutoModelForCausalLM.from_config(config).num_parameters()
     ranks = recipe.launch.processes * recipe.launch.nodes
     looks, decoding = recipe.looks, recipe.looks.decoding
-    longest, together = decoding.max_new_tokens, looks.batch_size or _TOGETHER
-    step_s = STEP_S * max(1.0, _active(config, parameters) / _8B)
+    active, longest = _active(config, parameters), decoding.max_new_tokens
+    lora = recipe.train.lora is not None if training is None else training.lora
+    together = looks.batch_size or _together(config, parameters, longest, ranks, lora=lora)
+    step_s = STEP_S * max(1.0, active / _8B)
     rounds = 1 + (recipe.replicates if decoding.mode == "sampled" else 0)
 
     def minutes(answers: int) -> float:
         return ceil(answers / together) * longest * step_s / 60
 
-    look = minutes(ceil(red_line / ranks) * looks.samples)
+    once = minutes(ceil(red_line / ranks))
+    arguments = {
+        "save_steps": looks.every_steps
+    } | recipe.train.arguments  # as `guardrail run` has it
+    steps = None if training is None else training.steps
+    planned = None if steps is None else looks_of_a_run(recipe, arguments, steps)
+    trained_s = None if training is None else training.step_s(active, step_s)
+    samples = looks.samples or 1
+    if looks.samples is None and decoding.mode == "sampled" and steps and trained_s and planned:
+        first = once * 60 * recipe.replicates
+        samples = affordable_samples(
+            once * 60, planned - 1 + looks.reserve, steps * trained_s, first
+        )
+    look = once * samples
     facts: dict[str, Any] = {
         "parameters": parameters,
         "weights_gb": round(parameters * 2 / 1e9, 1),
@@ -66,13 +128,17 @@ def expected_cost(
         ),
         "anchors_minutes": round(rounds * minutes(red_line) + minutes(rehearsal), 1),
         "look_minutes": round(look, 1),
-        "assumed": f"{step_s * 1000:.0f} ms a decoding step of {together} answers, every answer {longest} tokens long; "
-        "`guardrail rehearse` measures it",
+        "answers_an_item": samples,
+        "assumed": f"{step_s * 1000:.0f} ms a decoding step of {together} answers, every answer {longest} tokens long, "
+        f"{_FLOPS / 1e12:.0f} TFLOP/s a GPU in training; `guardrail rehearse` measures it",
     }
-    if steps is not None:
-        saves = {"save_steps": looks.every_steps}  # as `guardrail run` has it
-        facts["looks"] = looks_of_a_run(recipe, saves | recipe.train.arguments, steps)
-        facts["looks_minutes"] = round(look * facts["looks"], 1)
+    if trained_s is not None:
+        facts["step_seconds"] = round(trained_s, 2)
+        stretch = looks.every_steps * trained_s
+        facts["share_of_the_run"] = round(look * 60 / (look * 60 + stretch), 3)
+    if planned is not None:
+        facts["looks"] = planned
+        facts["looks_minutes"] = round(look * (planned - 1) + once * recipe.replicates, 1)
     facts["warnings"] = _warnings(recipe, look * 60, ranks)
     return facts
 
@@ -91,6 +157,21 @@ def looks_of_a_run(recipe: Recipe, arguments: Mapping[str, Any], steps: int) -> 
         num_train_epochs=arguments.get("num_train_epochs", 3),
     )
     return len(due_looks(recipe, steps, saving)) + 1
+
+
+def _together(config: Any, parameters: int, longest: int, ranks: int, *, lora: bool) -> int:
+    """Answers that half of what a GPU has free beside the training holds: keys and values of each, in 16 bits."""
+    import torch
+
+    memory = _GPU_BYTES
+    if torch.cuda.is_available():
+        memory = float(torch.cuda.get_device_properties(0).total_memory)
+    held = parameters * (2 if lora else 16 / ranks)
+    text = config.get_text_config()
+    heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
+    width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    answer = (_PROMPT_TOKENS + longest) * text.num_hidden_layers * 2 * heads * width * 2
+    return max(1, min(_MOST_TOGETHER, int((memory - held - _BESIDE_BYTES) / 2 / answer)))
 
 
 def _active(config: Any, parameters: int) -> float:

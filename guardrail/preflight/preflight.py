@@ -1,7 +1,7 @@
 """What can be checked of a recipe before a run folder is made and a model is loaded."""
 
 import os
-from typing import Any
+from typing import Any, NamedTuple
 
 from guardrail.errors import InputError
 from guardrail.recipe import Recipe
@@ -17,14 +17,21 @@ from guardrail.trainers.ms_swift.swift_arguments import check_swift_arguments
 from guardrail.trainers.trl.grpo_form import recipe_form
 from guardrail.trainers.trl.trl_arguments import check_trl_arguments
 
-__all__ = ["preflight"]
+__all__ = ["Checked", "preflight"]
 
 
-def preflight(recipe: Recipe) -> tuple[Guardrail, list[dict[str, Any]]]:
+class Checked(NamedTuple):
+    """What a recipe's preflight has read."""
+
+    guardrail: Guardrail
+    rows: list[dict[str, Any]]
+    """Of the training, none where ms-swift has the data."""
+    arguments: Any
+    """The trainer's, read by its own class; None for ms-swift where the recipe gives none."""
+
+
+def preflight(recipe: Recipe) -> Checked:
     """Check everything that can be checked before a run folder is made; reward functions are loaded.
-
-    Returns:
-        The guardrail and the training rows, none where ms-swift has the data.
 
     Raises:
         InputError: sets, models, reward functions or training data break a rule, the form of KL-only
@@ -36,9 +43,10 @@ def preflight(recipe: Recipe) -> tuple[Guardrail, list[dict[str, Any]]]:
     # Before the arguments are read, for which ranks meet each other.
     require_anchors(recipe, processes=int(os.environ.get("WORLD_SIZE", "1")))
     grpo, swift = recipe.trainer == "trl-grpo", recipe.trainer == "ms-swift"
+    arguments = None
     if not swift:
         ranks = os.environ.get("WORLD_SIZE", recipe.launch.processes * recipe.launch.nodes)
-        check_trl_arguments(recipe, ranks=int(ranks))
+        arguments = check_trl_arguments(recipe, ranks=int(ranks))
     # This may download models: what is cheap comes before it.
     guardrail = Guardrail.from_recipe(recipe)
     checked = guardrail.recipe
@@ -53,8 +61,8 @@ def preflight(recipe: Recipe) -> tuple[Guardrail, list[dict[str, Any]]]:
             recipe_form(checked)
     if swift:  # its rows have many forms, and are checked as it has read them
         if recipe.train.data or recipe.train.arguments:
-            check_swift_arguments(recipe)
-        return guardrail, []
+            arguments = check_swift_arguments(recipe)
+        return Checked(guardrail, [], arguments)
     assert recipe.train.data is not None  # the recipe's rule
     rows = read_training_rows(recipe.train.data)
     source = f"training data `{recipe.train.data}`"
@@ -69,4 +77,4 @@ def preflight(recipe: Recipe) -> tuple[Guardrail, list[dict[str, Any]]]:
         allowed=recipe.train.allow_overlap,
         source=source,
     )
-    return guardrail, rows
+    return Checked(guardrail, rows, arguments)

@@ -5,12 +5,13 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
+from guardrail.guard.look_plan import affordable_samples
 from guardrail.guard.tripwire_plan import MOST_GOLDS, OF_THE_RUN
-from guardrail.preflight.expected_cost import looks_of_a_run
+from guardrail.preflight.expected_cost import looks_of_a_run, planned_steps
 from guardrail.recipe import Recipe
 from guardrail.sets.items import read_items
 
-__all__ = ["Span", "Timings", "estimate", "planned_steps"]
+__all__ = ["Span", "Timings", "estimate"]
 
 Span = tuple[float, float]
 """Seconds at the least and at the most."""
@@ -34,12 +35,6 @@ class Timings:
     step_s: float
     processes: int
     steps_an_epoch: float
-
-
-def planned_steps(arguments: dict[str, Any], steps_an_epoch: float) -> int:
-    """Return the optimizer steps of a run of these trainer arguments."""
-    most = int(arguments.get("max_steps", -1))
-    return most if most > 0 else ceil(float(arguments.get("num_train_epochs", 3)) * steps_an_epoch)
 
 
 def estimate(recipe: Recipe, arguments: dict[str, Any], found: Timings) -> dict[str, Any]:
@@ -73,10 +68,15 @@ def estimate(recipe: Recipe, arguments: dict[str, Any], found: Timings) -> dict[
     a_round = scaled(found.pass_s, len(red_line), 1)
     golds = scaled(found.pass_s, rehearsal, 1)
     anchors = (rounds * a_round[0] + golds[0], rounds * a_round[1] + golds[1])
-    one_pass = scaled(found.look_s / recipe.looks.samples, len(red_line), ranks)
-    look = _times(one_pass, recipe.looks.samples)
-    all_looks = _times(one_pass, recipe.looks.samples * (looks - 1) + recipe.replicates)
+    one_pass = scaled(found.look_s / (recipe.looks.samples or 1), len(red_line), ranks)
     rest = steps * found.step_s
+    samples = recipe.looks.samples or 1
+    if recipe.looks.samples is None and sampled:
+        dear = one_pass[1]
+        ahead = looks - 1 + recipe.looks.reserve
+        samples = affordable_samples(dear, ahead, rest, dear * recipe.replicates)
+    look = _times(one_pass, samples)
+    all_looks = _times(one_pass, samples * (looks - 1) + recipe.replicates)
     wire = scaled(found.tripwire_s, min(MOST_GOLDS, len(red_line)), ranks)
     tripwire = (min(wire[0], _OF_A_LOOK * look[0]), min(wire[1], _OF_A_LOOK * look[1]))
     tripwires = None if every is None else steps // every + 1 if every else 0
@@ -88,6 +88,7 @@ def estimate(recipe: Recipe, arguments: dict[str, Any], found: Timings) -> dict[
         "anchor_answers": rounds * len(red_line) + rehearsal,
         "anchors_s": _rounded(anchors),
         "look_items": len(red_line),
+        "answers_an_item": samples,
         "looks": looks,
         "look_s": _rounded(look),
         "tripwires": tripwires,

@@ -125,6 +125,7 @@ def write_small_recipe(recipe: Recipe, folder: Path) -> Path:
         "tripwire_every_steps": 0 if looks.tripwire_every_steps == 0 else EVERY_STEPS,
         "early_look_kl": 0.0,
         "replicates": min(2, recipe.replicates),
+        "samples": looks.samples or 1,
         "benchmark_questions": min(ITEMS, looks.benchmark_questions),
     }
     if recipe.trainer != "ms-swift":

@@ -10,6 +10,7 @@ import yaml
 
 from guardrail.anchors.decoding import Decoding
 from guardrail.anchors.make import make_anchors
+from guardrail.anchors.progress import read_progress
 from guardrail.anchors.sft_rows import export_messages
 from guardrail.anchors.store import read_anchors
 from guardrail.anchors.weak_anchors import weak_anchors
@@ -127,12 +128,18 @@ def test_an_interrupted_run_goes_on_and_gives_the_same_bytes(made, engine, tmp_p
         make(broken, Watched(engine, fail_at=4), guardrail)
     with pytest.raises(InputError, match="no finished anchors"):
         read_anchors(broken)
+    told = read_progress(broken)
+    assert (told["answered"], told["found"]) == (
+        66 + 64,
+        0,
+    )  # all golds, and the first chunk of replicates
     with (broken / "answers.partial.jsonl").open("ab") as file:
         file.write(b'{"item": "toy-red')  # killed in the middle of a line
     rest = Watched(engine)
     make(broken, rest, guardrail)
     assert rest.calls == 5 - 3
     assert content(broken) == content(folder / "anchors")
+    assert read_progress(broken) is None
 
 
 def test_what_another_base_began_is_not_continued(made, engine, tmp_path):

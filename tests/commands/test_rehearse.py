@@ -13,7 +13,7 @@ from guardrail.ledger.file import read_ledger
 from guardrail.models.fingerprint import weights_sha256
 from guardrail.recipe import read_recipe
 from guardrail.rehearse.command import failure_reason, run_command
-from guardrail.rehearse.estimate import Timings, estimate, planned_steps
+from guardrail.rehearse.estimate import Timings, estimate
 from guardrail.rehearse.small_run import (
     own_folder,
     spread,
@@ -215,12 +215,6 @@ def test_seconds_of_the_run_follow_from_those_of_the_rehearsal(tmp_path):
 def found_by(found: Timings, *, processes: int) -> Timings:
     values = {name: getattr(found, name) for name in found.__slots__}
     return Timings(**values | {"processes": processes})
-
-
-def test_the_steps_of_a_run_are_those_the_trainer_counts():
-    assert planned_steps({"max_steps": 7}, 100) == 7
-    assert planned_steps({}, 12.5) == 38
-    assert planned_steps({"num_train_epochs": 0.5}, 100) == 50
 
 
 @pytest.mark.parametrize(

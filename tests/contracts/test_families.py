@@ -81,7 +81,7 @@ def made(request, tmp_path_factory) -> tuple[Cell, Path, Recipe]:
 
 def train(recipe: Recipe, trainer: Any, run: Path) -> None:
     """Guard a trainer of one's own, as a script does, and train."""
-    guardrail, _ = preflight(recipe)
+    guardrail = preflight(recipe).guardrail
     guardrail.attach(trainer, run=run)
     trainer.train()
 

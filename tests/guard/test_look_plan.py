@@ -6,7 +6,13 @@ from types import SimpleNamespace
 import pytest
 
 from guardrail.errors import InputError
-from guardrail.guard.look_plan import due_looks, looks_kept, plan_looks, refuse_longer
+from guardrail.guard.look_plan import (
+    affordable_samples,
+    due_looks,
+    looks_kept,
+    plan_looks,
+    refuse_longer,
+)
 from guardrail.guard.state import GuardState, read_state, write_state
 from guardrail.judge.rule import RuleState
 from guardrail.recipe import read_recipe
@@ -119,3 +125,11 @@ def test_a_run_that_is_over_is_not_made_longer(tmp_path, changes, refused):
         return
     with pytest.raises(InputError, match="begin a run of its own from this checkpoint"):
         refuse_longer(over, tmp_path, arguments(**changes))
+
+
+@pytest.mark.parametrize(
+    ("steps_s", "samples"), [(0.0, 1), (10_000.0, 1), (20_000.0, 2), (30_000.0, 4), (1e9, 4)]
+)
+def test_looks_take_three_hundredths_of_the_steps_or_one_answer_an_item(steps_s, samples):
+    """Ten looks of 20 s an answer, after 100 s for look 0."""
+    assert affordable_samples(20.0, 10, steps_s, 100.0) == samples

@@ -1,4 +1,4 @@
-"""The repeat of a critical look: same weights, same budget, at any look of the run."""
+"""What a look asks, and the repeat of a critical one: same weights, same budget, at any look of the run."""
 
 import pytest
 
@@ -54,3 +54,30 @@ def test_a_repeat_on_good_answers_takes_the_alarm_back(guard):
     repeat = [r for r in read_ledger(guard.run) if r["kind"] == "look"][-1]
     assert repeat["level"] == "ok"
     assert any(s["tested"] for s in repeat["streams"])
+
+
+@pytest.mark.parametrize(("trained_s", "samples"), [(30.0, 1), (350.0, 2), (10_000.0, 4)])
+def test_the_first_look_settles_how_many_answers_an_item_the_run_pays_for(
+    guard, trained_s, samples
+):
+    """Look 0 took 4 s for four answers an item; of 100 steps ten are done, three looks are planned."""
+    state = guard.state
+    state.due, state.seconds = [10, 50, 100], {"looks": 4.0, "train": 4.0 + trained_s / 10}
+    for step in (10, 50):
+        guard.look(Says(GOLD), step, "schedule", final=False)
+        state.seconds["train"] += 1e6
+    looks = [r for r in read_ledger(guard.run) if r["kind"] == "look"]
+    assert [r["samples"] for r in looks] == [samples, samples]
+    answers = (guard.run / looks[0]["answers"]).read_text(encoding="utf-8").splitlines()
+    assert len(answers) == samples * len(guard.red_line)
+
+
+def test_greedy_answers_are_asked_for_once_whatever_the_run_pays_for(guard):
+    looks = guard.recipe.looks
+    greedy = looks.model_copy(
+        update={"decoding": looks.decoding.model_copy(update={"mode": "greedy"})}
+    )
+    guard.recipe = guard.recipe.model_copy(update={"looks": greedy})
+    guard.state.due, guard.state.seconds = [100], {"looks": 0.1, "train": 1e6}
+    guard.look(Says(GOLD), 10, "schedule", final=False)
+    assert [r["samples"] for r in read_ledger(guard.run) if r["kind"] == "look"] == [1]

@@ -102,3 +102,41 @@ def test_an_argument_the_trainer_does_not_take_is_named(name, change, message, m
     assert done.returncode == 2, done.stderr[-2000:]
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+
+
+SAID = {
+    "messages": [
+        {"role": "user", "content": "几点开门"},
+        {"role": "assistant", "content": "九点。"},
+    ]
+}
+
+
+@pytest.mark.swift
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        (SAID, "the first 4:"),
+        (
+            {"messages": [SAID["messages"][0], {"role": "assistant", "content": "九点。" * 2000}]},
+            "1 LEFT OUT (`truncation_strategy: delete`)",
+        ),
+        ({"foo": 1}, "ms-swift leaves row 3 out, and 1 of the first 4 altogether"),
+        ({"query": "几点开门", "response": "九点。"}, "ms-swift leaves row 3 out"),
+        ({"messages": SAID["messages"][:1]}, "row 3: ms-swift learns no token of it"),
+    ],
+    ids=["good", "long", "no row", "another form", "no answer"],
+)
+def test_the_first_rows_are_read_by_ms_swift_before_it_starts(row, said, models, tmp_path):
+    rows = [SAID, SAID, row, SAID]
+    (tmp_path / "rows.jsonl").write_text(
+        "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows)
+    )
+    done = check(
+        "qwen3-8b-sft-lora-swift", models, tmp_path, f"train.data={tmp_path / 'rows.jsonl'}"
+    )
+    assert done.returncode == (0 if "first 4:" in said or "LEFT OUT" in said else 2), done.stderr[
+        -2000:
+    ]
+    assert said in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr

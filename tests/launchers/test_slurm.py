@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from guardrail.shipped import shipped_root
-from tests.run_fixtures import anchored, arguments, logged, records, small_recipe
+from tests.launchers.twins import twin
+from tests.run_fixtures import logged, records
 
 SLURM = shipped_root() / "launch/slurm"
 SRUN = """#!/bin/bash
@@ -64,10 +65,10 @@ def test_without_arguments_a_script_says_how_it_is_used(name, cluster):
 
 @pytest.mark.run
 def test_a_preempted_job_saves_queues_again_and_goes_on(cluster, tmp_path):
-    """Under torchrun, which would make 1 of the exit code and kill after 30 seconds: the ranks are told instead."""
-    recipe = anchored(small_recipe(tmp_path, items_an_ability=4, train=arguments(max_steps=12)))
-    run = tmp_path / "run"
-    job = sbatch("train.sbatch", recipe, run, env=cluster)
+    """A recipe for Qwen3 on the toy base under torchrun, which would make 1 of the exit code and kill after 30 seconds: the ranks are told instead."""
+    recipe, run = "qwen3-8b-sft-full", tmp_path / "run"
+    settings = twin(recipe, tmp_path, train__arguments__max_steps=12)
+    job = sbatch("train.sbatch", recipe, run, *settings, env=cluster)
     while not logged(run):
         assert job.poll() is None, job.stderr.read()
         time.sleep(0.02)
@@ -80,7 +81,7 @@ def test_a_preempted_job_saves_queues_again_and_goes_on(cluster, tmp_path):
     assert stopped["outcome"] == "terminated"
     assert (run / f"checkpoints/checkpoint-{stopped['step']}/guardrail_state.json").is_file()
 
-    again = sbatch("train.sbatch", recipe, run, env=cluster)
+    again = sbatch("train.sbatch", recipe, run, *settings, env=cluster)
     said = again.communicate(timeout=600)[1]
     assert again.returncode in (0, 4), said
     assert records(run, "rewound")[0]["checkpoint"] == f"checkpoint-{stopped['step']}"

@@ -2,29 +2,22 @@
 
 import subprocess
 import time
-from pathlib import Path
 
 import pytest
 
 from guardrail.ledger.file import FILE_NAME
+from tests.launchers.twins import twin
 from tests.run_fixtures import ROOT, arguments, command, logged, process, records, small_recipe
 
 pytestmark = pytest.mark.run
 
 
-def two_ranks(folder: Path, launcher: str, **changes: object) -> Path:
-    launch = {"launcher": launcher, "processes": 2}
-    greedy = {"decoding": {"mode": "greedy", "max_new_tokens": 32}, "every_steps": 4}
-    return small_recipe(
-        folder, items_an_ability=6, launch=launch, looks=greedy, train=arguments(**changes)
-    )
-
-
 @pytest.mark.trl1
 def test_accelerate_carries_a_run_to_its_end(tmp_path):
-    """Absent anchors are made before the ranks start. For torchrun, and what a SIGTERM does: test_slurm.py."""
-    recipe, run = two_ranks(tmp_path, "accelerate", max_steps=2, save_steps=2), tmp_path / "run"
-    done = process(command("run", recipe, "--out", run))
+    """A recipe for Qwen3 on the toy base. Absent anchors are made before the ranks start."""
+    name, run = "qwen3-8b-sft-lora", tmp_path / "run"
+    settings = twin(name, tmp_path, launch__launcher="accelerate", launch__processes=2)
+    done = process(command("run", name, "--out", run, *settings))
     assert records(run, "ended")[-1]["outcome"] == "finished", done.stderr[-3000:]
     assert records(run, "started")[0]["processes"] == 2
     assert (run / "report.html").is_file()
@@ -32,8 +25,8 @@ def test_accelerate_carries_a_run_to_its_end(tmp_path):
 
 
 def test_what_is_refused_is_refused_before_a_launcher_starts(tmp_path):
-    recipe, run = two_ranks(tmp_path, "torchrun", learning_rat=1e-3), tmp_path / "run"
-    done = process(command("run", recipe, "--out", run))
+    recipe, run = small_recipe(tmp_path, train=arguments(learning_rat=1e-3)), tmp_path / "run"
+    done = process(command("run", recipe, "--out", run, "--set", "launch.processes=2"))
     assert done.returncode == 2
     assert "learning_rat" in done.stderr
     assert "Traceback" not in done.stderr
@@ -43,31 +36,9 @@ def test_what_is_refused_is_refused_before_a_launcher_starts(tmp_path):
 
 @pytest.mark.swift
 def test_swift_is_started_from_the_recipe_told_to_end_and_goes_on_to_the_end(tmp_path):
-    """The shipped recipe on the toy base; what is set is what a CPU and no hub need. The exit codes are the run's."""
-    small_recipe(tmp_path, items_an_ability=5)  # for its sets
-    run, base = tmp_path / "run", ROOT / "recipes/toy/base"
-    on_a_cpu = {
-        "gold_base": base,
-        "hub": "null",
-        "train.data": ROOT / "recipes/toy/collections.jsonl",
-        "sets.red_line": tmp_path / "red_line.jsonl",
-        "sets.rehearsal": tmp_path / "rehearsal.jsonl",
-        "anchors": tmp_path / "anchors",
-        "looks.decoding": "{mode: greedy, max_new_tokens: 32}",
-        "train.arguments.torch_dtype": "float32",
-        "train.arguments.use_cpu": "true",
-        "train.arguments.bf16": "false",
-        "train.arguments.fp16": "false",
-        "train.arguments.check_model": "false",
-        "train.arguments.use_hf": "true",
-        "train.arguments.report_to": "none",
-        "train.arguments.dataloader_num_workers": "0",
-        "train.arguments.gradient_accumulation_steps": "2",
-        "train.arguments.logging_steps": "1",
-        "train.arguments.max_steps": "8",
-    }
-    settings = [part for k, v in on_a_cpu.items() for part in ("--set", f"{k}={v}")]
-    line = command("run", "qwen3-8b-sft-lora-swift", "--out", run, *settings)
+    """The exit codes are the run's."""
+    name, run = "qwen3-8b-sft-lora-swift", tmp_path / "run"
+    line = command("run", name, "--out", run, *twin(name, tmp_path, train__arguments__max_steps=8))
     with (tmp_path / "output.txt").open("w+", encoding="utf-8") as output:
         going = subprocess.Popen(line, cwd=ROOT, stdout=output, stderr=output)
         while not logged(run):

@@ -62,8 +62,8 @@ def swift_arguments(recipe: Recipe, run: Path, *, resume: Path | None = None) ->
     return [command, *(part for name, value in flags.items() for part in _flag(name, value))]
 
 
-def check_swift_arguments(recipe: Recipe) -> None:
-    """Let ms-swift read the flags as the ranks will, also where there is no GPU.
+def check_swift_arguments(recipe: Recipe) -> Any:
+    """Return ms-swift's arguments as the ranks will read the flags, also where there is no GPU.
 
     There `use_cpu` is set for the reading alone. ms-swift reads the model's configuration while it does so, from the
     hub where the recipe names one, and leaves variables of the environment behind: a process that trains should not have
@@ -78,13 +78,13 @@ def check_swift_arguments(recipe: Recipe) -> None:
     on_cpu = [] if torch.accelerator.is_available() else ["--use_cpu", "true"]
     with tempfile.TemporaryDirectory() as folder:  # the class makes the output folder
         command, *flags = swift_arguments(recipe, Path(folder))
-        _read(command, [*flags[: flags.index("--external_plugins")], *on_cpu])
+        return _read(command, [*flags[: flags.index("--external_plugins")], *on_cpu])
 
 
-def _read(command: str, flags: list[str]) -> None:
+def _read(command: str, flags: list[str]) -> Any:
     kind = swift_name("swift.arguments", "RLHFArguments" if command == "rlhf" else "SftArguments")
     try:
-        _, unknown = swift_name("swift.utils", "parse_args")(kind, flags)
+        arguments, unknown = swift_name("swift.utils", "parse_args")(kind, flags)
     except SystemExit as error:  # argparse has said what is wrong on standard error
         raise InputError("`train.arguments`: swift refuses a value, said above") from error
     except (AssertionError, ImportError, TypeError, ValueError, OSError) as error:
@@ -93,6 +93,7 @@ def _read(command: str, flags: list[str]) -> None:
         raise InputError(
             f"`train.arguments`: {kind.__name__} does not know {' '.join(unknown)}; remove it or mend its spelling"
         )
+    return arguments
 
 
 def _several(value: Any) -> list[Any]:

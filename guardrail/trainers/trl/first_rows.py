@@ -8,14 +8,15 @@ from transformers import AutoTokenizer
 
 from guardrail.errors import InputError
 from guardrail.recipe import Recipe
+from guardrail.sets.read.row_lengths import ROWS_READ, RowLengths, row_lengths
 
 __all__ = ["first_rows"]
 
-_ROWS = 64
 
-
-def first_rows(recipe: Recipe, rows: Sequence[dict[str, Any]], max_length: int | None) -> str:
-    """Return in a sentence how long the first rows are, and how many are cut at the trainer's `max_length`.
+def first_rows(
+    recipe: Recipe, rows: Sequence[dict[str, Any]], max_length: int | None
+) -> RowLengths:
+    """Return how long the first rows are, and how many are cut at the trainer's `max_length`.
 
     Args:
         recipe: With model folders on this machine.
@@ -26,15 +27,10 @@ def first_rows(recipe: Recipe, rows: Sequence[dict[str, Any]], max_length: int |
         InputError: the chat template refuses a row; it is named.
     """
     tokenizer = AutoTokenizer.from_pretrained(str(recipe.start_model), local_files_only=True)
-    lengths = [_tokens(tokenizer, row, number) for number, row in enumerate(rows[:_ROWS], start=1)]
-    mean, most = sum(lengths) / len(lengths), max(lengths)
-    said = f"the first {len(lengths)}: {mean:.0f} tokens on average, {most} at most"
-    if max_length is None:
-        return said
-    cut = [number for number, length in enumerate(lengths, start=1) if length > max_length]
-    if not cut:
-        return f"{said}, none cut at `max_length` {max_length}"
-    return f"{said}; {len(cut)} CUT at `max_length` {max_length}, the first is row {cut[0]}"
+    lengths = [
+        _tokens(tokenizer, row, number) for number, row in enumerate(rows[:ROWS_READ], start=1)
+    ]
+    return row_lengths(lengths, max_length)
 
 
 def _tokens(tokenizer: Any, row: dict[str, Any], number: int) -> int:

@@ -1,0 +1,56 @@
+"""Before a run's first record: how far its anchors are, for `guardrail status` of the run's or the anchors' folder."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.text import Text
+
+from guardrail.anchors.progress import read_progress
+from guardrail.ledger.file import FILE_NAME
+from guardrail.live.status_terminal import one_line, spoken_seconds
+
+__all__ = ["anchors_said", "anchors_status"]
+
+_RESOLVED_FILE = "recipe.resolved.json"
+
+
+def anchors_status(folder: Path) -> dict[str, Any] | None:
+    """Return how far the anchors are that a run waits for, None where none are being made or the run has begun.
+
+    Args:
+        folder: The run's, or the anchors' own.
+
+    Returns:
+        `run`, the folder; `outcome`, `anchors`; `anchors`, their `folder` and what `read_progress` gives, with
+        `silent_s`, seconds since anything was written.
+    """
+    if (folder / FILE_NAME).exists():
+        return None
+    place = folder
+    found = read_progress(folder)
+    if found is None:
+        try:
+            resolved = json.loads((folder / _RESOLVED_FILE).read_text(encoding="utf-8"))
+            place = Path(str(resolved["anchors"]))
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        found = read_progress(place)
+    if found is None:
+        return None
+    silent = {"silent_s": max(0.0, time.time() - found["written"])}
+    anchors = {"folder": str(place)} | found | silent
+    return {"schema": 2, "run": str(folder), "outcome": "anchors", "anchors": anchors}
+
+
+def anchors_said(status: dict[str, Any]) -> Text:
+    """Return it in a sentence or two."""
+    found = status["anchors"]
+    left = found["left_s"]
+    said = (
+        f"making the anchors: {found['answered']} of {found['answers']} answers, at {one_line(found['part'], 60)}"
+        f"{'' if left is None else f'; about {spoken_seconds(left)} left'}"
+        f"\nlast sign of life {spoken_seconds(found['silent_s'])} ago, in {one_line(found['folder'], 300)}"
+    )
+    return Text(said)
