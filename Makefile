@@ -20,7 +20,7 @@ INSTALLED_DEEPSPEED := .venv-deepspeed/.installed
 INSTALLED_REAL := .venv-real/.installed
 INSTALLED_VLLM := .venv-vllm/.installed
 
-.PHONY: demo gpu-check install lint real test test-contracts test-deepspeed test-full test-qlora test-quick test-run test-trl test-trl1 test-swift test-units test-vllm format clean
+.PHONY: release-check demo gpu-check install lint real test test-contracts test-deepspeed test-full test-qlora test-quick test-run test-trl test-trl1 test-swift test-units test-vllm format clean
 
 demo: $(INSTALLED)
 	$(BIN)/guardrail demo
@@ -130,6 +130,12 @@ $(REAL)/base-bf16/model.safetensors: | $(INSTALLED_REAL)
 real: $(INSTALLED_REAL) $(REAL)/base-bf16/model.safetensors
 	HF_HUB_OFFLINE=1 $(BIN_REAL)/python -m tests.real.run --base $(REAL)/base --out $(REAL)/full --way full
 	HF_HUB_OFFLINE=1 $(BIN_REAL)/python -m tests.real.run --base $(REAL)/base --out $(REAL)/lora --way lora
+
+# Wheel and sdist into dist/, every extra resolved anew, README's pip line from the wheel; minutes, and the package index.
+release-check:
+	test -d .venv-release || $(PYTHON) -m venv .venv-release
+	.venv-release/bin/python -m pip install --quiet build uv
+	.venv-release/bin/python -m tests.release.resolve_extras
 
 # On a GPU, in an environment that has a torch for it: PYTHON_GPU=... make gpu-check
 PYTHON_GPU ?= $(BIN)/python

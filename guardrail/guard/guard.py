@@ -276,7 +276,7 @@ class Guard:
             found = affordable_samples(
                 spent / self.recipe.replicates,
                 state.planned_looks,
-                state.due[-1] * step_s,
+                (state.due[-1] if state.due else step) * step_s,
                 spent,
             )
             # Each rank has a clock of its own, and all must answer alike: the writer's counts.
