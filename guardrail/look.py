@@ -1,19 +1,21 @@
 """One look at a finished model: the run's judgement offline, for a release gate."""
 
-import contextlib
-import json
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from guardrail.anchors.store import Anchors, Manifest, read_anchors, require_answers
-from guardrail.engines.in_process import InProcessEngine
-from guardrail.engines.served_checkpoint import served_checkpoint
+from guardrail.anchors.store import Manifest, read_anchors, require_answers
+from guardrail.engines.finished_model import (
+    answering,
+    load_finished,
+    placed_engine,
+    stored_items,
+)
 from guardrail.engines.vllm_client import VllmServer
-from guardrail.engines.vllm_server import ENGINE, ServerEngine
+from guardrail.engines.vllm_server import ENGINE
 from guardrail.errors import InputError
 from guardrail.judge.look_values import (
     Measured,
@@ -28,8 +30,6 @@ from guardrail.judge.verdict import Verdict
 from guardrail.ledger.file import FILE_NAME, Ledger
 from guardrail.ledger.records import LookFacts
 from guardrail.models.fingerprint import chat_template_sha256
-from guardrail.models.load import load_model, on_accelerator, where_there_is_room
-from guardrail.sets.items import Item, read_items
 
 __all__ = ["Looked", "look_at"]
 
@@ -42,61 +42,6 @@ class Looked:
     folder: Path
     served: dict[str, Any] | None
     """Where a server answered: what it serves, and how its weights were proven."""
-
-
-def _load(
-    model: Path, base: Path | None, quantization: dict[str, Any] | None, *, merged: bool
-) -> tuple[Any, Any, Path]:
-    """Model and tokenizer of a checkpoint or of a PEFT adapter on its base, and the template's folder.
-
-    An adapter that was trained on a quantised base is judged on it, unmerged, and so it is compared with a server's.
-    """
-    adapter = model / "adapter_config.json"
-    if not adapter.is_file():
-        if not (model / "config.json").is_file():
-            raise InputError(
-                f"`{model}` is neither a model folder (config.json) nor an adapter (adapter_config.json)"
-            )
-        return *load_model(model, quantization=quantization), model
-    from peft import PeftModel
-
-    if base is None:
-        named = json.loads(adapter.read_text(encoding="utf-8"))["base_model_name_or_path"]
-        base = Path(str(named))
-    if not (base / "config.json").is_file():
-        raise InputError(
-            f"adapter `{model}` sits on `{base}`, which is no model folder here; give it with `--base`"
-        )
-    weights, tokenizer = load_model(base, quantization=quantization)
-    adapted = PeftModel.from_pretrained(weights, str(model))
-    merged = merged and not quantization
-    return adapted.merge_and_unload() if merged else adapted, tokenizer, base
-
-
-def _items(anchors: Path, file: str) -> list[Item]:
-    if not (anchors / file).is_file():
-        raise InputError(
-            f"anchors `{anchors}` were made without their items ({file}); run `guardrail anchor RECIPE --rebuild`"
-        )
-    return read_items(anchors / file)
-
-
-@contextlib.contextmanager
-def _engine(
-    local: InProcessEngine,
-    server: VllmServer | None,
-    served_as: str | None,
-    model: Path,
-    anchors: Anchors,
-    anchors_folder: Path,
-) -> Iterator[tuple[InProcessEngine | ServerEngine, dict[str, Any] | None]]:
-    """Who answers for the body, and what is known of the server if it is one."""
-    if server is None:
-        yield local, None
-        return
-    rehearsal = _items(anchors_folder, "rehearsal.jsonl")
-    with served_checkpoint(server, served_as, model, local, anchors, rehearsal) as found:
-        yield found
 
 
 def look_at(
@@ -135,10 +80,10 @@ def look_at(
     if (folder / FILE_NAME).is_file():
         raise InputError(f"`{folder}` already holds a run; give another `--out`")
     anchors = read_anchors(anchors_folder)
-    items = [item for item in _items(anchors_folder, "red-line.jsonl") if not item.rehearsed]
+    items = [item for item in stored_items(anchors_folder, "red-line.jsonl") if not item.rehearsed]
     require_answers(anchors_folder, anchors, [item.id for item in items])
     manifest = anchors.manifest
-    weights, tokenizer, template_of = _load(
+    weights, tokenizer, template_of = load_finished(
         model, base, manifest.quantization, merged=server is None
     )
     found = chat_template_sha256(template_of)
@@ -147,14 +92,12 @@ def look_at(
             f"`{template_of}` has another chat template ({found[:12]}…) than the anchors' base "
             f"({manifest.gold_base['chat_template'][:12]}…); its answers would differ for that reason alone"
         )
-    weights.eval()
-    place = on_accelerator if server is None else where_there_is_room
-    local = InProcessEngine(
-        place(weights), tokenizer, manifest.decoding, manifest.profile, manifest.batch_size
-    )
+    local = placed_engine(weights, tokenizer, manifest, server)
     started = time.perf_counter()
     answers: list[list[Any]] = [[] for _ in items]
-    with _engine(local, server, served_as, model, anchors, anchors_folder) as (engine, served):
+    rehearsal = [] if server is None else stored_items(anchors_folder, "rehearsal.jsonl")
+    with answering(local, server, served_as, model, anchors, rehearsal) as (asked, served):
+        engine = local if asked is None else asked
         chunk_size = engine.rows_at_once
         for sample in range(samples):
             for start in range(0, len(items), chunk_size):

@@ -153,6 +153,9 @@ class Rehearsal(_Section):
 class Looks(_Section):
     """When and how the red-line set is answered."""
 
+    engine: Literal["in process", "sidecar"] = "in process"
+    """Who answers: the training itself, which waits for it, or `sidecar`, a `guardrail serve RUN` elsewhere that judges
+    each saved checkpoint while the training goes on; its verdicts are applied when they come."""
     every_steps: int = Field(default=100, ge=1)
     """Optimizer steps between two looks; a look also falls on every save and on the end."""
     tripwire_every_steps: int | None = Field(default=None, ge=0)

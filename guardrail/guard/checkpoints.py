@@ -9,11 +9,22 @@ from guardrail.guard.resume import checkpoint_step, checkpoints
 from guardrail.guard.state import STATE_FILE, write_state
 from guardrail.judge.verdict import UNTESTED
 
-__all__ = ["complete_checkpoint", "grade_checkpoint", "last_ok_checkpoint", "rotate"]
+__all__ = [
+    "complete_checkpoint",
+    "grade_checkpoint",
+    "last_ok_checkpoint",
+    "named_checkpoint",
+    "rotate",
+]
 
 
 def grade_checkpoint(
-    guard: Guard, folder: Path, step: int, *, looked_at: int | None = None
+    guard: Guard,
+    folder: Path,
+    step: int,
+    *,
+    looked_at: int | None = None,
+    applied_step: int | None = None,
 ) -> None:
     """Write to the ledger which level a checkpoint has; remember the newest that is ok.
 
@@ -22,6 +33,7 @@ def grade_checkpoint(
         folder: Where the checkpoints lie.
         step: Of the checkpoint.
         looked_at: The step of its look, where it was loaded again at a later one.
+        applied_step: The step of the training, where a look is applied later than at its own.
     """
     path = folder / f"checkpoint-{step}"
     last = guard.state.history[-1] if guard.state.history else None
@@ -30,13 +42,19 @@ def grade_checkpoint(
     newest_ok = guard.state.last_ok_checkpoint
     if level == "ok" and (newest_ok is None or step >= checkpoint_step(Path(newest_ok))):
         guard.state.last_ok_checkpoint = path.name
-    guard.ledger.append("checkpoint", step, path=_named(guard.run, path), level=level)
+    later = {} if applied_step in (None, step) else {"applied_step": applied_step}
+    guard.ledger.append("checkpoint", step, path=_named(guard.run, path), level=level, **later)
 
 
 def last_ok_checkpoint(guard: Guard, folder: Path) -> str | None:
     """Return the newest checkpoint whose look was ok, below the run folder if it lies there."""
     name = guard.state.last_ok_checkpoint
     return None if name is None else _named(guard.run, folder / name)
+
+
+def named_checkpoint(run: Path, folder: Path, step: int) -> str:
+    """Return the folder of a step's checkpoint, below the run folder if it lies there."""
+    return _named(run, folder / f"checkpoint-{step}")
 
 
 def _named(run: Path, path: Path) -> str:
@@ -61,6 +79,7 @@ def complete_checkpoint(
         spared.append(folder / guard.state.last_ok_checkpoint)
     if best is not None:
         spared.append(Path(best))
+    spared += [guard.run / ask.checkpoint for ask in guard.state.asked]
     rotate(folder, limit, spared)
 
 
@@ -74,7 +93,8 @@ def rotate(folder: Path, limit: int | None, spared: Iterable[Path]) -> None:
     Args:
         folder: Where the checkpoints lie, one folder a step.
         limit: How many to keep, spared ones included; None or 0 keeps all.
-        spared: The newest checkpoint, the user's best and the guard's last ok; absent ones do not count.
+        spared: The newest checkpoint, the user's best, the guard's last ok and those a sidecar still has to look
+            at; absent ones do not count.
     """
     if not limit or limit < 0:
         return

@@ -7,14 +7,18 @@ import logging
 import math
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from guardrail import exit_codes
 from guardrail.engines.in_process import InProcessEngine
-from guardrail.guard.checkpoints import grade_checkpoint, last_ok_checkpoint
-from guardrail.guard.guard import Guard
+from guardrail.errors import InputError
+from guardrail.guard.asked_looks import Asked, answer_file
+from guardrail.guard.checkpoints import grade_checkpoint, last_ok_checkpoint, named_checkpoint
+from guardrail.guard.guard import Guard, Judgement
+from guardrail.guard.late_looks import apply_late, judged_answer
 from guardrail.guard.ranks import failure_kind
 from guardrail.guard.tripwire import tripwire
 from guardrail.judge.ladder import Action, decide
@@ -61,6 +65,10 @@ class Course:
     """Whether the best model is loaded at the end, which then gets a look of its own."""
     _failed_since: bool = False
     """Whether a look failed after the newest one that did not."""
+    _due_at_save: str = ""
+    """Trigger of a look that is asked of the sidecar once its checkpoint is saved."""
+    _judging: "Future[Judgement] | None" = None
+    """The oldest answer of the sidecar, which a thread of the first rank judges: that takes longer than a step may."""
     _counted_until: float = field(default_factory=time.perf_counter)
 
     @property
@@ -92,12 +100,14 @@ class Course:
         if state.owed:
             saving, state.owed = state.owed == "save", ""
             self.attend(step, saving=saving)
+            self.ask(step)
             self.grade(step)
         elif state.owed_look:
             trigger, state.owed_look = state.owed_look, ""
             self.look(step, trigger)
             self.grade(step)
-        if guard.recipe.mode == "guard" and self._looked_at(step):
+        halts = bool(state.history) and (self._beside or self._looked_at(step))
+        if guard.recipe.mode == "guard" and halts:
             self.halted |= decide(state.history, guard.recipe.ladder_config()).kind == "halt"
 
     def attend(self, step: int, *, saving: bool) -> None:
@@ -120,7 +130,7 @@ class Course:
 
     def attend_epoch(self, step: int, epoch: float) -> None:
         """Look where the end of an epoch asks for a save, which no step's end has seen."""
-        if self._looked_at(step):
+        if self._looked_at(step) or any(ask.step == step for ask in self.guard.state.asked):
             return
         if not self.terminated:
             self.look(step, "save")
@@ -132,8 +142,70 @@ class Course:
         self.guard.state.owed = "save" if saving else "step"
         self.terminated = True
 
+    @property
+    def _beside(self) -> bool:
+        """Whether a sidecar answers the looks."""
+        return self.guard.recipe.looks.engine == "sidecar"
+
+    @property
+    def asks_at_save(self) -> bool:
+        """Whether a checkpoint is to be saved now, for a sidecar to look at."""
+        return bool(self._due_at_save)
+
+    def ask(self, step: int) -> None:
+        """Ask the sidecar for the look that is due, now that the checkpoint of this step lies whole on disk."""
+        trigger, self._due_at_save = self._due_at_save, ""
+        if trigger:
+            self.guard.ask(step, trigger, named_checkpoint(self.guard.run, self.checkpoints, step))
+
+    def answered(self) -> bool:
+        """Return whether the sidecar's oldest answer has come and is judged; never waits.
+
+        On the first rank alone: `apply` is then for all of them.
+        """
+        guard = self.guard
+        if not guard.state.asked or not guard.ranks.writes:
+            return False
+        if self._judging is None and answer_file(guard.run, guard.state.asked[0]).is_file():
+            pool = ThreadPoolExecutor(max_workers=1)
+            self._judging = pool.submit(judged_answer, guard, guard.state.asked[0])
+            pool.shutdown(wait=False)
+        return self._judging is not None and self._judging.done()
+
+    def apply(self, step: int) -> None:
+        """Apply the sidecar's oldest answer at a step's end, on every rank: as `look`, but late."""
+        guard = self.guard
+        ask, judging, self._judging = guard.state.asked[0], self._judging, None
+
+        def told(mine: object) -> list[Judgement]:
+            assert judging is not None
+            return [judging.result()]
+
+        guard.forget(ask)
+        try:
+            judged = guard.ranks.shared([ask], told)[0]
+            action = apply_late(guard, self.checkpoints, ask, judged, step)
+        except Exception as error:
+            guard.state.failures += 1
+            self._failed_since = True
+            self._failed(error, step, "look", ask)
+            # What refuses look 0 refuses the run; nobody else is there to raise it to.
+            self.halted |= ask.trigger == "start" and isinstance(error, InputError)
+            return
+        self._failed_since = False
+        if guard.recipe.mode == "guard":
+            self.move_levers(action)
+            self.halted |= action.kind == "halt"
+
     def look(self, step: int, trigger: str) -> None:
-        """Take a look, and carry out what the ladder says; the boundary at which an error while looking is caught."""
+        """Take a look, and carry out what the ladder says; the boundary at which an error while looking is caught.
+
+        Where a sidecar answers, it is asked at the save of this step, and what it says comes later.
+        """
+        if self._beside:
+            self.before_look(step)
+            self._due_at_save = trigger
+            return
         guard, acts = self.guard, self.guard.recipe.mode == "guard"
         final = trigger == "best" or (step >= self._last_step and not self._best_follows)
         self.before_look(step)
@@ -185,8 +257,8 @@ class Course:
             self._failed(error, step, "tripwire")
             return False
 
-    def _failed(self, error: Exception, step: int, during: str) -> None:
-        record_error(self.guard, error, step, during)
+    def _failed(self, error: Exception, step: int, during: str, ask: Asked | None = None) -> None:
+        record_error(self.guard, error, step, during, ask)
         self.halted |= self.guard.recipe.on_error == "halt"
 
     def _looked_at(self, step: int) -> bool:
@@ -228,9 +300,22 @@ class Course:
         )
 
 
-def record_error(guard: Guard, error: Exception, step: int, during: str) -> None:
-    """Write an error while looking to the ledger and the log."""
+def record_error(
+    guard: Guard, error: Exception, step: int, during: str, ask: Asked | None = None
+) -> None:
+    """Write an error while looking to the ledger and the log.
+
+    Args:
+        guard: The run's.
+        error: What was raised.
+        step: Of the training.
+        during: Such as `look`.
+        ask: What the sidecar was asked, where it is its look that failed.
+    """
     policy = guard.recipe.on_error
-    message = f"{type(error).__name__}: {error}"[:2000]
-    guard.ledger.append("error", step, during=during, error=message, then=policy)
-    logger.error("the %s at step %d failed; on_error is `%s`", during, step, policy, exc_info=error)
+    told: dict[str, Any] = {"during": during, "error": f"{type(error).__name__}: {error}"[:2000]}
+    if ask is not None:
+        told |= {"look": ask.look, "applied_step": step}
+    at = step if ask is None else ask.step
+    guard.ledger.append("error", at, **told, then=policy)
+    logger.error("the %s at step %d failed; on_error is `%s`", during, at, policy, exc_info=error)

@@ -1,19 +1,19 @@
 """The guard of one run: looks, asks the rule and the ladder, writes the ledger, moves the levers."""
 
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from uuid import uuid4
 
-import numpy as np
 import torch
 
 from guardrail.anchors.store import Anchors
-from guardrail.engines.in_process import Completion, InProcessEngine
-from guardrail.engines.multiple_choice import Choice, right_choices
+from guardrail.engines.in_process import InProcessEngine
+from guardrail.engines.multiple_choice import Choice
 from guardrail.errors import InputError
+from guardrail.guard.asked_looks import Asked, Measurement
 from guardrail.guard.look_plan import affordable_samples
+from guardrail.guard.measure_look import Meter
 from guardrail.guard.pipeline_check import disagreements
 from guardrail.guard.ranks import Ranks
 from guardrail.guard.state import GuardState
@@ -24,24 +24,38 @@ from guardrail.judge.look_values import (
     answers_file,
     judge_look,
     look_values,
-    measure_completions,
-    write_answers,
 )
-from guardrail.judge.rule import RuleState, judge
+from guardrail.judge.rule import DriftConfig, RuleState, judge
+from guardrail.judge.verdict import Verdict
 from guardrail.ledger.file import Ledger
-from guardrail.ledger.records import ActionFacts, Benchmark, Levers, LookFacts
-from guardrail.models.rounding import one_rounding_more
+from guardrail.ledger.records import ActionFacts, Levers, LookFacts
 from guardrail.recipe import Recipe
 from guardrail.sets.items import Item
 
-__all__ = ["Guard", "LookFailed"]
+__all__ = ["Guard", "Judgement", "LookFailed"]
 
-_SEED_STRIDE = 1009
-"""Looks draw their answers from seeds this far apart, so that replicates never share one."""
+
+_SIDECAR_SAMPLES = 2
+"""Answers an item of a look beside the training: two see a fall of ten points in every run of
+docs/drift-simulation.md, one in nine of ten."""
 
 
 class LookFailed(RuntimeError):
     """A look could not be measured, smaller batches included."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What the rule says of a look, not recorded yet."""
+
+    measured: Measurement
+    verdict: Verdict
+    after: RuleState
+    """The rule's state after it."""
+    baseline: Measured | None = None
+    """Look 0's alone: what later looks are compared with."""
+    disagreement: tuple[str, ...] = ()
+    """Look 0's alone: streams that failed the pipeline check."""
 
 
 @dataclass(slots=True)
@@ -56,8 +70,6 @@ class Guard:
     choices: Sequence[Choice]
     state: GuardState
     ranks: Ranks = field(default_factory=Ranks)
-    before_look: RuleState = field(default_factory=RuleState)
-    """The drift rule's state before the last look, for a repeat, which follows in the same breath."""
     beta: float | None = None
     """GRPO's own beta at boost 1, where the ladder moves it too."""
     start_weights: str = ""
@@ -78,195 +90,229 @@ class Guard:
         """The red-line items that count: rehearsed ones are left out."""
         return [item for item in self.red_line if not item.rehearsed]
 
-    def _answers(self, engine: InProcessEngine, count: int) -> list[list[Completion]]:
-        items = list(self.red_line)
-        first_seed = self.recipe.seed + _SEED_STRIDE * (self.state.looks + 1)
-        sizes = self._gold_lengths()
-        drawn = [
-            self.ranks.shared(items, partial(engine.answer, seed=first_seed + k), sizes=sizes)
-            for k in range(count)
-        ]
-        return [list(row) for row in zip(*drawn, strict=True)]
+    @property
+    def meter(self) -> Meter:
+        """What the looks ask."""
+        return Meter(self.recipe, self.run, self.anchors, self.red_line, self.choices, self.ranks)
 
-    def _gold_lengths(self) -> list[int]:
-        """How long an answer to each item is, as far as base's can tell, in characters."""
-        return [len(self.anchors.gold(item.id)) for item in self.red_line]
-
-    def _measure(
-        self, engine: InProcessEngine, count: int, step: int
-    ) -> tuple[Measured, list[list[Completion]], str, float]:
-        started = time.perf_counter()
-        answers = self._answers(engine, count)
-        items = list(self.red_line)
-        golds = [self.anchors.gold(item.id) for item in items]
-        measured = measure_completions(items, [[a.text for a in row] for row in answers], golds)
-        file = answers_file(self.state.looks, step)
-        if self.ranks.writes:
-            write_answers(self.run / file, items, answers, measured)
-        return self._only_judged(measured), answers, file, time.perf_counter() - started
-
-    def _greedy_noise(
-        self, engine: InProcessEngine, texts: Sequence[str], rounding: torch.dtype
-    ) -> tuple[Measured, Measured] | None:
-        """Greedy answers against those of the same weights under one rounding more: (the first, the second).
-
-        None where answers are sampled, which vary by themselves, or no answer differs from its anchor.
-        """
-        items, golds = list(self.red_line), [self.anchors.gold(item.id) for item in self.red_line]
-        if self.recipe.looks.decoding.mode == "sampled" or list(texts) == golds:
-            return None
-        in_process = replace(engine, writer=None)  # whoever answered: the noise is of these weights
-        with one_rounding_more(engine.model, rounding, seed=0):
-            answer = partial(in_process.answer, seed=self.recipe.seed)
-            again = self.ranks.shared(items, answer, sizes=self._gold_lengths())
-        first = measure_completions(items, [[text] for text in texts], texts)
-        second = measure_completions(items, [[a.text] for a in again], texts)
-        return self._only_judged(first), self._only_judged(second)
-
-    def _benchmark(self, engine: InProcessEngine) -> Benchmark | None:
-        """How many benchmark questions are right: recorded beside the verdict, which does not see it."""
-        if not self.choices:
-            return None
-        started = time.perf_counter()
-        hits = self.ranks.shared(self.choices, lambda mine: right_choices(engine, mine))
-        self.state.spend("benchmark", time.perf_counter() - started)
-        return Benchmark(questions=len(self.choices), right=sum(hits))
-
-    def _only_judged(self, measured: Measured) -> Measured:
-        keep = np.array([not item.rehearsed for item in self.red_line])
-        return {name: table[keep] for name, table in measured.items()}
-
-    def look_zero(
-        self,
-        engine: InProcessEngine,
-        *,
-        start_is_gold_base: bool,
-        planned_steps: int,
-        rounding: torch.dtype,
-    ) -> None:
+    def look_zero(self, engine: InProcessEngine, *, rounding: torch.dtype) -> None:
         """Take the look before the first step: baseline, pipeline check or inherited harm.
 
         `rounding` is the coarser precision of the anchors' forwards and these: what rounding explains is
         no difference of the pipeline.
 
         Raises:
-            InputError: the start model is the gold base and yet answers unlike the anchors, or it
-                is another model already beyond the margin and the recipe refuses that.
+            InputError: as `record`.
         """
-        measured, answers, file, seconds = self._measure(engine, self.recipe.replicates, 0)
-        self.state.spend("looks", seconds)
-        self.state.looks += 1
-        anchored = self._only_judged(anchor_measurements(list(self.red_line), self.anchors))
-        config = self.recipe.drift_config(self.state.planned_looks)
-        verdict, _ = judge_look(self.judged_items, anchored, measured, config, RuleState())
-        if start_is_gold_base:
-            # The items are the same on both sides: what differs is how answers fell, item by item, so
-            # clusters do not matter here.
-            groups = [item.ability for item in self.judged_items]
-            by_item, _ = judge(look_values(anchored, measured), groups, config, RuleState())
-            noise = self._greedy_noise(engine, [row[0].text for row in answers], rounding)
-            by_noise = None
-            if noise is not None:
-                by_noise, _ = judge(look_values(*noise), groups, config, RuleState())
-            disagreement = disagreements(by_item, by_noise)
-            self.state.baseline = measured
-        else:
-            disagreement = []
-            judging_new = self.recipe.on_inherited == "judge_new"
-            self.state.baseline = measured if judging_new else anchored
-        look = LookFacts(
-            step=0,
-            number=0,
-            trigger="start",
-            answers=file,
-            seconds=round(seconds, 3),
-            inherited=not start_is_gold_base,
-            planned_looks=self.state.planned_looks,
-            planned_steps=planned_steps,
-            failed_pipeline_check=tuple(disagreement),
-            benchmark=self._benchmark(engine),
-            level=verdict.level,
-            streams=verdict.streams,
-        )
-        self.ledger.append("look", look.step, **look.to_record())
-        if disagreement:
-            raise InputError(
-                "look 0 disagrees with the anchors although the weights are the gold base's: "
-                f"{'; '.join(disagreement)}; the pipeline differs, not the model. Compare engine, "
-                "dtype and batch size with the anchors' manifest, then run `guardrail anchor RECIPE --rebuild`"
-            )
-        if verdict.drifted and self.recipe.on_inherited == "refuse":
-            names = ", ".join(s.name for s in verdict.alarmed[:5])
-            raise InputError(
-                f"the start model is already beyond the margin ({verdict.level}: {names}); set "
-                "`on_inherited: judge_new` to judge new harm only, or start from another model"
-            )
+        wanted = rounding if self.start_is_gold_base else None
+        measured = self._measure(engine, 0, "start", rounding=wanted)
+        self.record(self.judge(measured, 0, "start"), 0, "start", number=self.state.looks - 1)
 
     def look(self, engine: InProcessEngine, step: int, trigger: str, *, final: bool) -> Action:
         """Take a look, write verdict and action to the ledger, return the action to carry out."""
+        self._require_baseline()
+        measured = self._measure(engine, step, trigger)
+        judged = self.judge(measured, step, trigger, final=final)
+        return self.record(judged, step, trigger, number=self.state.looks - 1, final=final)
+
+    def _measure(
+        self,
+        engine: InProcessEngine,
+        step: int,
+        trigger: str,
+        *,
+        rounding: torch.dtype | None = None,
+    ) -> Measurement:
+        number, count = self.state.looks, self._samples(step, trigger)
+        measured = self.meter.measure(
+            engine,
+            number,
+            count,
+            answers_file(number, step),
+            rounding=rounding,
+        )
+        self.state.spend("looks", measured.seconds)
+        if measured.benchmark is not None:
+            self.state.spend("benchmark", measured.benchmark_seconds)
+        self._count(trigger)
+        return measured
+
+    def _samples(self, step: int, trigger: str) -> int:
+        return self.recipe.replicates if trigger == "start" else self._settled_samples(step)
+
+    def _count(self, trigger: str) -> None:
+        """Count a look whose answers are there, or are asked for elsewhere."""
+        self.state.looks += 1
+        self.state.extra_looks += trigger == "tripwire"
+        if trigger != "start":
+            self.state.wire_at_look = max(0.0, self.state.wire)
+
+    def _require_baseline(self) -> None:
         if self.state.baseline is None:
             raise LookFailed("there is no baseline: look 0 was not taken")
-        repeat = trigger == "repeat"
-        samples = self._settled_samples(step)
-        measured, _, file, seconds = self._measure(engine, samples, step)
-        self.state.spend("looks", seconds)
+
+    def ask(
+        self, step: int, trigger: str, checkpoint: str, *, applied_step: int | None = None
+    ) -> None:
+        """Ask a sidecar for a look at a checkpoint; it stands in the ledger and in the state until it is judged.
+
+        Args:
+            step: Of the checkpoint.
+            trigger: Why there is a look.
+            checkpoint: Its folder, below the run folder if it lies there.
+            applied_step: The step of the training that asks, where it is a later one.
+        """
+        # Every rank keeps the state, and what one of them draws is no other's: the first one's counts.
+        token = self.ranks.shared([0], lambda mine: [uuid4().hex for _ in mine])[0]
+        ask = Asked(token, step, self.state.looks, trigger, checkpoint, self._samples(step, trigger))
+        self._count(trigger)
+        self.state.asked = sorted([*self.state.asked, ask], key=lambda one: one.order)
+        told = asdict(ask) | _later(step, applied_step)
+        if trigger == "start":
+            told["planned_steps"] = self.state.due[-1]
+        self.ledger.append("asked", told.pop("step"), **told)
+
+    def forget(self, ask: Asked) -> None:
+        """Leave out an ask that is judged, or failed."""
+        self.state.asked = [one for one in self.state.asked if one != ask]
+
+    def judge(
+        self, measured: Measurement, step: int, trigger: str, *, final: bool = False
+    ) -> Judgement:
+        """Return what the rule says of what a look measured; nothing is recorded or changed by it.
+
+        Raises:
+            LookFailed: there is no baseline.
+        """
+        config = self.recipe.drift_config(self.state.planned_looks)
+        if trigger == "start":
+            return self._judge_start(measured, config)
+        self._require_baseline()
+        assert self.state.baseline is not None
         verdict, after = judge_look(
             self.judged_items,
             self.state.baseline,
-            measured,
-            self.recipe.drift_config(self.state.planned_looks),
-            self.before_look if repeat else self.state.rule,
+            measured.values,
+            config,
+            self.state.rule_before if trigger == "repeat" else self.state.rule,
             expected=[item.ability for item in self.red_line],
             final=final,
         )
-        if not repeat:
+        return Judgement(measured, verdict, after)
+
+    def _judge_start(self, measured: Measurement, config: DriftConfig) -> Judgement:
+        anchored = self.meter.only_judged(anchor_measurements(list(self.red_line), self.anchors))
+        verdict, _ = judge_look(self.judged_items, anchored, measured.values, config, RuleState())
+        if not self.start_is_gold_base:
+            judging_new = self.recipe.on_inherited == "judge_new"
+            return Judgement(
+                measured,
+                verdict,
+                RuleState(),
+                baseline=measured.values if judging_new else anchored,
+            )
+        # The items are the same on both sides: what differs is how answers fell, item by item, so
+        # clusters do not matter here.
+        groups = [item.ability for item in self.judged_items]
+        by_item, _ = judge(look_values(anchored, measured.values), groups, config, RuleState())
+        by_noise = None
+        if measured.noise is not None:
+            by_noise, _ = judge(look_values(*measured.noise), groups, config, RuleState())
+        return Judgement(
+            measured,
+            verdict,
+            RuleState(),
+            baseline=measured.values,
+            disagreement=tuple(disagreements(by_item, by_noise)),
+        )
+
+    def record(
+        self,
+        judged: Judgement,
+        step: int,
+        trigger: str,
+        *,
+        number: int,
+        final: bool = False,
+        applied_step: int | None = None,
+        after_end: bool = False,
+    ) -> Action:
+        """Write verdict and action to the ledger, make the verdict part of the state, return the action to carry out.
+
+        Args:
+            judged: By `judge`, of the state as it still is.
+            step: Whose weights were looked at.
+            trigger: Why.
+            number: Of the look.
+            final: Whether it was the run's last and could spend what budget was left.
+            applied_step: The step of the training, where it is a later one.
+            after_end: Whether the training had ended, so that nothing can be carried out any more.
+
+        Raises:
+            InputError: the start model is the gold base and yet answers unlike the anchors, or it
+                is another model already beyond the margin and the recipe refuses that.
+        """
+        verdict, start = judged.verdict, trigger == "start"
+        if start:
+            self.state.baseline = judged.baseline
+        elif trigger != "repeat":
             # A repeat is judged with the budget of the look it repeats: it can only take an alarm back, so
             # that it costs nothing, and after the final look there would be nothing left for it.
-            self.before_look, self.state.rule = self.state.rule, after
-        number = self.state.looks
-        self.state.looks += 1
-        self.state.extra_looks += trigger == "tripwire"
-        self.state.wire_at_look = max(0.0, self.state.wire)
+            self.state.rule_before, self.state.rule = self.state.rule, judged.after
         look = LookFacts(
             step=step,
             number=number,
             trigger=trigger,
-            answers=file,
-            seconds=round(seconds, 3),
+            answers=judged.measured.answers,
+            seconds=round(judged.measured.seconds, 3),
+            inherited=start and not self.start_is_gold_base,
             planned_looks=self.state.planned_looks,
+            planned_steps=self.state.due[-1] if start else None,
             final=final,
-            samples=samples,
-            benchmark=self._benchmark(engine),
+            samples=None if start else judged.measured.samples,
+            failed_pipeline_check=judged.disagreement,
+            benchmark=judged.measured.benchmark,
+            served=judged.measured.served,
+            after_end=after_end or None,
             level=verdict.level,
             streams=verdict.streams,
+            **_later(step, applied_step),
         )
         self.ledger.append("look", step, **look.to_record())
-        self.state.history.append(judged_look(step, verdict, repeat=repeat))
+        if start:
+            self._refuse_start(judged)
+            return Action("none", 1.0, 1.0, "")
+        self.state.history.append(judged_look(step, verdict, repeat=trigger == "repeat"))
         ladder = self.recipe.ladder_config()
         earlier = self.state.history[:-1]
         before = decide(earlier, ladder) if earlier else Action("none", 1.0, 1.0, "")
         action = decide(self.state.history, ladder)
         if action.kind != "none":
+            at = step if applied_step is None else applied_step
             decided = ActionFacts(
-                step=step,
+                step=at,
                 look=number,
                 kind=action.kind,
-                carried_out=self.recipe.mode == "guard",
+                carried_out=self.recipe.mode == "guard"
+                and (not after_end or action.kind == "repeat_look"),
+                after_end=after_end or None,
                 reason=action.reason,
                 before=self._levers(before),
                 after=self._levers(action),
             )
-            self.ledger.append("action", step, **decided.to_record())
+            self.ledger.append("action", at, **decided.to_record())
         return action
 
     def _settled_samples(self, step: int) -> int:
         """Answers an item, the same at every look: the recipe's, or what the run pays for, settled at its first look.
 
-        Greedy answers do not vary, so one is enough.
+        Greedy answers do not vary, so one is enough. A sidecar costs the run nothing but the time to its verdict.
         """
         state, looks = self.state, self.recipe.looks
         if looks.samples is not None or looks.decoding.mode == "greedy":
             return looks.samples or 1
+        if looks.engine == "sidecar":
+            return _SIDECAR_SAMPLES
         if not state.samples:
             spent = state.seconds.get("looks", 0.0)  # on look 0
             others = (
@@ -283,7 +329,26 @@ class Guard:
             state.samples = self.ranks.summed([found if self.ranks.writes else 0])[0]
         return state.samples
 
+    def _refuse_start(self, judged: Judgement) -> None:
+        if judged.disagreement:
+            raise InputError(
+                "look 0 disagrees with the anchors although the weights are the gold base's: "
+                f"{'; '.join(judged.disagreement)}; the pipeline differs, not the model. Compare engine, "
+                "dtype and batch size with the anchors' manifest, then run `guardrail anchor RECIPE --rebuild`"
+            )
+        if judged.verdict.drifted and self.recipe.on_inherited == "refuse":
+            names = ", ".join(s.name for s in judged.verdict.alarmed[:5])
+            raise InputError(
+                f"the start model is already beyond the margin ({judged.verdict.level}: {names}); set "
+                "`on_inherited: judge_new` to judge new harm only, or start from another model"
+            )
+
     def _levers(self, action: Action) -> Levers:
         """Where the levers stand after an action."""
         beta = None if self.beta is None else self.beta * action.boost
         return Levers(boost=action.boost, lr_factor=action.lr_factor, beta=beta)
+
+
+def _later(step: int, applied_step: int | None) -> dict[str, int]:
+    """What a record says of the step at which it was made, where that is not the one it tells of."""
+    return {} if applied_step in (None, step) else {"applied_step": int(applied_step or 0)}

@@ -82,7 +82,8 @@ def plan_looks(state: GuardState, due: list[int], kept: int, *, step: int) -> di
     if later and state.rule.share >= 1.0:
         raise InputError(_spent(step, due[-1]))
     owed = bool(state.owed or state.owed_look)
-    planned = state.rule.looks_used + later + owed + max(0, kept - state.extra_looks)
+    waiting = sum(ask.trigger not in ("start", "repeat") for ask in state.asked)
+    planned = state.rule.looks_used + waiting + later + owed + max(0, kept - state.extra_looks)
     changed = {
         "planned_steps": due[-1],
         "planned_steps_before": state.due[-1] if state.due else None,

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from guardrail.files import write_whole
+from guardrail.guard.asked_looks import Asked
 from guardrail.guard.tripwire_plan import WatchedTokens
 from guardrail.judge.boundaries import Spent
 from guardrail.judge.ladder import Judged
@@ -74,13 +75,17 @@ class GuardState(Seen):
 
     # guard.py
     looks: int = 0
-    """Looks taken, repeats included; seeds the next one."""
+    """Looks taken or asked for, repeats included; seeds the next one."""
     samples: int = 0
     """Answers an item that each look after look 0 has; 0: not settled yet."""
     baseline: Measured | None = None
     """Look 0's measurements, the baseline of every later look."""
     rule: RuleState = field(default_factory=RuleState)
+    rule_before: RuleState = field(default_factory=RuleState)
+    """The rule's state before the last look, by which a repeat is judged; a sidecar's may come after a save."""
     history: list[Judged] = field(default_factory=list)
+    asked: list[Asked] = field(default_factory=list)
+    """Looks that a sidecar is to answer, in the order in which they are judged."""
     extra_looks: int = 0
     """Early looks taken from the reserve."""
     wire_at_look: float = 0.0
@@ -134,9 +139,11 @@ def _as_json(state: GuardState) -> dict[str, Any]:
     for name in ("gold_wire", "task_wire"):
         wire = content[name]
         content[name] = None if wire is None else asdict(wire)
-    content["rule"] = asdict(state.rule) | {
-        "spent": {name: spent.dead for name, spent in state.rule.spent.items()}
-    }
+    for name in ("rule", "rule_before"):
+        rule: RuleState = content[name]
+        spent = {kind: one.dead for kind, one in rule.spent.items()}
+        content[name] = asdict(rule) | {"spent": spent}
+    content["asked"] = [asdict(ask) for ask in state.asked]
     content["history"] = [asdict(judged) for judged in state.history]
     if state.baseline is not None:
         content["baseline"] = {
@@ -170,9 +177,11 @@ def put_back(state: GuardState, kept: GuardState) -> None:
 def read_state(folder: Path) -> GuardState:
     """Return the state of a checkpoint, bit for bit as it was written."""
     content = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
-    rule = content["rule"]
-    spent = {name: Spent(dead) for name, dead in rule["spent"].items()}
-    content["rule"] = RuleState(**{**rule, "spent": spent})
+    for name in {"rule", "rule_before"} & set(content):  # earlier versions kept no `rule_before`
+        rule = content[name]
+        spent = {kind: Spent(dead) for kind, dead in rule["spent"].items()}
+        content[name] = RuleState(**{**rule, "spent": spent})
+    content["asked"] = [Asked(**ask) for ask in content.get("asked", [])]
     content["golds"] = Seen(**content["golds"])
     content.pop(
         "tripwire_base", None

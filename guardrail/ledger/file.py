@@ -13,7 +13,7 @@ from typing import Any
 from guardrail.errors import InputError
 from guardrail.files import append_whole
 
-__all__ = ["Ledger", "Record", "live_records", "read_ledger"]
+__all__ = ["Ledger", "Record", "happened_at", "live_records", "read_ledger"]
 
 Record = dict[str, Any]
 
@@ -111,6 +111,15 @@ def read_ledger(run: str | Path) -> list[Record]:
     return _parse(path)[0]
 
 
+def happened_at(record: Record) -> int:
+    """Return the step of the training at which a record was made.
+
+    It is later than the step it tells of where a look was answered beside the training.
+    """
+    later = record.get("applied_step")
+    return later if isinstance(later, int) else int(record["step"])
+
+
 def live_records(records: Iterable[Record]) -> list[Record]:
     """Return the records of the live branch: what a later `rewound to step S` undid is left out.
 
@@ -123,7 +132,7 @@ def live_records(records: Iterable[Record]) -> list[Record]:
                 r
                 for r in live
                 if r["kind"] == "started"
-                or (r["step"] <= record["step"] and r["kind"] not in ("ended", "crashed"))
+                or (happened_at(r) <= record["step"] and r["kind"] not in ("ended", "crashed"))
             ]
         live.append(record)
     return live

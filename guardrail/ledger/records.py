@@ -17,6 +17,7 @@ from guardrail.ledger.file import Record
 __all__ = [
     "LOOK_VERSION",
     "ActionFacts",
+    "AskedFacts",
     "CheckpointFacts",
     "ClosingFacts",
     "DecisionFacts",
@@ -90,6 +91,17 @@ class LookFacts(Verdict, Dated):
     inherited: bool = False
     failed_pipeline_check: tuple[str, ...] = ()
     benchmark: Benchmark | None = None
+    applied_step: int | None = None
+    """The step of the training at which the verdict was applied; None: at that of the look."""
+    after_end: bool | None = None
+    """Whether the training had ended when it was judged."""
+    served: dict[str, Any] | None = None
+    """What a sidecar's server serves, and how its weights were proven."""
+
+    @property
+    def late(self) -> int:
+        """Steps from the weights that were judged to where the verdict was applied."""
+        return 0 if self.applied_step is None else max(0, self.applied_step - self.step)
 
     def to_record(self) -> dict[str, Any]:
         """Return the fields of its ledger record beside `kind`, `step` and what the ledger numbers itself."""
@@ -129,6 +141,8 @@ class ActionFacts(Dated):
     look: int | None = None
     kind: str = Field(validation_alias=AliasChoices("action", "kind"))
     carried_out: bool
+    after_end: bool | None = None
+    """Whether the training had ended, so that nothing could be carried out."""
     reason: str = ""
     before: Levers
     after: Levers
@@ -143,8 +157,18 @@ class ActionFacts(Dated):
         return {"look": fields.pop("look"), "action": self.kind, **fields}
 
 
+class AskedFacts(Dated):
+    """A look that was asked of a sidecar."""
+
+    look: int
+    trigger: str
+
+
 class FailureFacts(Dated):
     """A look or a tripwire that could not be measured."""
+
+    look: int | None = None
+    """Its number, where a sidecar was asked for it."""
 
     error: str
     then: str = ""

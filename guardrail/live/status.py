@@ -8,6 +8,7 @@ from typing import Any
 from guardrail import exit_codes
 from guardrail.judge.verdict import by_standing, shows_harm
 from guardrail.ledger.records import LookFacts
+from guardrail.live.sidecar_status import read_alive, sidecar_said, sidecar_status
 from guardrail.report.findings import guarding_time
 from guardrail.report.pace import next_look_step
 from guardrail.report.run_data import RunData, read_run
@@ -32,11 +33,12 @@ def run_status(run: Path, *, now: datetime | None = None) -> dict[str, Any]:
 def exit_code(data: RunData) -> int | None:
     """Return the code of `guardrail.exit_codes` that a run ended with, None while it has not ended.
 
-    Of a folder of `guardrail look` it is the code under `--fail-on warn`.
+    A verdict that a sidecar reached after the end, and that would have halted the run, counts as a halt. Of a folder of `guardrail look` it is the code under `--fail-on warn`.
     """
     if data.outcome in ("running", "empty"):
         return None
-    if data.outcome == "halted" or (data.mode == "look" and shows_harm(data.level)):
+    too_late = any(a.kind == "halt" and a.after_end for a in data.actions)
+    if data.outcome == "halted" or too_late or (data.mode == "look" and shows_harm(data.level)):
         return exit_codes.HALTED
     if data.outcome == "terminated":
         return exit_codes.TERMINATED
@@ -50,7 +52,7 @@ def exit_code(data: RunData) -> int | None:
 def describe_run(data: RunData) -> dict[str, Any]:
     """Return where a run stands, without what depends on the clock: `heartbeat` adds that."""
     looks, failures = data.looks, data.failures
-    measured = [k.step for k in looks] + [f.step for f in failures]
+    measured = [known.step for known in (*looks, *failures, *data.asked)]
     guarding, share = guarding_time(data)
     going = data.outcome == "running"
     return {
@@ -80,6 +82,7 @@ def describe_run(data: RunData) -> dict[str, Any]:
         "last_tripwire_failure": {"step": wires[-1].step, "error": wires[-1].error}
         if wires
         else None,
+        "sidecar": sidecar_status(data),
         "tracking": {t.service: {"lost": t.lost, "error": t.error} for t in data.tracking},
         "rewound": len(data.rewinds),
         "rewound_to": data.rewinds[-1].step if data.rewinds else None,
@@ -97,6 +100,7 @@ def describe_run(data: RunData) -> dict[str, Any]:
                 "look": k.number,
                 "step": k.step,
                 "trigger": k.trigger,
+                "applied_step": k.applied_step,
                 "level": k.level,
                 "tested": k.tested,
                 "streams": len(k.streams),
@@ -137,7 +141,13 @@ def heartbeat(status: dict[str, Any], now: datetime) -> dict[str, Any]:
     ahead, in_s = status["next_look_step"], None
     if not stale and ahead is not None and pace["step_s"] is not None and silent_s is not None:
         in_s = max(0.0, (ahead - status["step"]) * pace["step_s"] - silent_s)
+    sidecar = status["sidecar"]
+    if sidecar is not None:
+        sidecar = sidecar | {"alive": read_alive(Path(status["run"]), now)}
+        said, trouble = sidecar_said(sidecar, going=going)
+        sidecar |= {"said": said, "trouble": trouble}
     return status | {
+        "sidecar": sidecar,
         "stale": stale,
         "pace": pace | {"last_record_s": silent_s},
         "next_look_s": in_s,

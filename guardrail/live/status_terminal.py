@@ -172,6 +172,8 @@ def _head_lines(status: Mapping[str, Any]) -> list[tuple[str, str | Text]]:
         lines.append(("looks", _level_strip(status["looks"])))
         if said := untested_said(status["looks"][-1]):
             lines.append(("last look", said))
+    if sidecar := status["sidecar"]:
+        lines.append(("sidecar", Text(sidecar["said"], "bold red" if sidecar["trouble"] else "")))
     if status["mode"] == "watch":
         lines.append(("levers", "watch only: nothing is injected, no action is carried out"))
     else:
@@ -248,7 +250,7 @@ def _looks_table(status: Mapping[str, Any]) -> Table:
     for look in status["looks"][-_LOOKS_SHOWN:]:
         level = look["level"]
         table.add_row(
-            str(look["step"]),
+            str(look["step"]) + (f"→{late}" if (late := look["applied_step"]) is not None else ""),
             str(look["look"]),
             one_line(look["trigger"], 10),
             Text(one_line(level, 12), LEVEL_STYLE.get(level, "")),

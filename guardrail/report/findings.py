@@ -195,7 +195,8 @@ def guarding_time(data: RunData) -> tuple[dict[str, float], float | None]:
     seconds = {k: s for k, s in data.closing.seconds.items() if s} if data.closing else {}
     train = seconds.pop("train", None)
     if not seconds:  # no closing record: what looks and tripwires say of themselves
-        seconds["looks"] = math.fsum(look.seconds or 0.0 for look in data.looks)
+        here = [] if data.beside else data.looks  # a sidecar's seconds are not the training's
+        seconds["looks"] = math.fsum(look.seconds or 0.0 for look in here)
         seconds["tripwires"] = math.fsum(r.seconds or 0.0 for r in data.tripwires)
     spent = {what: s for what, s in seconds.items() if s}
     return spent, math.fsum(spent.values()) / train if train and not data.rewinds else None

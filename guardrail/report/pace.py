@@ -7,7 +7,7 @@ from datetime import datetime, timezone
 from itertools import pairwise
 from typing import Any
 
-from guardrail.ledger.file import Record
+from guardrail.ledger.file import Record, happened_at
 
 __all__ = ["Pace", "measure_pace", "next_look_step", "record_time"]
 
@@ -54,11 +54,15 @@ def measure_pace(live: Sequence[Record]) -> Pace:
         a, b = record_time(before), record_time(after)
         if a is None or b is None or after["kind"] in _NOT_THE_RUN:
             continue
-        measuring = _seconds(after) if after["kind"] in ("look", "tripwire") else 0.0
+        # What was answered beside the training did not keep it.
+        beside = after.get("applied_step") is not None or after.get("after_end")
+        here = after["kind"] in ("look", "tripwire") and not beside
+        measuring = _seconds(after) if here else 0.0
         look = max(look, measuring)
         rest = max(0.0, (b - a).total_seconds() - measuring)
-        if after["step"] > before["step"]:
-            steps.append((after["step"] - before["step"], rest))
+        made = happened_at(after) - happened_at(before)
+        if made > 0:
+            steps.append((made, rest))
         else:
             pause = max(pause, rest)
     if not steps:

@@ -14,6 +14,7 @@ from guardrail.ledger.file import FILE_NAME, Record, live_records
 from guardrail.ledger.follow import LedgerTail
 from guardrail.ledger.records import (
     ActionFacts,
+    AskedFacts,
     CheckpointFacts,
     ClosingFacts,
     DecisionFacts,
@@ -53,6 +54,8 @@ class LiveBranch(Facts):
     actions: tuple[ActionFacts, ...]
     failures: tuple[FailureFacts, ...]
     """Looks that could not be measured."""
+    asked: tuple[AskedFacts, ...]
+    """Looks that were asked of a sidecar."""
     tripwire_failures: tuple[FailureFacts, ...]
     checkpoints: tuple[CheckpointFacts, ...]
     rewinds: tuple[RewindFacts, ...]
@@ -102,6 +105,11 @@ class RunData(LiveBranch):
         return (self.run / "recipe.resolved.json").is_file()
 
     @property
+    def beside(self) -> bool:
+        """Whether a sidecar takes the looks."""
+        return self.recipe_section("looks").get("engine") == "sidecar"
+
+    @property
     def watching(self) -> bool:
         """Whether this run only looked: nothing injected, no action carried out."""
         return self.mode == "watch"
@@ -149,6 +157,13 @@ class RunData(LiveBranch):
         """Where KL boost and learning-rate factor stand now."""
         done = [a for a in self.actions if a.carried_out]
         return done[-1].after if done else Levers()
+
+    @property
+    def open_asks(self) -> list[AskedFacts]:
+        """Looks that were asked of a sidecar and are not judged, by step."""
+        closed = {look.number for look in self.looks} | {f.look for f in self.failures}
+        found = [ask for ask in self.asked if ask.look not in closed]
+        return sorted(found, key=lambda ask: (ask.step, ask.look))
 
     @property
     def moves(self) -> list[ActionFacts]:
@@ -283,6 +298,7 @@ def run_data(
         looks=looks,
         actions=tuple(_with_streams(a, looks) for a in _read(ActionFacts, of("action"), unfit)),
         failures=tuple(f for f in failures if f.during != "tripwire"),
+        asked=_read(AskedFacts, of("asked"), unfit),
         tripwire_failures=tuple(f for f in failures if f.during == "tripwire"),
         checkpoints=_read(CheckpointFacts, of("checkpoint"), unfit),
         tripwires=_read(TripwireFacts, of("tripwire"), unfit),
@@ -300,6 +316,8 @@ def run_data(
         pace=measure_pace(live),
     )
     planned = looks[0].planned_steps if looks else None
+    if planned is None and (first := next(iter(of("asked")), None)):
+        planned = first.get("planned_steps")
     if replanned := of("replanned"):  # a resume made the run longer or shorter
         planned = replanned[-1].get("planned_steps")
     if planned is None:

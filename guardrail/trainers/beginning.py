@@ -66,7 +66,7 @@ def plan_training(guard: Guard, trainer: Any, *, resumed: bool) -> None:
 
 
 def first_look(policy: Policy, course: Course, injection: KlOnly | None) -> None:
-    """Test the KL term against its reference, if there is one, and take look 0."""
+    """Test the KL term against its reference, if there is one, and take look 0, or ask the sidecar for it."""
     guard, trainer = policy.guard, policy.trainer
     anchors_dtype = getattr(torch, guard.anchors.manifest.dtype)
     with policy.gathered(course.stops) as engine:
@@ -80,12 +80,10 @@ def first_look(policy: Policy, course: Course, injection: KlOnly | None) -> None
                 anchors_dtype=anchors_dtype,
                 start_is_kl_reference=guard.start_is_kl_reference,
             )
-        guard.look_zero(
-            engine,
-            start_is_gold_base=guard.start_is_gold_base,
-            planned_steps=trainer.state.max_steps,
-            rounding=coarser(dtype, anchors_dtype),
-        )
+        if guard.recipe.looks.engine == "in process":
+            guard.look_zero(engine, rounding=coarser(dtype, anchors_dtype))
+            return
+    guard.ask(0, "start", str(guard.recipe.start_model))
 
 
 def watch_new_task(policy: Policy, course: Course) -> None:

@@ -153,20 +153,28 @@ class GuardCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
                 self.guard.ledger.append("gradient_check", state.global_step, **found)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Tripwire and look where due; carry out what the ladder says."""
-        if self._agree_on_step():
+        """Apply what a sidecar has answered; tripwire and look where due; carry out what the ladder says."""
+        terminate, answered = self._agree_on_step()
+        if answered:
+            self.course.apply(state.global_step)
+        if terminate:
             self.course.terminate(saving=control.should_save)
-        else:
+        elif not self.course.halted:
             self.course.attend(state.global_step, saving=control.should_save)
         self._end_if_told(control)
 
-    def _agree_on_step(self) -> bool:
-        """Add up the ranks' samples of the step; return whether any rank was told to terminate."""
+    def _agree_on_step(self) -> tuple[bool, bool]:
+        """Add up the ranks' samples of the step.
+
+        Returns:
+            Whether any rank was told to terminate, and whether an answer of a sidecar has come.
+        """
         counts = [] if self.injection is None else self.injection.take_counts()
-        *counts, terminate = self.guard.ranks.summed([*counts, int(self.course.sigterm)])
+        noted = [int(self.course.sigterm), int(self.course.answered())]
+        *counts, terminate, answered = self.guard.ranks.summed([*counts, *noted])
         if self.injection is not None:
             self.injection.add_counts(counts)
-        return bool(terminate)
+        return bool(terminate), bool(answered)
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Look where the end of an epoch asks for a save, which no step's end has seen."""
@@ -177,6 +185,8 @@ class GuardCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
     def _end_if_told(self, control: Any) -> None:
         if self.course.ended:
             control.should_save = control.should_training_stop = True
+        if self.course.asks_at_save:
+            control.should_save = True
 
     def _move_levers(self, action: Action) -> None:
         move_levers(self.guard.state, action, self.trainer.optimizer, self.trainer.lr_scheduler)
@@ -196,6 +206,7 @@ class GuardCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
         guard, trainer = self.guard, self.trainer
         trainer.accelerator.wait_for_everyone()  # every rank's part of it is on disk
         # Before the state, which makes it complete: who resumes from it finds it in the ledger.
+        self.course.ask(state.global_step)
         self.course.grade(state.global_step)
         self.course.count_seconds()
         keep_rates(guard.state, trainer.optimizer, trainer.lr_scheduler)

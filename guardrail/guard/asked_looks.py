@@ -1,0 +1,169 @@
+"""Looks that another process answers: what the training asks in its ledger, what comes back as a file.
+
+The ledger is the queue: an `asked` record without a look or an error of its number is open. The answer of an ask
+lies under its token, whole or not there, so that an answer of a branch that a resume has left is never taken for one.
+"""
+
+import json
+import math
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from guardrail.errors import InputError
+from guardrail.files import write_whole
+from guardrail.judge.look_values import Measured
+from guardrail.ledger.file import Record, live_records
+from guardrail.ledger.records import Benchmark
+
+__all__ = [
+    "FOLDER",
+    "Asked",
+    "Measurement",
+    "answer_file",
+    "open_asks",
+    "read_answer",
+    "write_answer",
+    "write_failure",
+]
+
+FOLDER = "sidecar"
+"""Below the run folder: answers, the lock, the sign of life."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One look that was asked of the sidecar."""
+
+    token: str
+    """Of this ask alone; its answer repeats it."""
+    step: int
+    """Whose weights are judged."""
+    look: int
+    """Its number, which seeds its answers."""
+    trigger: str
+    checkpoint: str
+    """The folder of those weights, below the run folder if it lies there."""
+    samples: int
+    """Answers an item."""
+
+    @property
+    def order(self) -> tuple[int, bool]:
+        """Asks are answered and judged by step, a repeat before anything later."""
+        return self.step, self.trigger == "repeat"
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """What a look measured, of the items that are judged."""
+
+    values: Measured
+    answers: str
+    """File in the run folder."""
+    seconds: float
+    benchmark: Benchmark | None = None
+    benchmark_seconds: float = 0.0
+    noise: tuple[Measured, Measured] | None = None
+    """Of look 0: greedy answers against those under one rounding more."""
+    served: dict[str, Any] | None = None
+    """Where a server answered a sidecar: what it serves, and how its weights were proven."""
+
+    @property
+    def samples(self) -> int:
+        """Answers an item."""
+        return int(next(iter(self.values.values())).shape[1])
+
+
+def open_asks(records: Iterable[Record]) -> list[Asked]:
+    """Return the asks of the live branch that neither a look nor an error has closed, in their order."""
+    live = live_records(records)
+    closed = {r.get("look") for r in live if r["kind"] in ("look", "error")}
+    found = [
+        Asked(**{name: r[name] for name in Asked.__slots__})
+        for r in live
+        if r["kind"] == "asked" and r["look"] not in closed
+    ]
+    return sorted(found, key=lambda ask: ask.order)
+
+
+def answer_file(run: Path, ask: Asked) -> Path:
+    """Return where the answer of an ask lies once it is whole."""
+    return run / FOLDER / f"step-{ask.step}-{ask.token}.json"
+
+
+def write_answer(run: Path, ask: Asked, measured: Measurement) -> None:
+    """Write what a look measured."""
+    noise = measured.noise
+    content = {
+        "values": _as_json(measured.values),
+        "answers": measured.answers,
+        "seconds": measured.seconds,
+        "benchmark": measured.benchmark and measured.benchmark.model_dump(),
+        "benchmark_seconds": measured.benchmark_seconds,
+        "noise": None if noise is None else [_as_json(noise[0]), _as_json(noise[1])],
+        "served": measured.served,
+    }
+    _write(run, ask, {"measured": content})
+
+
+def write_failure(run: Path, ask: Asked, error: str) -> None:
+    """Write why a look could not be measured."""
+    _write(run, ask, {"error": error})
+
+
+def _write(run: Path, ask: Asked, content: dict[str, Any]) -> None:
+    path = answer_file(run, ask)
+    path.parent.mkdir(exist_ok=True)
+    whole = {"asked": asdict(ask), **content}
+    write_whole(path, json.dumps(whole, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_answer(run: Path, ask: Asked) -> Measurement | str:
+    """Return what an ask's look measured, or why it could not be.
+
+    Raises:
+        InputError: the file is not the answer to this ask.
+    """
+    path = answer_file(run, ask)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content["asked"] != asdict(ask):
+            raise InputError(
+                f"`{path}` answers another question ({content['asked']}) than the run has asked ({asdict(ask)}); it is "
+                "not applied. Take the file away and start `guardrail serve` again"
+            )
+        if (error := content.get("error")) is not None:
+            return str(error)
+        found = content["measured"]
+        benchmark, noise = found["benchmark"], found["noise"]
+        return Measurement(
+            values=_from_json(found["values"]),
+            answers=str(found["answers"]),
+            seconds=float(found["seconds"]),
+            benchmark=None if benchmark is None else Benchmark.model_validate(benchmark),
+            benchmark_seconds=float(found["benchmark_seconds"]),
+            noise=None if noise is None else (_from_json(noise[0]), _from_json(noise[1])),
+            served=found["served"],
+        )
+    except (KeyError, TypeError, json.JSONDecodeError) as error:
+        raise InputError(
+            f"`{path}` is no answer of a sidecar ({type(error).__name__}: {error}); take it away and start `guardrail "
+            "serve` again, which answers anew"
+        ) from error
+
+
+def _as_json(values: Measured) -> dict[str, Any]:
+    return {
+        name: [[None if math.isnan(v) else v for v in row] for row in table.tolist()]
+        for name, table in values.items()
+    }
+
+
+def _from_json(values: dict[str, Any]) -> Measured:
+    return {
+        name: np.array([[math.nan if v is None else v for v in row] for row in table])
+        for name, table in values.items()
+    }
