@@ -31,6 +31,11 @@ __all__ = [
 RESOLVED_FILE = "recipe.resolved.json"
 """In a run folder: the recipe with every default in it."""
 
+BEST_BESIDE = (
+    "`load_best_model_at_end` does not go with `looks.engine: sidecar`: the model it loads is a checkpoint that has had its "
+    "look, and what stands last would be another than what was judged last; leave it away, the report names the last ok "
+    "checkpoint"
+)
 SAFE_FRACTION = 0.05
 MOST_FRACTION = 0.10
 
@@ -317,6 +322,12 @@ class Recipe(_Section):
                 raise ValueError(
                     f"`train.arguments.{name}` is set by the run folder; remove it (use --out or --resume)"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _sidecar_fits(self) -> Self:
+        if self.looks.engine == "sidecar" and self.train.arguments.get("load_best_model_at_end"):
+            raise ValueError(BEST_BESIDE)
         return self
 
     @model_validator(mode="after")

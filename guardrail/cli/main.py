@@ -108,6 +108,8 @@ def run(
             )
             typer.echo(command.as_shell())
             return
+        if checked.looks.engine == "sidecar" and not _is_launched():
+            _say(f"a sidecar takes the looks; start it elsewhere: guardrail serve {folder}")
         if checked.launcher != "in process" and not _is_launched():
             from guardrail.launchers.start import start_run
 

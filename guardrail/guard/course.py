@@ -6,7 +6,7 @@ Whoever trains says what happens (a step, a save, a SIGTERM) and asks afterwards
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -177,9 +177,8 @@ class Course:
         guard = self.guard
         ask, judging, self._judging = guard.state.asked[0], self._judging, None
 
-        def told(mine: object) -> list[Judgement]:
-            assert judging is not None
-            return [judging.result()]
+        def told(mine: Sequence[Asked]) -> list[Judgement]:
+            return [judging.result() for _ in mine if judging is not None]  # on the first rank
 
         guard.forget(ask)
         try:

@@ -12,7 +12,7 @@ from guardrail.engines.in_process import InProcessEngine
 from guardrail.engines.multiple_choice import Choice
 from guardrail.errors import InputError
 from guardrail.guard.asked_looks import Asked, Measurement
-from guardrail.guard.look_plan import affordable_samples
+from guardrail.guard.look_plan import SIDECAR_SAMPLES, affordable_samples
 from guardrail.guard.measure_look import Meter
 from guardrail.guard.pipeline_check import disagreements
 from guardrail.guard.ranks import Ranks
@@ -33,11 +33,6 @@ from guardrail.recipe import Recipe
 from guardrail.sets.items import Item
 
 __all__ = ["Guard", "Judgement", "LookFailed"]
-
-
-_SIDECAR_SAMPLES = 2
-"""Answers an item of a look beside the training: two see a fall of ten points in every run of
-docs/drift-simulation.md, one in nine of ten."""
 
 
 class LookFailed(RuntimeError):
@@ -312,7 +307,7 @@ class Guard:
         if looks.samples is not None or looks.decoding.mode == "greedy":
             return looks.samples or 1
         if looks.engine == "sidecar":
-            return _SIDECAR_SAMPLES
+            return SIDECAR_SAMPLES
         if not state.samples:
             spent = state.seconds.get("looks", 0.0)  # on look 0
             others = (

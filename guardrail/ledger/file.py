@@ -21,7 +21,7 @@ FILE_NAME = "ledger.jsonl"
 
 
 class Ledger:
-    """Appends records to `RUN/ledger.jsonl`. One writer at a time; readers need no lock."""
+    """Appends records to `RUN/ledger.jsonl`. One writer at a time, which may take turns; readers need no lock."""
 
     def __init__(
         self,
@@ -38,6 +38,8 @@ class Ledger:
         self._on_record = on_record
         self._writes = writes
         self._next = 0
+        self._size = 0
+        """Bytes of the file after the last own write."""
         self._torn = writes
         """Whether the file may end in what a failed write left."""
         self._mend()
@@ -58,14 +60,21 @@ class Ledger:
         append_whole(self.path, line.encode("utf-8", errors="backslashreplace"))
         self._torn = False
         self._next += 1
+        self._size = self.path.stat().st_size
         if self._on_record is not None:
             self._on_record(record)
         return record
 
     def _mend(self) -> None:
+        there = self._writes and self.path.exists()
+        size = self.path.stat().st_size if there else 0
         if self._torn:
-            self._next = _cut_torn_tail(self.path) if self.path.exists() else 0
+            self._next = _cut_torn_tail(self.path) if there else 0
             self._torn = False
+        elif size != self._size:  # a sidecar or a person has written since
+            records, _ = _parse(self.path)
+            self._next = records[-1]["seq"] + 1 if records else 0
+        self._size = self.path.stat().st_size if there else 0
 
 
 def _cut_torn_tail(path: Path) -> int:

@@ -40,6 +40,14 @@ def closing_words(status: Mapping[str, Any], report: Path, go_on: str) -> Text:
         last = status["last_tripwire_failure"]
         said = f"{status['tripwire_failures']} failed, the last at step {last['step']}: "
         lines.append(_row("tripwires", said + one_line(last["error"])))
+    if sidecar := status["sidecar"]:
+        left = len(sidecar["open"])
+        said = (
+            f"{left} looks are still to be judged: guardrail serve {run}"
+            if left
+            else "all looks judged"
+        )
+        lines.append(_row("sidecar", said))
     for service, trouble in status["tracking"].items():
         lost = f"{trouble['lost']} records lost: " if trouble["lost"] else ""
         lines.append(_row(service, lost + one_line(trouble["error"], 300)))

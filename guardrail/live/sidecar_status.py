@@ -9,9 +9,20 @@ from typing import Any
 from guardrail.guard.asked_looks import FOLDER
 from guardrail.report.run_data import RunData
 
-__all__ = ["ALIVE_FILE", "FRESH_S", "read_alive", "sidecar_said", "sidecar_status"]
+__all__ = [
+    "ALIVE_FILE",
+    "FRESH_S",
+    "STATES",
+    "read_alive",
+    "sidecar_said",
+    "sidecar_status",
+    "told_now",
+]
 
 ALIVE_FILE = "alive.json"
+_TOLD = ("starting", "judging", "waiting", "unreachable", "ended")
+"""What a sidecar says of itself."""
+STATES = (*_TOLD, "silent", "none")
 FRESH_S = 60.0
 """A sidecar silent for longer is taken for gone; it writes every few seconds."""
 
@@ -25,9 +36,11 @@ def read_alive(run: Path, now: datetime | None = None) -> dict[str, Any] | None:
         told = json.loads((run / FOLDER / ALIVE_FILE).read_text(encoding="utf-8"))
         at = datetime.fromisoformat(told["time"])
         kept = {name: told[name] for name in ("doing", "step", "waiting", "trouble", "host", "pid")}
+        silent = ((now or datetime.now(timezone.utc)) - at).total_seconds()
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    silent = ((now or datetime.now(timezone.utc)) - at).total_seconds()
+    if kept["doing"] not in _TOLD:
+        return None
     return kept | {"time": told["time"], "silent_s": max(0.0, silent)}
 
 
@@ -38,28 +51,36 @@ def sidecar_status(data: RunData) -> dict[str, Any] | None:
     return {"open": [{"step": ask.step, "trigger": ask.trigger} for ask in data.open_asks]}
 
 
-def sidecar_said(sidecar: Mapping[str, Any], *, going: bool) -> tuple[str, bool]:
-    """Return how a sidecar stands, in words, and whether somebody should look after it.
+def told_now(sidecar: Mapping[str, Any], alive: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return how a sidecar stands: `sidecar_status` with its sign of life, a word for it, and whether it is trouble.
 
-    Args:
-        sidecar: `sidecar_status` with its sign of life under `alive`.
-        going: Whether the training is running.
+    `state` is `none` (never seen), `silent` (no sign of life for a minute), or what it said last: `starting`, `judging`,
+    `waiting`, `unreachable` (its server) or `ended`.
     """
-    alive, waiting = sidecar["alive"], len(sidecar["open"])
+    waiting = len(sidecar["open"])
+    state = "none" if alive is None else alive["doing"]
+    if alive is not None and state != "ended" and alive["silent_s"] > FRESH_S:
+        state = "silent"
+    trouble = state == "unreachable" or (waiting > 0 and state in ("none", "silent", "ended"))
+    return {**sidecar, "state": state, "trouble": trouble, "alive": alive}
+
+
+def sidecar_said(sidecar: Mapping[str, Any]) -> str:
+    """Return how a sidecar stands, in words, of what `told_now` says."""
+    alive, state, waiting = sidecar["alive"], sidecar["state"], len(sidecar["open"])
     steps = ", ".join(str(ask["step"]) for ask in sidecar["open"][:5])
     left = f"{waiting} waiting (step {steps}{', …' if waiting > 5 else ''})" if waiting else ""
-    start = "start `guardrail serve RUN`"
-    if alive is None:
-        return f"none has been seen, {left or 'nothing waiting'}; {start}", bool(waiting)
-    if alive["doing"] == "ended":
-        return f"ended{f', {left} never judged; {start}' if left else ''}", bool(left)
-    if alive["silent_s"] > FRESH_S:
-        minutes = alive["silent_s"] / 60
-        said = f"no sign of life for {minutes:.0f} min (process {alive['pid']} on {alive['host']})"
-        return f"{said}, {left or 'nothing waiting'}; {start}", bool(left) or going
-    if alive["doing"] == "unreachable":
-        return f"cannot reach its server, tries again ({alive['trouble']}); {left}", True
-    if alive["doing"] == "judging":
-        behind = max(0, waiting - 1)
-        return f"judging step {alive['step']}, {behind} waiting", False
-    return f"{alive['doing']}{f', {left}' if left else ''}", False
+    if state == "judging":
+        return f"judging step {alive['step']}, {max(0, waiting - 1)} waiting"
+    if state == "unreachable":
+        return f"cannot reach its server, tries again ({alive['trouble']}); {left}"
+    said = {
+        "none": "none has been seen",
+        "silent": "no sign of life",
+        "ended": "ended",
+    }.get(state, state)
+    if state == "silent":
+        where = f"process {alive['pid']} on {alive['host']}"
+        said = f"no sign of life for {alive['silent_s'] / 60:.0f} min ({where})"
+    help_ = "; start `guardrail serve RUN`" if sidecar["trouble"] else ""
+    return f"{said}{f', {left}' if left else ''}{help_}"

@@ -8,7 +8,7 @@ from typing import Any
 from guardrail import exit_codes
 from guardrail.judge.verdict import by_standing, shows_harm
 from guardrail.ledger.records import LookFacts
-from guardrail.live.sidecar_status import read_alive, sidecar_said, sidecar_status
+from guardrail.live.sidecar_status import read_alive, sidecar_status, told_now
 from guardrail.report.findings import guarding_time
 from guardrail.report.pace import next_look_step
 from guardrail.report.run_data import RunData, read_run
@@ -143,9 +143,7 @@ def heartbeat(status: dict[str, Any], now: datetime) -> dict[str, Any]:
         in_s = max(0.0, (ahead - status["step"]) * pace["step_s"] - silent_s)
     sidecar = status["sidecar"]
     if sidecar is not None:
-        sidecar = sidecar | {"alive": read_alive(Path(status["run"]), now)}
-        said, trouble = sidecar_said(sidecar, going=going)
-        sidecar |= {"said": said, "trouble": trouble}
+        sidecar = told_now(sidecar, read_alive(Path(status["run"]), now))
     return status | {
         "sidecar": sidecar,
         "stale": stale,

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from guardrail.exit_codes import UNTESTED_END
 from guardrail.judge.verdict import UNTESTED, rank
+from guardrail.live.sidecar_status import sidecar_said
 from guardrail.live.status import shown_state
 from guardrail.report.findings import harm_step
 from guardrail.report.page.escape_controls import escape_controls
@@ -173,7 +174,12 @@ def _head_lines(status: Mapping[str, Any]) -> list[tuple[str, str | Text]]:
         if said := untested_said(status["looks"][-1]):
             lines.append(("last look", said))
     if sidecar := status["sidecar"]:
-        lines.append(("sidecar", Text(sidecar["said"], "bold red" if sidecar["trouble"] else "")))
+        lines.append(
+            (
+                "sidecar",
+                Text(one_line(sidecar_said(sidecar)), "bold red" if sidecar["trouble"] else ""),
+            )
+        )
     if status["mode"] == "watch":
         lines.append(("levers", "watch only: nothing is injected, no action is carried out"))
     else:

@@ -113,6 +113,10 @@ def record_lines(record: Record) -> list[Text]:
         return [action_line(action)] if asked else []
     if kind == "started":
         return _start_lines(record)
+    if kind == "asked" and record["trigger"] == "start":
+        return [
+            Text("  looks wait for a sidecar: `guardrail serve RUN`, started elsewhere, answers")
+        ]
     if kind == "kl_self_test" and record["at_start"] is not None:
         said = (
             f"  KL self-test ({record['dtype']}): {record['at_start']:.1e} nats a token at the start, "
@@ -154,8 +158,9 @@ def look_line(look: LookFacts) -> Text:
     if look.number:  # look 0 said why
         untested = untested.partition(":")[0]
     return Text.assemble(
-        f"  step {look.step:>4}  look {look.number:<3} passed {percent(now):>6} "
-        f"(base {percent(base)})  ",
+        f"  step {look.step:>4}  look {look.number:<3} ",
+        f"(applied at step {look.applied_step}) " if look.applied_step is not None else "",
+        f"passed {percent(now):>6} (base {percent(base)})  ",
         (look.level, LEVEL_STYLE[look.level]),
         f"  {named}" if named else "",
         (f"  ({untested})", "dim") if untested else "",

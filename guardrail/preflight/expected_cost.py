@@ -11,7 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from guardrail.anchors.make import TOP_KS
-from guardrail.guard.look_plan import affordable_samples, due_looks
+from guardrail.guard.look_plan import SIDECAR_SAMPLES, affordable_samples, due_looks
 from guardrail.recipe import Recipe
 
 __all__ = ["STEP_S", "Training", "expected_cost", "looks_of_a_run", "planned_steps"]
@@ -85,7 +85,7 @@ def expected_cost(
         `parameters`; `weights_gb`, one copy in 16 bits; `kl_only_gb`, what logits and probabilities of one KL-only sample
         take beside the weights; `store_gb`, the anchors' log-probabilities on disk; `anchors_minutes` and `look_minutes`, under
         `assumed`; `answers_an_item` of a look; `step_seconds` and `share_of_the_run` that looks take, where rows are known;
-        `looks` and `looks_minutes` where steps are; `warnings`, sentences.
+        `looks` and `looks_minutes` where steps are; `looks_taken_by` where that is a sidecar; `warnings`, sentences.
     """
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
@@ -104,7 +104,8 @@ def expected_cost(
     def minutes(answers: int) -> float:
         return ceil(answers / together) * longest * step_s / 60
 
-    once = minutes(ceil(red_line / ranks))
+    beside = looks.engine == "sidecar"
+    once = minutes(ceil(red_line / (1 if beside else ranks)))
     arguments = {
         "save_steps": looks.every_steps
     } | recipe.train.arguments  # as `guardrail run` has it
@@ -112,11 +113,12 @@ def expected_cost(
     planned = None if steps is None else looks_of_a_run(recipe, arguments, steps)
     trained_s = None if training is None else training.step_s(active, step_s)
     samples = looks.samples or 1
-    if looks.samples is None and decoding.mode == "sampled" and steps and trained_s and planned:
-        first = once * 60 * recipe.replicates
-        samples = affordable_samples(
-            once * 60, planned - 1 + looks.reserve, steps * trained_s, first
-        )
+    if looks.samples is None and decoding.mode == "sampled":
+        if beside:
+            samples = SIDECAR_SAMPLES
+        elif steps and trained_s and planned:
+            ahead, first = planned - 1 + looks.reserve, once * 60 * recipe.replicates
+            samples = affordable_samples(once * 60, ahead, steps * trained_s, first)
     look = once * samples
     facts: dict[str, Any] = {
         "parameters": parameters,
@@ -132,13 +134,19 @@ def expected_cost(
         "assumed": f"{step_s * 1000:.0f} ms a decoding step of {together} answers, every answer {longest} tokens long, "
         f"{_FLOPS / 1e12:.0f} TFLOP/s a GPU in training; `guardrail rehearse` measures it",
     }
-    if trained_s is not None:
+    if trained_s is not None and not beside:
         facts["step_seconds"] = round(trained_s, 2)
         stretch = looks.every_steps * trained_s
         facts["share_of_the_run"] = round(look * 60 / (look * 60 + stretch), 3)
     if planned is not None:
         facts["looks"] = planned
         facts["looks_minutes"] = round(look * (planned - 1) + once * recipe.replicates, 1)
+    if beside:
+        facts["looks_taken_by"] = (
+            "a sidecar (`guardrail serve RUN`, elsewhere): the training saves a checkpoint for each and does not wait"
+        )
+        facts["warnings"] = []
+        return facts
     facts["warnings"] = _warnings(recipe, look * 60, ranks)
     return facts
 

@@ -121,6 +121,7 @@ def write_small_recipe(recipe: Recipe, folder: Path) -> Path:
         "on_error": "halt",  # by which the halt is brought about
     }
     content["looks"] |= {
+        "engine": "in process",  # what it takes to answer is what is measured
         "every_steps": EVERY_STEPS,
         "tripwire_every_steps": 0 if looks.tripwire_every_steps == 0 else EVERY_STEPS,
         "early_look_kl": 0.0,

@@ -11,6 +11,7 @@ import guardrail
 from guardrail.judge.ladder import Kind
 from guardrail.judge.verdict import LEVELS
 from guardrail.ledger.records import FormName, FormReason, PrecisionFacts
+from guardrail.live.sidecar_status import STATES
 from guardrail.probes.fluency import machine_flavour
 from guardrail.probes.metrics import METRICS
 from guardrail.report.page.phrases import Phrases
@@ -51,6 +52,7 @@ CODED = {
     "form": get_args(FormName),
     "form_why": get_args(FormReason),
     "flavour": machine_flavour("", "").parts,
+    "sidecar": STATES,
 }  # fmt: skip
 """Sections whose keys are codes of the program: exactly these."""
 

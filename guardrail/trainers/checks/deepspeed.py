@@ -20,11 +20,21 @@ def check_deepspeed(recipe: Recipe, trainer: Any) -> None:
     """Refuse what would break later, or break unseen, in a run that the guard may act on.
 
     Raises:
-        InputError: reentrant gradient checkpointing, a scheduler of DeepSpeed's own, or a frozen reference
-            under ZeRO-3.
+        InputError: reentrant gradient checkpointing, a scheduler of DeepSpeed's own, or under ZeRO-3 a frozen
+            reference, or checkpoints in pieces that a sidecar is to read.
     """
     plugin = trainer.accelerator.state.deepspeed_plugin
-    if plugin is None or recipe.mode == "watch":
+    if plugin is None:
+        return
+    if recipe.looks.engine == "sidecar" and under_zero3(trainer):
+        section = plugin.deepspeed_config.get("zero_optimization", {})
+        if not section.get("stage3_gather_16bit_weights_on_model_save"):
+            raise InputError(
+                "`looks.engine: sidecar` reads the checkpoints, and under ZeRO-3 they hold the model in pieces; set "
+                "`stage3_gather_16bit_weights_on_model_save: true` in the DeepSpeed config's `zero_optimization`, take "
+                "ZeRO-2, or leave `looks.engine` away"
+            )
+    if recipe.mode == "watch":
         return
     if recipe.rehearsal.reference == "frozen" and under_zero3(trainer):
         raise InputError(

@@ -3,7 +3,7 @@
 from typing import Any
 
 from guardrail.errors import InputError
-from guardrail.recipe import Recipe
+from guardrail.recipe import BEST_BESIDE, Recipe
 
 __all__ = ["check_trainer_fits", "is_grpo"]
 
@@ -19,8 +19,11 @@ def check_trainer_fits(recipe: Recipe, trainer: Any, *, grpo: bool) -> None:
     """Refuse keys of the recipe that this kind of trainer would not heed, and batches it cannot cut smaller.
 
     Raises:
-        InputError: such a key is set, or GRPO is to find its batch size.
+        InputError: such a key is set, GRPO is to find its batch size, or a best model is to be loaded at the end
+            where a sidecar looks at what is saved.
     """
+    if recipe.looks.engine == "sidecar" and trainer.args.load_best_model_at_end:
+        raise InputError(BEST_BESIDE)
     rehearsal, name = recipe.rehearsal, type(trainer).__name__
     if not grpo and (rehearsal.grpo is not None or recipe.ladder.beta == "raise"):
         key = "ladder.beta" if rehearsal.grpo is None else "rehearsal.grpo"
