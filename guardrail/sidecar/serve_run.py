@@ -5,6 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from guardrail.anchors.store import read_anchors, require_answers
 from guardrail.engines.finished_model import stored_items
 from guardrail.engines.multiple_choice import draw_choices
@@ -145,11 +147,17 @@ def _header(records: Callable[[], list[Record]], say: Callable[[str], None]) -> 
 
 
 def _meter_and_rehearsal(run: Path, header: Record, places: Recipe | None) -> tuple[Meter, Any]:
-    recipe = Recipe.model_validate(header["recipe"])
-    if recipe.looks.engine != "sidecar":
+    if (header["recipe"].get("looks") or {}).get("engine") != "sidecar":
         raise InputError(
             f"run `{run}` takes its looks itself; set `looks.engine: sidecar` in its recipe to have them taken here"
         )
+    try:
+        recipe = Recipe.model_validate(header["recipe"])
+    except ValidationError as error:
+        raise InputError(
+            f"the recipe in the ledger of `{run}` cannot be read ({error.errors()[0]['msg']}); serve it with the version "
+            "that trains"
+        ) from error
     if places is not None:
         moved = ("gold_base", "start_model", "kl_reference", "sets", "anchors")
         recipe = recipe.model_copy(update={name: getattr(places, name) for name in moved})

@@ -59,19 +59,21 @@ class SignOfLife:
         """
         self._path.parent.mkdir(parents=True, exist_ok=True)
         file = (self._path.parent / "lock").open("a")
+        other = read_alive(self._run)
+        fresh = other is not None and other["doing"] != "ended" and other["silent_s"] < FRESH_S
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            here = fresh and other is not None and other["host"] == socket.gethostname()
+            taken = fresh and not here  # the lock shows that one of this machine has gone
         except BlockingIOError:
-            raise InputError(self._taken()) from None
+            taken = True
         except OSError:  # a file system without locks
+            taken = fresh
+        if taken:
             file.close()
-        else:
-            self._lock = file
-        other = read_alive(self._run)
-        proven = self._lock is not None and (other or {}).get("host") == socket.gethostname()
-        fresh = other is not None and other["doing"] != "ended" and other["silent_s"] < FRESH_S
-        if fresh and not proven:
             raise InputError(self._taken())
+        self._lock = file
+        self._write()
         self._thread.start()
         return self
 
@@ -110,22 +112,26 @@ class SignOfLife:
             self._told = told
             self._changed.set()
 
+    def _write(self) -> dict[str, Any]:
+        """Write what is done now, and return it."""
+        told = self._told | {
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "time": datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
+        }
+        try:
+            write_whole(self._path, json.dumps(told) + "\n")
+        except OSError as error:  # a full disk, or a network file system that is away for now
+            self._say(f"{self._path} could not be written: {error}")
+        return told
+
     def _keep_telling(self) -> None:
         said = time.monotonic()
         while True:
             self._changed.clear()
-            told = self._told | {
-                "host": socket.gethostname(),
-                "pid": os.getpid(),
-                "time": datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
-            }
-            try:
-                write_whole(self._path, json.dumps(told) + "\n")
-            except (
-                OSError
-            ) as error:  # a full disk or a network file system that is away: it may come back
-                self._say(f"{self._path} could not be written: {error}")
-            if self._over:
+            over = self._over  # before what is told is read: the last word is written
+            told = self._write()
+            if over:
                 return
             if time.monotonic() - said >= _SAY_EVERY_S:
                 said = time.monotonic()

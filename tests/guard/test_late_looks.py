@@ -108,7 +108,8 @@ def test_nothing_is_judged_before_look_0_and_each_step_applies_the_oldest(course
     assert [(r["step"], r["look"], r["applied_step"]) for r in looks] == [
         (0, 0, 22), (10, 1, 23), (20, 2, 24),
     ]  # fmt: skip
-    assert state.asked == [] and [judged.step for judged in state.history] == [10, 20]
+    assert state.asked == []
+    assert [judged.step for judged in state.history] == [10, 20]
     graded = [r for r in read_ledger(course.guard.run) if r["kind"] == "checkpoint"]
     assert [(r["path"], r["level"]) for r in graded][-1] == ("checkpoints/checkpoint-20", "ok")
     assert state.last_ok_checkpoint == "checkpoint-20"
@@ -145,7 +146,8 @@ def test_what_could_not_be_measured_goes_the_way_of_an_error_while_looking(cours
         "error", 10, 12, 1,
     )  # fmt: skip
     assert "no room" in error["error"]
-    assert course.halted and course.guard.state.failures == 1
+    assert course.halted
+    assert course.guard.state.failures == 1
     assert open_asks(read_ledger(course.guard.run)) == []
 
 
@@ -195,9 +197,7 @@ def test_the_state_of_a_checkpoint_holds_what_is_asked_and_rotation_spares_it(co
     for step in (10, 20, 30):
         (course.checkpoints / f"checkpoint-{step}").mkdir(parents=True)
         look_due(course, step)
-        complete_checkpoint(
-            guard, course.checkpoints / f"checkpoint-{step}", limit=1, best=None
-        )
+        complete_checkpoint(guard, course.checkpoints / f"checkpoint-{step}", limit=1, best=None)
     left = sorted(path.name for path in course.checkpoints.iterdir())
     assert left == ["checkpoint-10", "checkpoint-20", "checkpoint-30"]
     says(course, guard.state.asked[0], GOLD)

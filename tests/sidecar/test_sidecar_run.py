@@ -83,7 +83,8 @@ def test_asks_queue_and_their_checkpoints_outlive_rotation(told):
 def test_a_second_sidecar_is_refused_by_name(told):
     assert told["second"].returncode == 2
     said = " ".join(told["second"].stderr.split())
-    assert "a sidecar serves" in said and "process " in said
+    assert "a sidecar serves" in said
+    assert "process " in said
 
 
 def test_a_killed_one_is_followed_by_one_that_goes_on_with_the_oldest_ask(told):
@@ -94,9 +95,10 @@ def test_a_killed_one_is_followed_by_one_that_goes_on_with_the_oldest_ask(told):
 
 def test_verdicts_come_late_and_move_the_levers_then(told):
     looks = {look["step"]: look for look in records(told["run"], "look")}
-    assert all(9 <= looks[step]["applied_step"] <= 12 for step in (0, 4))
+    assert [looks[step]["applied_step"] for step in (0, 4)] == [9, 10]
     acted = records(told["run"], "action")[0]
-    assert acted["look"] == 1 and acted["carried_out"]
+    assert acted["look"] == 1
+    assert acted["carried_out"]
     assert acted["step"] == looks[4]["applied_step"]
 
 
@@ -112,15 +114,15 @@ def test_after_the_end_the_sidecar_judges_what_is_left_and_ends_with_the_runs_co
     run = told["run"]
     assert told["trained"] == 4, "the training ends untested"
     last = records(run, "look")[-1]
-    assert last["step"] == 12 and last["after_end"]
+    assert last["step"] == 12
+    assert last["after_end"]
     assert told["facts"]["never_judged"] == []
     assert told["served"] == told["facts"]["exit_code"] == run_status(run)["exit_code"]
     end = read_state(run / "checkpoints/checkpoint-12")
-    assert end.asked == [] and end.history[-1].step == 12
+    assert end.asked == []
+    assert end.history[-1].step == 12
     graded = records(run, "checkpoint")[-1]
     assert (graded["step"], graded["level"]) == (12, last["level"])
-    assert "after the end" in (run / "report.html").read_text(encoding="utf-8") or "训练结束后" in (
-        run / "report.html"
-    ).read_text(encoding="utf-8")
+    assert "训练结束后" in (run / "report.html").read_text(encoding="utf-8")
     seqs = [record["seq"] for record in read_ledger(run)]
     assert seqs == sorted(set(seqs))
