@@ -56,7 +56,7 @@ def test_shellcheck_finds_nothing():
     subprocess.run(["shellcheck", *map(str, SLURM.glob("*.sbatch"))], check=True)
 
 
-@pytest.mark.parametrize("name", ["anchors.sbatch", "train.sbatch"])
+@pytest.mark.parametrize("name", ["anchors.sbatch", "sidecar.sbatch", "train.sbatch"])
 def test_without_arguments_a_script_says_how_it_is_used(name, cluster):
     job = sbatch(name, env=cluster)
     assert "usage: sbatch" in job.communicate(timeout=60)[1]
