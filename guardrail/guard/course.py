@@ -166,11 +166,17 @@ class Course:
         guard = self.guard
         if not guard.state.asked or not guard.ranks.writes:
             return False
-        if self._judging is None and answer_file(guard.run, guard.state.asked[0]).is_file():
+        if self._judging is None:
+            try:
+                come = answer_file(guard.run, guard.state.asked[0]).is_file()
+            except OSError:  # a network file system that is away for now; nobody waits for it
+                come = False
+            if not come:
+                return False
             pool = ThreadPoolExecutor(max_workers=1)
             self._judging = pool.submit(judged_answer, guard, guard.state.asked[0])
             pool.shutdown(wait=False)
-        return self._judging is not None and self._judging.done()
+        return self._judging.done()
 
     def apply(self, step: int) -> None:
         """Apply the sidecar's oldest answer at a step's end, on every rank: as `look`, but late."""

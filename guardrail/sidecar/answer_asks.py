@@ -1,6 +1,7 @@
 """The answer to one ask: its checkpoint loaded, asked by the run's own meter, what came of it in one file."""
 
 import contextlib
+import errno
 import gc
 import logging
 import time
@@ -63,11 +64,9 @@ class Answerer:
                 time.sleep(pause)
                 pause = min(_LONGEST_PAUSE_S, 2 * pause)
                 continue
-            except OSError as error:
-                if not isinstance(error, FileNotFoundError):
-                    raise  # a disk that takes nothing takes no answer either
-                self._failed(ask, error)
             except Exception as error:
+                if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+                    raise  # a disk that takes nothing takes no answer either
                 self._failed(ask, error)
             self._give_back_memory()
             return
