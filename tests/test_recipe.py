@@ -46,6 +46,13 @@ def test_greedy_decoding_needs_one_replicate(tmp_path):
         ({"drift": {"margins": {"passed": {"margin": 0.1, "critical": 0.05}}}}, "critical"),
         ({"seed": 1, "train": {"data": "d", "arguments": {"seed": 2}}}, "keep one of them"),
         ({"train": {"data": "d", "arguments": {"output_dir": "x"}}}, "output_dir"),
+        (
+            {
+                "looks": {"engine": "sidecar"},
+                "train": {"data": "d", "arguments": {"load_best_model_at_end": True}},
+            },
+            "does not go with `looks.engine: sidecar`",
+        ),
         ({"name": "../up"}, "name"),
         ({"trainer": "axolotl"}, "trainer"),
     ],

@@ -130,6 +130,12 @@ def test_a_critical_look_is_asked_again_before_any_later_one_and_then_halts(cour
     says(course, again, BAD)
     step_ends(course, 24)
     assert course.halted
+    bounds = [
+        [stream["boundary_halt"] for stream in r["streams"]]
+        for r in read_ledger(run)
+        if r["kind"] == "look" and r["step"] == 10
+    ]
+    assert bounds[0] == bounds[1], "a repeat has the budget of the look it repeats"
     halt = [r for r in read_ledger(run) if r["kind"] == "action"][-1]
     assert (halt["step"], halt["action"], halt["look"]) == (24, "halt", again.look)
     assert moved[-1].kind == "halt"

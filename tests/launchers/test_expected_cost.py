@@ -96,3 +96,12 @@ def test_a_look_that_outlasts_the_collectives_is_warned_of(tmp_path):
     (warning,) = costs(tmp_path, DENSE, *slow)["warnings"]
     assert "`train.arguments.ddp_timeout` to" in warning
     assert costs(tmp_path, DENSE, *slow, "train.arguments.ddp_timeout=20000")["warnings"] == []
+
+
+def test_a_sidecar_keeps_no_rank_waiting(tmp_path):
+    slow = ("looks.samples=60", "launch.processes=2")
+    assert costs(tmp_path, DENSE, *slow)["warnings"]
+    beside = costs(tmp_path, DENSE, *slow, "looks.engine=sidecar")
+    assert beside["warnings"] == []
+    assert "does not wait" in beside["looks_taken_by"]
+    assert beside["look_minutes"] > costs(tmp_path, DENSE, *slow)["look_minutes"]

@@ -140,3 +140,12 @@ def test_a_record_that_a_full_disk_cut_off_does_not_damage_the_next(tmp_path, th
     records = read_ledger(tmp_path)
     assert [r["kind"] for r in records] == ["look", "crashed", "decision"]
     assert [r["seq"] for r in records] == [0, 1, 2]
+
+
+def test_whoever_writes_next_counts_on(tmp_path):
+    training, sidecar = Ledger(tmp_path), Ledger(tmp_path)
+    training.append("ended", 8)
+    sidecar.append("look", 8)
+    training.append("domain_loss", 8)
+    sidecar.append("look", 8)
+    assert [r["seq"] for r in read_ledger(tmp_path)] == [0, 1, 2, 3]
