@@ -159,7 +159,9 @@ class Guard:
         """
         # Every rank keeps the state, and what one of them draws is no other's: the first one's counts.
         token = self.ranks.shared([0], lambda mine: [uuid4().hex for _ in mine])[0]
-        ask = Asked(token, step, self.state.looks, trigger, checkpoint, self._samples(step, trigger))
+        ask = Asked(
+            token, step, self.state.looks, trigger, checkpoint, self._samples(step, trigger)
+        )
         self._count(trigger)
         self.state.asked = sorted([*self.state.asked, ask], key=lambda one: one.order)
         told = asdict(ask) | _later(step, applied_step)
