@@ -17,7 +17,8 @@ from guardrail.engines.in_process import InProcessEngine
 from guardrail.errors import InputError
 from guardrail.guard.asked_looks import Asked, answer_file
 from guardrail.guard.checkpoints import grade_checkpoint, last_ok_checkpoint, named_checkpoint
-from guardrail.guard.guard import Guard, Judgement
+from guardrail.guard.guard import Guard
+from guardrail.guard.judge_measured import Judgement
 from guardrail.guard.late_looks import apply_late, judged_answer
 from guardrail.guard.ranks import failure_kind
 from guardrail.guard.tripwire import tripwire

@@ -12,45 +12,23 @@ from guardrail.engines.in_process import InProcessEngine
 from guardrail.engines.multiple_choice import Choice
 from guardrail.errors import InputError
 from guardrail.guard.asked_looks import Asked, Measurement
+from guardrail.guard.judge_measured import Judgement, judge_later, judge_start
 from guardrail.guard.look_plan import SIDECAR_SAMPLES, affordable_samples
 from guardrail.guard.measure_look import Meter
-from guardrail.guard.pipeline_check import disagreements
 from guardrail.guard.ranks import Ranks
 from guardrail.guard.state import GuardState
 from guardrail.judge.ladder import Action, decide, judged_look
-from guardrail.judge.look_values import (
-    Measured,
-    anchor_measurements,
-    answers_file,
-    judge_look,
-    look_values,
-)
-from guardrail.judge.rule import DriftConfig, RuleState, judge
-from guardrail.judge.verdict import Verdict
+from guardrail.judge.look_values import answers_file
 from guardrail.ledger.file import Ledger
 from guardrail.ledger.records import ActionFacts, Levers, LookFacts
 from guardrail.recipe import Recipe
 from guardrail.sets.items import Item
 
-__all__ = ["Guard", "Judgement", "LookFailed"]
+__all__ = ["Guard", "LookFailed"]
 
 
 class LookFailed(RuntimeError):
     """A look could not be measured, smaller batches included."""
-
-
-@dataclass(frozen=True, slots=True)
-class Judgement:
-    """What the rule says of a look, not recorded yet."""
-
-    measured: Measurement
-    verdict: Verdict
-    after: RuleState
-    """The rule's state after it."""
-    baseline: Measured | None = None
-    """Look 0's alone: what later looks are compared with."""
-    disagreement: tuple[str, ...] = ()
-    """Look 0's alone: streams that failed the pipeline check."""
 
 
 @dataclass(slots=True)
@@ -81,11 +59,6 @@ class Guard:
         return self.start_weights == self.anchors.manifest.kl_reference["weights"]
 
     @property
-    def judged_items(self) -> list[Item]:
-        """The red-line items that count: rehearsed ones are left out."""
-        return [item for item in self.red_line if not item.rehearsed]
-
-    @property
     def meter(self) -> Meter:
         """What the looks ask."""
         return Meter(self.recipe, self.run, self.anchors, self.red_line, self.choices, self.ranks)
@@ -100,15 +73,17 @@ class Guard:
             InputError: as `record`.
         """
         wanted = rounding if self.start_is_gold_base else None
-        measured = self._measure(engine, 0, "start", rounding=wanted)
-        self.record(self.judge(measured, 0, "start"), 0, "start", number=self.state.looks - 1)
+        number, measured = self.state.looks, self._measure(engine, 0, "start", rounding=wanted)
+        self._count("start")
+        self.record(self.judge(measured, "start"), 0, "start", number=number)
 
     def look(self, engine: InProcessEngine, step: int, trigger: str, *, final: bool) -> Action:
         """Take a look, write verdict and action to the ledger, return the action to carry out."""
         self._require_baseline()
-        measured = self._measure(engine, step, trigger)
-        judged = self.judge(measured, step, trigger, final=final)
-        return self.record(judged, step, trigger, number=self.state.looks - 1, final=final)
+        number, measured = self.state.looks, self._measure(engine, step, trigger)
+        judged = self.judge(measured, trigger, final=final)
+        self._count(trigger)
+        return self.record(judged, step, trigger, number=number, final=final)
 
     def _measure(
         self,
@@ -129,7 +104,6 @@ class Guard:
         self.state.spend("looks", measured.seconds)
         if measured.benchmark is not None:
             self.state.spend("benchmark", measured.benchmark_seconds)
-        self._count(trigger)
         return measured
 
     def _samples(self, step: int, trigger: str) -> int:
@@ -173,54 +147,20 @@ class Guard:
         """Leave out an ask that is judged, or failed."""
         self.state.asked = [one for one in self.state.asked if one != ask]
 
-    def judge(
-        self, measured: Measurement, step: int, trigger: str, *, final: bool = False
-    ) -> Judgement:
+    def judge(self, measured: Measurement, trigger: str, *, final: bool = False) -> Judgement:
         """Return what the rule says of what a look measured; nothing is recorded or changed by it.
 
         Raises:
             LookFailed: there is no baseline.
         """
-        config = self.recipe.drift_config(self.state.planned_looks)
         if trigger == "start":
-            return self._judge_start(measured, config)
-        self._require_baseline()
-        assert self.state.baseline is not None
-        verdict, after = judge_look(
-            self.judged_items,
-            self.state.baseline,
-            measured.values,
-            config,
-            self.state.rule_before if trigger == "repeat" else self.state.rule,
-            expected=[item.ability for item in self.red_line],
-            final=final,
-        )
-        return Judgement(measured, verdict, after)
-
-    def _judge_start(self, measured: Measurement, config: DriftConfig) -> Judgement:
-        anchored = self.meter.only_judged(anchor_measurements(list(self.red_line), self.anchors))
-        verdict, _ = judge_look(self.judged_items, anchored, measured.values, config, RuleState())
-        if not self.start_is_gold_base:
-            judging_new = self.recipe.on_inherited == "judge_new"
-            return Judgement(
-                measured,
-                verdict,
-                RuleState(),
-                baseline=measured.values if judging_new else anchored,
+            planned = self.state.planned_looks
+            return judge_start(
+                self.meter, measured, planned, start_is_gold_base=self.start_is_gold_base
             )
-        # The items are the same on both sides: what differs is how answers fell, item by item, so
-        # clusters do not matter here.
-        groups = [item.ability for item in self.judged_items]
-        by_item, _ = judge(look_values(anchored, measured.values), groups, config, RuleState())
-        by_noise = None
-        if measured.noise is not None:
-            by_noise, _ = judge(look_values(*measured.noise), groups, config, RuleState())
-        return Judgement(
-            measured,
-            verdict,
-            RuleState(),
-            baseline=measured.values,
-            disagreement=tuple(disagreements(by_item, by_noise)),
+        self._require_baseline()
+        return judge_later(
+            self.meter, measured, self.state, repeat=trigger == "repeat", final=final
         )
 
     def record(

@@ -4,7 +4,8 @@ from pathlib import Path
 
 from guardrail.guard.asked_looks import Asked, read_answer
 from guardrail.guard.checkpoints import grade_checkpoint
-from guardrail.guard.guard import Guard, Judgement, LookFailed
+from guardrail.guard.guard import Guard, LookFailed
+from guardrail.guard.judge_measured import Judgement
 from guardrail.judge.ladder import Action
 
 __all__ = ["apply_late", "judged_answer"]
@@ -20,7 +21,7 @@ def judged_answer(guard: Guard, ask: Asked) -> Judgement:
     measured = read_answer(guard.run, ask)
     if isinstance(measured, str):
         raise LookFailed(f"the sidecar could not measure the look: {measured}")
-    return guard.judge(measured, ask.step, ask.trigger, final=_is_final(guard, ask))
+    return guard.judge(measured, ask.trigger, final=_is_final(guard, ask))
 
 
 def _is_final(guard: Guard, ask: Asked) -> bool:

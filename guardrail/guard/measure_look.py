@@ -38,6 +38,11 @@ class Meter:
     choices: Sequence[Choice]
     ranks: Ranks = field(default_factory=Ranks)
 
+    @property
+    def judged_items(self) -> list[Item]:
+        """The red-line items that count: rehearsed ones are left out."""
+        return [item for item in self.red_line if not item.rehearsed]
+
     def measure(
         self,
         engine: InProcessEngine,

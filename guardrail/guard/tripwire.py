@@ -92,7 +92,7 @@ def _look_tokens(guard: Guard, engine: InProcessEngine) -> int:
 
 def _golds(guard: Guard, engine: InProcessEngine, budget: int) -> WatchedTokens:
     """The golds that are watched."""
-    items = guard.judged_items
+    items = guard.meter.judged_items
     return sample_golds(
         [item.ability for item in items],
         engine.prompts(items),
