@@ -43,7 +43,7 @@ def recipe(tmp_path_factory):
     return anchored(small_recipe(
         tmp_path_factory.mktemp("beside"),
         items_an_ability=6,
-        looks={"every_steps": 4, "decoding": {"mode": "sampled", "max_new_tokens": 32}},
+        looks={"every_steps": 4, "samples": 1, "decoding": {"mode": "sampled", "max_new_tokens": 32}},
         train=arguments(
             learning_rate=3e-3, warmup_steps=2, max_steps=12, save_steps=4, save_total_limit=1,
             logging_steps=1,
