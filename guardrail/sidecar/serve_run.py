@@ -17,7 +17,7 @@ from guardrail.guard.measure_look import Meter
 from guardrail.ledger.file import FILE_NAME, Record, live_records
 from guardrail.ledger.follow import LedgerTail
 from guardrail.live.status import exit_code
-from guardrail.recipe import Recipe
+from guardrail.recipe import Recipe, with_model_folders
 from guardrail.report.report import build_report
 from guardrail.report.run_data import read_run
 from guardrail.sets.items import items_sha256, read_items
@@ -159,6 +159,7 @@ def _meter_and_rehearsal(run: Path, header: Record, places: Recipe | None) -> tu
             "that trains"
         ) from error
     if places is not None:
+        places = with_model_folders(places)
         moved = ("gold_base", "start_model", "kl_reference", "sets", "anchors")
         recipe = recipe.model_copy(update={name: getattr(places, name) for name in moved})
     red_line = read_items(recipe.sets.red_line)

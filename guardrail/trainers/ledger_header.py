@@ -9,6 +9,7 @@ from typing import Any
 from guardrail import __version__
 from guardrail.anchors.store import Manifest
 from guardrail.models.fingerprint import file_sha256
+from guardrail.recipe import Recipe
 from guardrail.sets.items import items_sha256
 from guardrail.trainers.checks.precision import describe_precision
 from guardrail.trainers.checks.rendering import rows_opened_as_looks
@@ -52,7 +53,7 @@ def run_header(
         "trainer": type(trainer).__name__,
         "processes": trainer.accelerator.num_processes,
         "device": trainer.accelerator.device.type,
-        "engine": "in-process" if vllm is None else "the trainer's vLLM",
+        "engine": _engine(recipe, vllm),
         "profile": manifest.profile.model_dump(mode="json"),
         "training_rows_opened": rows_opened_as_looks(
             rows, trainer.processing_class, thinking=recipe.thinking
@@ -78,3 +79,10 @@ def run_header(
     if form is not None:
         header["rehearsal_form"] = form.record()
     return header
+
+
+def _engine(recipe: Recipe, vllm: Any) -> str:
+    """Who answers the looks, in words."""
+    if recipe.looks.engine == "sidecar":
+        return "a sidecar"
+    return "in-process" if vllm is None else "the trainer's vLLM"
