@@ -15,37 +15,9 @@ from guardrail.guard.asked_looks import (
     write_failure,
 )
 from guardrail.guard.checkpoints import complete_checkpoint
-from guardrail.guard.course import Course
-from guardrail.guard.guard import Guard
-from guardrail.guard.look_plan import plan_looks
-from guardrail.guard.state import GuardState, read_state, write_state
-from guardrail.judge.look_values import measure_completions
-from guardrail.ledger.file import Ledger, live_records, read_ledger
-from guardrail.recipe import read_recipe
-from guardrail.sets.items import read_items
-
-GOLD, BAD = "您好，请问有什么可以帮您？", "哈哈哈哈哈哈"
-
-
-class Manifest:
-    gold_base = {"weights": "gold"}  # noqa: RUF012
-
-
-class Anchored:
-    """Anchors whose base gave one answer to everything."""
-
-    manifest = Manifest()
-
-    def __init__(self, items):
-        self.answers = {item.id: [Says(GOLD)] * 3 for item in items}
-
-    def gold(self, item_id):
-        return GOLD
-
-
-class Says:
-    def __init__(self, text):
-        self.text = text
+from guardrail.guard.state import read_state, write_state
+from guardrail.ledger.file import live_records, read_ledger
+from tests.guard.asked_course import BAD, GOLD, asked_course, look_due, says
 
 
 @pytest.fixture
@@ -56,25 +28,7 @@ def moved():
 
 @pytest.fixture
 def course(tmp_path, moved):
-    recipe = read_recipe("toy-sft", changes=["looks.engine=sidecar"])
-    items = read_items(recipe.sets.red_line)
-    state = GuardState()
-    guard = Guard(
-        recipe, tmp_path, Ledger(tmp_path), Anchored(items), items, [], state, start_weights="gold"
-    )
-    plan_looks(state, [10, 20, 30], 0, step=0)
-    course = Course(guard, tmp_path / "checkpoints", None, moved.append, lambda step: None)
-    course.begin(0, 30, best_follows=False)
-    guard.ask(0, "start", "base")
-    return course
-
-
-def says(course, ask, text):
-    """The sidecar's answer to an ask: every item says this."""
-    guard, items = course.guard, course.guard.red_line
-    values = measure_completions(items, [[text] * ask.samples] * len(items), [GOLD] * len(items))
-    answers = f"looks/{ask.token}.jsonl"
-    write_answer(guard.run, ask, Measurement(guard.meter.only_judged(values), answers, 1.0))
+    return asked_course(tmp_path, moved.append)
 
 
 def step_ends(course, step):
@@ -85,13 +39,6 @@ def step_ends(course, step):
             time.sleep(0.001)
     if course.answered():
         course.apply(step)
-
-
-def look_due(course, step):
-    course.look(step, "schedule")
-    assert course.asks_at_save
-    course.ask(step)
-    return course.guard.state.asked[-1]
 
 
 def test_nothing_is_judged_before_look_0_and_each_step_applies_the_oldest(course):
