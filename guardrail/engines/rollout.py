@@ -1,10 +1,14 @@
-"""The vLLM that writes a GRPO trainer's rollouts, colocated or a server, as the one that answers looks."""
+"""The vLLM that writes a GRPO trainer's rollouts, colocated or a server, as the one that answers looks.
 
-import contextlib
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+What the guard needs of such a vLLM is one function, `write`; each trainer's folder has its own. Whether it wrote with the
+weights in training is asked at every look (rollout_weights.py).
+"""
 
-from accelerate.utils import gather_object
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
 
 from guardrail.anchors.decoding import Decoding
 from guardrail.engines.in_process import (
@@ -13,66 +17,108 @@ from guardrail.engines.in_process import (
     completion,
     kept_training_state,
 )
+from guardrail.engines.proof import Proof
+from guardrail.engines.rollout_weights import Written, prove_handover, prove_now
 from guardrail.errors import InputError
 from guardrail.models.profile import Profile
+from guardrail.models.rounding import coarser, forward_dtype
 
-__all__ = ["vllm_writer"]
-
-Writer = Callable[[InProcessEngine, Sequence[list[int]], int], list[Completion]]
-
-
-@contextlib.contextmanager
-def _decoding(vllm: Any, decoding: Decoding, profile: Profile) -> Iterator[None]:
-    """Let the trainer's vLLM decode as looks do for the body, and as its rollouts after it."""
-    sampled = decoding.mode == "sampled"
-    wanted: dict[str, Any] = {
-        "temperature": decoding.temperature if sampled else 0.0,
-        "top_p": decoding.top_p if sampled else 1.0,
-        "top_k": decoding.top_k if sampled else 0,
-        "min_p": 0.0,
-        "repetition_penalty": decoding.repetition_penalty,
-        "max_completion_length": decoding.max_new_tokens,
-        "logprobs": None,
-        "generation_kwargs": {"stop_token_ids": list(profile.stop)},
-        "structured_outputs_regex": None,
-    }
-    before = {name: getattr(vllm, name) for name in wanted}
-    for name, value in wanted.items():
-        setattr(vllm, name, value)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            setattr(vllm, name, value)
+__all__ = ["RolloutVllm", "RolloutWriter"]
 
 
-def vllm_writer(vllm: Any) -> Writer:
-    """Return what leaves an engine's answers to the trainer's vLLM, given the current weights.
+class RolloutVllm(Protocol):
+    """A trainer's vLLM."""
 
-    Log-probabilities still come from this process. Every rank must ask for answers at the same time. The seed has no
-    say: vLLM would give every prompt of a call the same one, and answers that share their noise are no separate
-    draws. So sampled answers are not the same ones again after a resume.
+    @property
+    def dtype(self) -> torch.dtype | None:
+        """Precision it computes in, None where it does not say."""
 
-    Args:
-        vllm: TRL's VLLMGeneration.
-    """
+    def write(
+        self, prompts: Sequence[list[int]], decoding: Decoding, profile: Profile, seed: int
+    ) -> list[Written]:
+        """Hand it the weights of the moment, then let it write one text a prompt, of these very tokens.
 
-    def write(engine: InProcessEngine, prompts: Sequence[list[int]], seed: int) -> list[Completion]:
-        need = max(map(len, prompts), default=0) + engine.decoding.max_new_tokens
-        limit = vllm.max_model_length
-        if limit is not None and need > limit:
-            raise InputError(
-                f"a look needs {need} tokens for its longest prompt and `looks.decoding.max_new_tokens`, and "
-                f"the trainer's vLLM holds {limit}; set `vllm_max_model_length` to {need} or more"
-            )
-        # The trainer cuts what comes back into equal shares of the ranks.
-        share = max(gather_object([len(prompts)]))
-        filled = [*prompts, *[[engine.profile.stop[0]]] * (share - len(prompts))]
-        with kept_training_state(engine.model), _decoding(vllm, engine.decoding, engine.profile):
-            vllm.sync_weights()
-            ids = vllm.generate(filled, None, 1)[1]
-        return [
-            completion(engine.tokenizer, list(row), engine.profile) for row in ids[: len(prompts)]
+        Every rank calls at the same time, with prompts of its own. ZeRO-3's parameters lie in pieces then. Whether
+        the seed has a say is the trainer's matter: without, sampled texts are not the same ones after a resume.
+
+        Raises:
+            InputError: it holds too few tokens, or reads other prompts.
+        """
+
+
+@dataclass(slots=True)
+class RolloutWriter:
+    """Leaves an engine's answers to a trainer's vLLM; log-probabilities still come from this process."""
+
+    vllm: RolloutVllm
+    mixed_precision: str = "no"
+    """Accelerate's word for what the trainer's forwards are cast to."""
+    handed_over: bool = False
+    """Whether it has shown in this process that it takes new weights."""
+
+    def complete(
+        self, engine: InProcessEngine, prompts: Sequence[list[int]], seed: int
+    ) -> list[Completion]:
+        """Return one completion a prompt, written with the weights of the moment. Every rank asks at the same time.
+
+        Raises:
+            InputError: an answer ended neither at a stop token nor at the limit.
+        """
+        answers = [
+            completion(engine.tokenizer, one.token_ids, engine.profile)
+            for one in self._write(engine, prompts, engine.decoding, seed)
         ]
+        for answer in answers:
+            tokens, most = len(answer.token_ids), engine.decoding.max_new_tokens
+            if answer.finish_reason == "length" and tokens != most:
+                raise InputError(
+                    f"the trainer's vLLM ended an answer after {tokens} tokens, at none of the profile's stop tokens "
+                    f"{list(engine.profile.stop)} and before `max_new_tokens`, {most}; give it room for the prompt and so many "
+                    "tokens, and no stop strings or tokens of its own"
+                )
+        return answers
 
-    return write
+    def prove(
+        self, engine: InProcessEngine, prompts: Sequence[list[int]], seed: int, step: int
+    ) -> list[Proof]:
+        """Return what shows that it writes with the weights in training; the last is of those weights as they are.
+
+        The first time in a process one parameter is changed, handed over, and put back, so there is a proof before
+        that: of the changed weights.
+
+        Raises:
+            InputError: it has other weights, or computes with them in another way.
+        """
+
+        def write(texts: Sequence[list[int]], decoding: Decoding) -> list[Written]:
+            return self._write(engine, texts, decoding, seed)
+
+        own = forward_dtype(engine.model, self.mixed_precision)
+        rounding = own if self.vllm.dtype is None else coarser(own, self.vllm.dtype)
+        if self.handed_over:
+            now = prove_now(write, engine, prompts, rounding)
+            _require(now, "has not the weights", "the model without its adapter", step)
+            return [now]
+        changed, now = prove_handover(write, engine, prompts, rounding)
+        _require(changed, "does not take new weights", "the weights before", step, told_apart=True)
+        _require(now, "keeps weights it was to give up", "those", step, told_apart=True)
+        self.handed_over = True
+        return [changed, now]
+
+    def _write(
+        self, engine: InProcessEngine, prompts: Sequence[list[int]], decoding: Decoding, seed: int
+    ) -> list[Written]:
+        with kept_training_state(engine.model), engine.apart():
+            return self.vllm.write(prompts, decoding, engine.profile, seed)
+
+
+def _require(
+    proof: Proof, what: str, others_are: str, step: int, *, told_apart: bool = False
+) -> None:
+    if proof.agrees and not (told_apart and proof.share is None):
+        return
+    raise InputError(
+        f"the trainer's vLLM {what} at step {step}: {proof.said(others_are)}. Looks by it would judge other weights, and rollouts "
+        "are theirs too. Its weights are stale, or it computes in another precision or with other settings; take a "
+        "version of it that is known to go with this trainer, or let the model itself write (`use_vllm` false)"
+    )

@@ -17,7 +17,7 @@ from guardrail.errors import InputError
 from guardrail.files import write_whole
 from guardrail.judge.look_values import Measured
 from guardrail.ledger.file import Record, live_records
-from guardrail.ledger.records import Benchmark
+from guardrail.ledger.records import Benchmark, ProofFacts
 
 __all__ = [
     "FOLDER",
@@ -70,6 +70,8 @@ class Measurement:
     """Of look 0: greedy answers against those under one rounding more."""
     served: dict[str, Any] | None = None
     """Where a server answered a sidecar: what it serves, and how its weights were proven."""
+    proof: ProofFacts | None = None
+    """Of the weights, where the trainer's own vLLM answered; no sidecar has one."""
 
     @property
     def samples(self) -> int:

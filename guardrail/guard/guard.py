@@ -1,7 +1,8 @@
 """The guard of one run: looks, asks the rule and the ladder, writes the ledger, moves the levers."""
 
+import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from uuid import uuid4
 
@@ -14,17 +15,21 @@ from guardrail.errors import InputError
 from guardrail.guard.asked_looks import Asked, Measurement
 from guardrail.guard.judge_measured import Judgement, judge_later, judge_start
 from guardrail.guard.look_plan import SIDECAR_SAMPLES, affordable_samples
-from guardrail.guard.measure_look import Meter
+from guardrail.guard.measure_look import SEED_STRIDE, Meter
 from guardrail.guard.ranks import Ranks
 from guardrail.guard.state import GuardState
 from guardrail.judge.ladder import Action, decide, judged_look
 from guardrail.judge.look_values import answers_file
 from guardrail.ledger.file import Ledger
-from guardrail.ledger.records import ActionFacts, Levers, LookFacts
+from guardrail.ledger.records import ActionFacts, Levers, LookFacts, ProofFacts
 from guardrail.recipe import Recipe
 from guardrail.sets.items import Item
 
 __all__ = ["Guard", "LookFailed"]
+
+
+_PROVEN = 8
+"""Red-line prompts that a trainer's vLLM answers at a look to show its weights."""
 
 
 class LookFailed(RuntimeError):
@@ -94,6 +99,7 @@ class Guard:
         rounding: torch.dtype | None = None,
     ) -> Measurement:
         number, count = self.state.looks, self._samples(step, trigger)
+        proof = self._proof(engine, step)
         measured = self.meter.measure(
             engine,
             number,
@@ -104,7 +110,21 @@ class Guard:
         self.state.spend("looks", measured.seconds)
         if measured.benchmark is not None:
             self.state.spend("benchmark", measured.benchmark_seconds)
-        return measured
+        return replace(measured, proof=proof)
+
+    def _proof(self, engine: InProcessEngine, step: int) -> ProofFacts | None:
+        """What shows that a trainer's vLLM has the weights of this step; None where the model itself answers."""
+        if engine.writer is None:
+            return None
+        started = time.perf_counter()
+        shown = list(self.red_line)[:: max(1, len(self.red_line) // _PROVEN)][:_PROVEN]
+        seed = self.recipe.seed + SEED_STRIDE * (self.state.looks + 1) - 1
+        with self.ranks.agreed():
+            *changed, now = engine.writer.prove(engine, engine.prompts(shown), seed, step)
+        for one in changed:
+            self.ledger.append("handover_test", step, **one.record())
+        self.state.spend("looks", time.perf_counter() - started)
+        return ProofFacts(**now.record())
 
     def _samples(self, step: int, trigger: str) -> int:
         return self.recipe.replicates if trigger == "start" else self._settled_samples(step)
@@ -210,6 +230,7 @@ class Guard:
             failed_pipeline_check=judged.disagreement,
             benchmark=judged.measured.benchmark,
             served=judged.measured.served,
+            proof=judged.measured.proof,
             after_end=after_end or None,
             level=verdict.level,
             streams=verdict.streams,

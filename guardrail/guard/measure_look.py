@@ -21,9 +21,9 @@ from guardrail.models.rounding import one_rounding_more
 from guardrail.recipe import Recipe
 from guardrail.sets.items import Item
 
-__all__ = ["Meter"]
+__all__ = ["SEED_STRIDE", "Meter"]
 
-_SEED_STRIDE = 1009
+SEED_STRIDE = 1009
 """Looks draw their answers from seeds this far apart, so that replicates never share one."""
 
 
@@ -92,7 +92,7 @@ class Meter:
         self, engine: InProcessEngine | ServerEngine, number: int, count: int
     ) -> list[list[Completion]]:
         items = list(self.red_line)
-        first_seed = self.recipe.seed + _SEED_STRIDE * (number + 1)
+        first_seed = self.recipe.seed + SEED_STRIDE * (number + 1)
         # How long an answer is, as far as base's can tell, in characters.
         sizes = [len(gold) for gold in self._golds()]
         drawn = [

@@ -29,6 +29,7 @@ __all__ = [
     "LookFacts",
     "MetricFacts",
     "PrecisionFacts",
+    "ProofFacts",
     "RewindFacts",
     "SelfTestFacts",
     "StepLog",
@@ -70,6 +71,20 @@ class Benchmark(Facts):
     right: int = Field(ge=0)
 
 
+class ProofFacts(Facts):
+    """What a trainer's vLLM wrote before a look, as the weights in training score it; nats a token, root mean square."""
+
+    tokens: int
+    off: Number = None
+    """Between the two."""
+    noise: Number = None
+    """What one rounding more makes of the weights in training."""
+    moved: Number = None
+    """Between these and the weights that a vLLM left behind would have, where those are known."""
+    share: Number = None
+    """Share of the way from those that the vLLM has gone, 1 all of it; None where the two are too near to tell."""
+
+
 class LookFacts(Verdict, Dated):
     """One look: when and how it was taken, and its verdict."""
 
@@ -97,6 +112,8 @@ class LookFacts(Verdict, Dated):
     """Whether the training had ended when it was judged."""
     served: dict[str, Any] | None = None
     """What a sidecar's server serves, and how its weights were proven."""
+    proof: ProofFacts | None = None
+    """Of the weights, where the trainer's vLLM answered."""
 
     @property
     def late(self) -> int:

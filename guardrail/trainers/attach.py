@@ -99,7 +99,7 @@ class Guardrail(GuardedRecipe):
         else:
             model = accelerator.unwrap_model(trainer.model)
             check_weights("start_model", Path(str(recipe.start_model)), model)
-        vllm = None if seam.vllm is None else seam.vllm(trainer)
+        vllm = None if seam.vllm is None else seam.vllm(trainer, self)
         start_weights = weights_sha256(Path(str(recipe.start_model)))
         header = None
         if not resume:

@@ -12,6 +12,7 @@ from typing import Any
 
 from transformers import TrainerCallback
 
+from guardrail.engines.rollout import RolloutVllm, RolloutWriter
 from guardrail.errors import InputError
 from guardrail.guard.apply_levers import keep_rates, move_levers
 from guardrail.guard.checkpoints import complete_checkpoint
@@ -45,7 +46,7 @@ class GuardCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
         injection: KlOnly | None,
         *,
         resume_from: Path | None = None,
-        vllm: Any = None,
+        vllm: RolloutVllm | None = None,
     ) -> None:
         """Keep what the events need.
 
@@ -57,7 +58,10 @@ class GuardCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
         self.trainer = trainer
         self.injection = injection
         self.resume_from = resume_from
-        self.policy = Policy(guard, trainer, tokenizer, vllm)
+        writer = None
+        if vllm is not None:
+            writer = RolloutWriter(vllm, str(trainer.accelerator.mixed_precision))
+        self.policy = Policy(guard, trainer, tokenizer, writer)
         self.course = Course(
             guard,
             Path(trainer.args.output_dir),

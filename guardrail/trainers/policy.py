@@ -3,14 +3,15 @@
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
 from trl.models.utils import unwrap_model_for_generation
 
 from guardrail.engines.in_process import InProcessEngine
-from guardrail.engines.rollout import vllm_writer
+from guardrail.engines.rollout import RolloutWriter
 from guardrail.guard.guard import Guard
-from guardrail.trainers.checks.deepspeed import each_rank_alone
+from guardrail.trainers.checks.deepspeed import each_rank_alone, under_zero3
 
 __all__ = ["Policy"]
 
@@ -24,8 +25,8 @@ class Policy:
     guard: Guard
     trainer: Any
     tokenizer: Any
-    vllm: Any
-    """What writes the rollouts of a GRPO trainer and then answers the looks too, or None."""
+    writer: RolloutWriter | None
+    """The vLLM that writes the rollouts of a GRPO trainer and then answers the looks too, or None."""
     _encoded: dict[str, list[int]] = field(default_factory=dict)
 
     @contextlib.contextmanager
@@ -36,7 +37,8 @@ class Policy:
             stop: Asked at every token of an answer whether to end at once.
         """
         looks = self.guard.recipe.looks
-        with self.guard.ranks.agreed(), self._whole() as model:
+        with self.guard.ranks.agreed(), contextlib.ExitStack() as held:
+            model = held.enter_context(self._whole())
             engine = InProcessEngine(
                 model,
                 self.tokenizer,
@@ -45,9 +47,22 @@ class Policy:
                 looks.batch_size,
                 self._encoded,
                 stop,
-                None if self.vllm is None else vllm_writer(self.vllm),
+                self.writer,
+                partial(self._apart, held),
             )
             yield engine
+
+    @contextlib.contextmanager
+    def _apart(self, held: contextlib.ExitStack) -> Iterator[None]:
+        """Give up for the body what ZeRO-3 put together: vLLM's weights are gathered anew, which may not be nested."""
+        if not under_zero3(self.trainer):
+            yield
+            return
+        held.close()
+        try:
+            yield
+        finally:
+            held.enter_context(self._whole())
 
     @contextlib.contextmanager
     def _whole(self) -> Iterator[Any]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from guardrail.anchors.store import Anchors
+from guardrail.engines.rollout import RolloutVllm
 from guardrail.guard.ranks import Ranks
 from guardrail.guard.state import GuardState
 from guardrail.recipe import Recipe
@@ -31,8 +32,8 @@ class Seam:
     """GRPO's alone: given recipe and trainer, which form of KL-only samples runs, and why."""
     rollouts: RollOut | None = None
     """GRPO's alone: puts KL-only prompts into the trainer's rollouts."""
-    vllm: Callable[[Any], Any] | None = None
-    """GRPO's alone: the vLLM that writes the trainer's rollouts, `None` where the model itself does."""
+    vllm: Callable[[Any, GuardedRecipe], RolloutVllm | None] | None = None
+    """GRPO's alone: the vLLM that writes the trainer's rollouts, `None` where the model itself answers looks."""
     renders: Callable[[Any], dict[str, Render]] | None = None
     """What renders prompts in this trainer besides its tokenizer, by the name a user knows it by."""
     callback: type[GuardCallback] = GuardCallback

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from guardrail.engines.which_weights import compare
+from guardrail.engines.proof import compare
 
 RNG = np.random.default_rng(0)
 

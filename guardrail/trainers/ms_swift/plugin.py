@@ -42,6 +42,7 @@ from guardrail.trainers.ms_swift.grpo import (
     attach_kl_only,
     count_completions,
 )
+from guardrail.trainers.ms_swift.swift_vllm import swift_vllm
 from guardrail.trainers.seam import Seam
 from guardrail.trainers.trl.sft import attach_kl
 
@@ -190,5 +191,5 @@ def attach_swift(trainer: Any, recipe: Recipe) -> GuardCallback:
     )
     if kind == "grpo":
         join = partial(attach_golds, count=count_completions)
-        seam = replace(seam, join=join, form=swift_form, rollouts=_roll_out)
+        seam = replace(seam, join=join, form=swift_form, rollouts=_roll_out, vllm=swift_vllm)
     return guardrail.attach(trainer, resume=checkpoint or False, seam=seam)

@@ -20,6 +20,7 @@ from guardrail.trainers.seam import Seam
 from guardrail.trainers.trl.grpo import GrpoKlOnly, attach_kl_only
 from guardrail.trainers.trl.grpo_form import trainer_form
 from guardrail.trainers.trl.sft import attach_kl
+from guardrail.trainers.trl.trl_vllm import TrlVllm
 
 __all__ = ["trl_seam"]
 
@@ -36,8 +37,8 @@ def trl_seam(trainer: Any) -> Seam:
     return Seam(attach_kl)
 
 
-def _own_vllm(trainer: Any) -> Any:
-    return trainer.vllm_generation if trainer.use_vllm else None
+def _own_vllm(trainer: Any, guarded: GuardedRecipe) -> TrlVllm | None:
+    return TrlVllm(trainer.vllm_generation) if trainer.use_vllm else None
 
 
 def _mix_into_rollouts(

@@ -20,17 +20,33 @@ def polite(completions, **columns) -> list[float]:
     return [completion[0]["content"].count("您") / 10 for completion in completions]
 
 
-def keep_weights_loadable() -> None:
-    """vLLM's CPU build packs a layer's weights once, so that the trainer could not put new ones there."""
-    from vllm.model_executor.layers.linear import LinearBase
+def keep_weights_apart() -> None:
+    """Two ways in which vLLM's CPU build and the trainer would share, or not share, weights as no GPU has it.
 
-    LinearBase._cpu_skip_gemm_dispatch = True
+    It packs weights once: those of a layer, which then cannot be loaded, and the output layer's, which stay behind. And it
+    multiplies an adapter by its scaling where it lies, which without a copy to another device is in the trainer.
+    """
+    import torch
+    from vllm.lora.lora_weights import LoRALayerWeights
+    from vllm.model_executor.layers import utils
+
+    def unpacked(layer, remove_weight) -> None:
+        layer.cpu_linear = torch.nn.functional.linear
+
+    scale = LoRALayerWeights.optimize
+
+    def scaled_copy(weights):
+        weights.lora_b = weights.lora_b.clone()
+        return scale(weights)
+
+    utils.dispatch_cpu_unquantized_gemm = unpacked
+    LoRALayerWeights.optimize = scaled_copy
 
 
 def main(recipe_file: str, out: str, options: str) -> None:
     wanted = json.loads(options)
     if wanted.get("vllm"):
-        keep_weights_loadable()
+        keep_weights_apart()
     recipe = read_recipe(recipe_file)
     model, tokenizer = load_model(recipe.gold_base)
     rows = [
