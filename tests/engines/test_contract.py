@@ -8,6 +8,7 @@ import torch
 
 from guardrail.anchors.decoding import Decoding
 from guardrail.engines.in_process import InProcessEngine
+from guardrail.engines.rollout import RolloutWriter
 from guardrail.engines.vllm_client import VllmServer
 from guardrail.engines.vllm_server import ServerEngine
 from guardrail.models.end_of_turn import resolve_profile
@@ -15,6 +16,7 @@ from guardrail.models.load import load_model
 from guardrail.sets.items import read_items
 from guardrail.shipped import shipped_root
 from tests.engines.real_vllm import vllm_server
+from tests.engines.toy_rollout import ToyRollout
 from tests.engines.toy_server import ToyServer
 
 pytestmark = [pytest.mark.run, pytest.mark.trl1]
@@ -46,7 +48,7 @@ def real_server(tmp_path_factory):
 
 
 @pytest.fixture(
-    params=["in-process", "server", pytest.param("real_server", marks=pytest.mark.full)]
+    params=["in-process", "rollout", "server", pytest.param("real_server", marks=pytest.mark.full)]
 )
 def engine(request, base):
     """Make an engine of one kind with a decoding."""
@@ -56,6 +58,8 @@ def engine(request, base):
         here = InProcessEngine(*base, decoding, profile, 4)
         if request.param == "in-process":
             return here
+        if request.param == "rollout":
+            return replace(here, writer=RolloutWriter(ToyRollout(base[0])))
         client = VllmServer(request.getfixturevalue(request.param), pause_s=0.01)
         return ServerEngine(client, client.served(), base[1], decoding, profile, here)
 

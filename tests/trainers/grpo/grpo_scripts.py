@@ -43,6 +43,17 @@ def keep_weights_apart() -> None:
     LoRALayerWeights.optimize = scaled_copy
 
 
+def go_stale(trainer, step: int) -> None:
+    """From this step on the trainer's vLLM is handed no weights."""
+    sync = trainer.vllm_generation.sync_weights
+
+    def once() -> None:
+        if trainer.state.global_step < step:
+            sync()
+
+    trainer.vllm_generation.sync_weights = once
+
+
 def main(recipe_file: str, out: str, options: str) -> None:
     wanted = json.loads(options)
     if wanted.get("vllm"):
@@ -81,6 +92,8 @@ def main(recipe_file: str, out: str, options: str) -> None:
         processing_class=tokenizer,
         peft_config=lora,
     )
+    if wanted.get("stale_from") is not None:
+        go_stale(trainer, wanted["stale_from"])
     callback = Guardrail.from_recipe(recipe).attach(trainer, resume=bool(wanted.get("resume")))
     checkpoint = callback.resume_from
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)

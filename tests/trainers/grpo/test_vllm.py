@@ -17,7 +17,7 @@ COLOCATED = {
 }
 
 
-def train(folder, **changes):
+def train(folder, stale_from=None, **changes):
     import sys
 
     recipe = small_recipe(
@@ -29,7 +29,7 @@ def train(folder, **changes):
         looks={"every_steps": 3},
     )
     run = folder / "run"
-    options = {"vllm": True, "arguments": COLOCATED | changes}
+    options = {"vllm": True, "stale_from": stale_from, "arguments": COLOCATED | changes}
     line = [
         sys.executable,
         "-m",
@@ -58,10 +58,24 @@ def test_looks_are_answered_by_the_trainers_vllm_with_the_current_weights(tmp_pa
     assert passed(first)["now"] > 0.8
     # Reckless training is seen, so vLLM has the weights of the moment and not those it began with.
     assert passed(later[-1])["now"] < passed(first)["now"] - 0.3
+    # It computes in bfloat16 and the trainer in float32: what rounding explains is measured.
+    (handover,) = records(run, "handover_test")
+    for proof in (handover, first["proof"]):
+        assert abs(proof["share"] - 1) < 0.1
+    assert all(look["proof"]["off"] <= 3 * look["proof"]["noise"] for look in (first, *later))
     told = json.loads((run / "told.json").read_text())
     assert told["rollouts"] == [1.3, 0], (
         "rollouts decode as the user said, looks as the recipe says"
     )
+
+
+def test_a_vllm_that_goes_on_with_old_weights_ends_the_run(tmp_path):
+    run, done = train(tmp_path, 1, learning_rate=5e-3, lr_scheduler_type="constant")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert records(run, "look")[0]["step"] == 0
+    (error,) = records(run, "error")
+    assert "the trainer's vLLM has not the weights at step" in error["error"]
+    assert records(run, "ended")[0]["outcome"] == "halted"
 
 
 def test_a_vllm_too_short_for_a_look_is_refused_at_look_0(tmp_path):
