@@ -17,6 +17,8 @@ __all__ = ["LogProbs", "Proof", "compare"]
 
 _BEYOND_NOISE = 5.0
 """What lies this many times beyond the measured noise is no noise: kernels round a few times more or less."""
+_FLOAT32 = 1e-6
+"""Nats that a log-softmax over logits of some tens loses in float32, in which every engine gives its numbers."""
 _SHARE_OFF = 0.2
 """How far the share may be from 1. An adapter's kernels round too, a checkpoint before is rarely this near."""
 _TOLD_APART = 0.05
@@ -36,7 +38,7 @@ class Proof:
     off: float
     """Between engine and weights here."""
     noise: float
-    """What one rounding more in every module makes of the weights here, the largest of three."""
+    """What one rounding more in every module makes of the weights here, the largest of three, float32's own at least."""
     moved: float | None = None
     """Between the weights here and the others; None where no others are known."""
     share: float | None = None
@@ -77,7 +79,7 @@ def compare(
     """
     s, h = np.concatenate(asked), np.concatenate(here)
     off = _size(s - h)
-    noise = max(_size(np.concatenate(one) - h) for one in noisy)
+    noise = max(_FLOAT32, *(_size(np.concatenate(one) - h) for one in noisy))
     if others is None:
         return Proof(len(h), off, noise)
     o = np.concatenate(others)

@@ -143,10 +143,11 @@ class _Change:
         if not hasattr(self.parameters[0], "ds_id"):
             _write(self.parameters, values)
             return
-        from deepspeed.zero import GatheredParameters
+        import deepspeed
 
         # ZeRO-3 throws away what is written into a parameter that was put together for reading.
-        with self.local.apart(), GatheredParameters(self.parameters, modifier_rank=0):
+        gathered = deepspeed.zero.GatheredParameters(self.parameters, modifier_rank=0)
+        with self.local.apart(), gathered:
             _write(self.parameters, values)
 
 

@@ -220,7 +220,6 @@ ON_CPU = {
     "VLLM_CPU_KVCACHE_SPACE": 1,
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
     "VLLM_NO_USAGE_STATS": 1,
-    "VLLM_PLUGINS": "none",  # ms-swift's own wants torchvision
 }
 APART = """
 from tests.trainers.grpo.grpo_scripts import keep_weights_apart

@@ -5,13 +5,16 @@ python -m torch.distributed.run --nproc_per_node 2 -m tests.trainers.ranks.deeps
 python -m torch.distributed.run --nproc_per_node 2 -m tests.trainers.ranks.deepspeed_scripts whole STAGE RECIPE OUT
 python -m torch.distributed.run --nproc_per_node 2 -m tests.trainers.ranks.deepspeed_scripts grpo STAGE RECIPE OUT JSON
 python -m torch.distributed.run --nproc_per_node 2 -m tests.trainers.ranks.deepspeed_scripts grpo_gradients STAGE BASE OUT
+python -m torch.distributed.run --nproc_per_node 2 -m tests.trainers.ranks.deepspeed_scripts rollout STAGE RECIPE OUT JSON
 """
 
 import json
 import os
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 # Before accelerate is asked for anything: with `use_cpu` it would train with plain DDP and say nothing, and
@@ -27,6 +30,7 @@ import torch  # noqa: E402
 import trl  # noqa: E402
 from deepspeed.utils import safe_get_full_grad  # noqa: E402
 from transformers import AutoTokenizer, TrainerCallback, set_seed  # noqa: E402
+from trl.generation.vllm_generation import VLLMGeneration  # noqa: E402
 
 from guardrail.guard.state import GuardState  # noqa: E402
 from guardrail.models.load import load_model  # noqa: E402
@@ -34,11 +38,14 @@ from guardrail.recipe import Recipe, read_recipe  # noqa: E402
 from guardrail.run import run_recipe  # noqa: E402
 from guardrail.sets.read.training_rows import read_training_rows  # noqa: E402
 from guardrail.shipped import shipped_root  # noqa: E402
+from guardrail.trainers.attach import Guardrail  # noqa: E402
 from guardrail.trainers.grpo.forms import attach_golds  # noqa: E402
 from guardrail.trainers.kl_only.normalised_kl_term import Injection  # noqa: E402
 from guardrail.trainers.kl_only.references import adapter_off  # noqa: E402
 from guardrail.trainers.trl.grpo_mixing import KL_ONLY  # noqa: E402
 from guardrail.trainers.trl.sft import attach_kl  # noqa: E402
+from guardrail.trainers.trl.trl_seam import trl_seam  # noqa: E402
+from tests.engines.toy_rollout import ToyRollout  # noqa: E402
 from tests.trainers.conftest import ADAPTER, foreign_samples, tiny_model  # noqa: E402
 from tests.trainers.grpo.grpo_fixtures import (  # noqa: E402
     DEFAULTS,
@@ -272,6 +279,40 @@ def train_told(trainer: Any, recipe: Recipe, out: Path, wanted: dict[str, Any]) 
     file.write_text(json.dumps(rates.rates), encoding="utf-8")
 
 
+class HandedOver(ToyRollout):
+    """A copy of the model on every rank, filled by what TRL hands a colocated vLLM."""
+
+    trainer: Any
+
+    def _take(self) -> None:
+        vllm = VLLMGeneration.__new__(VLLMGeneration)
+        vllm.model, vllm.accelerator = self.trainer.model, self.trainer.accelerator
+        vllm.mode, vllm.enable_sleep_mode, vllm.is_fsdp_enabled = "colocate", False, False
+        worker = SimpleNamespace(model_runner=SimpleNamespace(model=self))
+        executor = SimpleNamespace(driver_worker=worker)
+        vllm.llm = SimpleNamespace(
+            llm_engine=SimpleNamespace(model_executor=executor), reset_prefix_cache=lambda: None
+        )
+        vllm.sync_weights()
+
+    def load_weights(self, named: list[tuple[str, torch.Tensor]]) -> None:
+        mine = dict(self.mine.named_parameters())
+        for name, value in named:
+            mine[name].data.copy_(value)
+
+
+def rollout(stage: str, recipe_file: str, out: str, options: str) -> None:
+    """Train guarded with GRPO, looks answered by what TRL hands the weights to."""
+    wanted = json.loads(options)
+    wanted["arguments"] = wanted.get("arguments", {}) | settings(stage)
+    recipe = read_recipe(recipe_file)
+    vllm = HandedOver(load_model(recipe.gold_base)[0])
+    trainer = vllm.trainer = grpo_trainer(recipe, out, wanted)
+    seam = replace(trl_seam(trainer), vllm=lambda trainer, guarded: vllm)
+    Guardrail.from_recipe(recipe).attach(trainer, seam=seam)
+    trainer.train()
+
+
 def whole(stage: str, recipe_file: str, out: str) -> None:
     """Carry out a recipe as `guardrail run` does."""
     recipe = read_recipe(recipe_file)
@@ -291,4 +332,5 @@ if __name__ == "__main__":
         "whole": whole,
         "grpo": grpo,
         "grpo_gradients": grpo_gradients,
+        "rollout": rollout,
     }[sys.argv[1]](*sys.argv[2:])

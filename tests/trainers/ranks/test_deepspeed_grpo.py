@@ -167,3 +167,17 @@ def test_so_it_does_with_golds_beside_the_loss_and_on_an_adapter(
     # Golds are due by the completions, 16 a step.
     seen = (23, 1) if form == "literal" else (96, 4)
     check_run(run, task_samples=seen[0], rehearsal_seen=seen[1], rate=rate)
+
+
+@pytest.mark.parametrize("lora", [False, True], ids=["full", "lora"])
+def test_a_rollout_engine_is_handed_weights_that_lie_in_pieces(recipe, tmp_path, lora):
+    """DeepSpeed refuses to gather what is gathered already, and forgets what is written into gathered weights."""
+    run = tmp_path / "run"
+    options = {"arguments": RECKLESS | {"max_steps": 2}, "lora": lora}
+    launch("rollout", 3, recipe, run, json.dumps(options))
+    (handover,) = records(run, "handover_test")
+    first, last = records(run, "look")
+    for proof in (handover, first["proof"]):
+        assert proof["share"] == pytest.approx(1, abs=0.01)
+    assert last["proof"]["off"] <= 3 * last["proof"]["noise"]
+    assert first["failed_pipeline_check"] == []
