@@ -57,7 +57,7 @@ def test_looks_are_answered_by_the_trainers_vllm_with_the_current_weights(tmp_pa
 
     assert passed(first)["now"] > 0.8
     # Reckless training is seen, so vLLM has the weights of the moment and not those it began with.
-    assert passed(later[-1])["now"] < passed(first)["now"] - 0.3
+    assert passed(later[-1])["now"] < passed(first)["now"] - 0.15
     # It computes in bfloat16 and the trainer in float32: what rounding explains is measured.
     (handover,) = records(run, "handover_test")
     for proof in (handover, first["proof"]):
