@@ -153,9 +153,10 @@ def test_a_vllm_in_16_bits_of_the_same_weights_agrees_and_an_old_one_does_not(lo
 
 
 def test_no_log_probabilities_are_no_proof(asked):
+    asked.prove()
     asked.vllm.gives_logprobs = False
-    with pytest.raises(InputError, match="does not take new weights"):
-        asked.prove()
+    with pytest.raises(InputError, match="has not the weights at step 2"):
+        asked.prove(2)
 
 
 def test_an_answer_that_ends_for_no_reason_is_refused(asked, items):
