@@ -110,7 +110,7 @@ class Guard:
         self.state.spend("looks", measured.seconds)
         if measured.benchmark is not None:
             self.state.spend("benchmark", measured.benchmark_seconds)
-        return replace(measured, proof=proof)
+        return measured if proof is None else replace(measured, proof=proof)
 
     def _proof(self, engine: InProcessEngine, step: int) -> ProofFacts | None:
         """What shows that a trainer's vLLM has the weights of this step; None where the model itself answers."""

@@ -21,6 +21,8 @@ class Anchored:
 class Says:
     """An engine that gives every item one answer."""
 
+    writer = None
+
     def __init__(self, text):
         self.text = text
 
