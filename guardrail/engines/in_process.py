@@ -221,9 +221,13 @@ class InProcessEngine:
         return [completion(self.tokenizer, ids, self.profile) for ids in answers]
 
     def cut_answers(self, tokens: int) -> Self:
-        """Return the engine with its answers cut to so many tokens."""
+        """Return the engine with its answers cut to so many tokens, given by the model itself.
+
+        A trainer's vLLM may be asked for items alone, and what is cut is none's answer.
+        """
         most = min(tokens, self.decoding.max_new_tokens)
-        return replace(self, decoding=self.decoding.model_copy(update={"max_new_tokens": most}))
+        shorter = self.decoding.model_copy(update={"max_new_tokens": most})
+        return replace(self, decoding=shorter, writer=None)
 
     def likeliest_first_token(
         self, prompts: Sequence[Sequence[int]], among: Sequence[int]

@@ -3,7 +3,6 @@
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 
 from guardrail.engines.in_process import InProcessEngine
 from guardrail.guard.guard import Guard
@@ -110,8 +109,7 @@ def _measure_start(
     golds.base = _logprobs(guard, engine, golds)
     wire = None
     if task:
-        # By the model itself: a trainer's vLLM may be asked for items alone.
-        short = replace(engine.cut_answers(FIRST_TOKENS), writer=None)
+        short = engine.cut_answers(FIRST_TOKENS)
         seed = guard.recipe.seed
         answers = guard.ranks.shared(task, lambda mine: short.complete(mine, seed=seed))
         wire = WatchedTokens(task, [list(answer.token_ids) for answer in answers])
