@@ -23,6 +23,7 @@ from guardrail.judge.look_values import (
     default_metric_rules,
     judge_look,
     measure_completions,
+    shown_shares,
     write_answers,
 )
 from guardrail.judge.rule import DriftConfig, RuleState
@@ -125,8 +126,13 @@ def look_at(
     write_answers(folder / now_file, items, answers, measured)
     ledger = Ledger(folder)
     ledger.append("started", 0, **_header(model, anchors_folder, manifest, served))
-    _append_look(ledger, 0, 0, "start", base_file, 0.0, judged(itself))
-    _append_look(ledger, 1, step, "end", now_file, time.perf_counter() - started, verdict)
+    first = [anchors.answers[item.id][0] for item in items]
+    then, shown = (
+        shown_shares(m, a, first) for m, a in ((baseline, base_answers), (measured, answers))
+    )
+    _append_look(ledger, 0, 0, "start", base_file, 0.0, judged(itself), then)
+    seconds = time.perf_counter() - started
+    _append_look(ledger, 1, step, "end", now_file, seconds, verdict, shown)
     ledger.append(
         "ended", step, outcome="finished", last_ok_checkpoint=None, failures=0, steps=0, seconds={}
     )
@@ -160,6 +166,7 @@ def _append_look(
     answers: str,
     seconds: float,
     verdict: Verdict,
+    shown: dict[str, float],
 ) -> None:
     look = LookFacts(
         step=step,
@@ -168,6 +175,7 @@ def _append_look(
         answers=answers,
         seconds=round(seconds, 3),
         planned_looks=1,
+        shown=shown,
         level=verdict.level,
         streams=verdict.streams,
     )

@@ -72,6 +72,8 @@ class Measurement:
     """Where a server answered a sidecar: what it serves, and how its weights were proven."""
     proof: ProofFacts | None = None
     """Of the weights, where the trainer's own vLLM answered; no sidecar has one."""
+    shown: dict[str, float] | None = None
+    """Shares of answers that are shown and not judged."""
 
     @property
     def samples(self) -> int:
@@ -107,6 +109,7 @@ def write_answer(run: Path, ask: Asked, measured: Measurement) -> None:
         "benchmark_seconds": measured.benchmark_seconds,
         "noise": None if noise is None else [_as_json(noise[0]), _as_json(noise[1])],
         "served": measured.served,
+        "shown": measured.shown,
     }
     _write(run, ask, {"measured": content})
 
@@ -149,6 +152,7 @@ def read_answer(run: Path, ask: Asked) -> Measurement | str:
             benchmark_seconds=float(found["benchmark_seconds"]),
             noise=None if noise is None else (_from_json(noise[0]), _from_json(noise[1])),
             served=found["served"],
+            shown=found.get("shown"),
         )
     except (KeyError, TypeError, json.JSONDecodeError) as error:
         raise InputError(

@@ -231,6 +231,7 @@ class Guard:
             benchmark=judged.measured.benchmark,
             served=judged.measured.served,
             proof=judged.measured.proof,
+            shown=judged.measured.shown,
             after_end=after_end or None,
             level=verdict.level,
             streams=verdict.streams,

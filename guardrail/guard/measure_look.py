@@ -15,7 +15,12 @@ from guardrail.engines.multiple_choice import Choice, right_choices
 from guardrail.engines.vllm_server import ServerEngine
 from guardrail.guard.asked_looks import Measurement
 from guardrail.guard.ranks import Ranks
-from guardrail.judge.look_values import Measured, measure_completions, write_answers
+from guardrail.judge.look_values import (
+    Measured,
+    measure_completions,
+    shown_shares,
+    write_answers,
+)
 from guardrail.ledger.records import Benchmark
 from guardrail.models.rounding import one_rounding_more
 from guardrail.recipe import Recipe
@@ -70,6 +75,7 @@ class Meter:
         values = measure_completions(items, [[a.text for a in row] for row in answers], golds)
         if self.ranks.writes:
             write_answers(self.run / file, items, answers, values)
+        shown = shown_shares(values, answers, [self.anchors.answers[i.id][0] for i in items])
         seconds = time.perf_counter() - started
         noise = None
         if rounding is not None:
@@ -83,6 +89,7 @@ class Meter:
             benchmark,
             0.0 if benchmark is None else time.perf_counter() - started,
             noise,
+            shown=shown,
         )
 
     def _golds(self) -> list[str]:

@@ -13,7 +13,7 @@ from guardrail.judge.rule import DriftConfig, MetricRule, MetricValues, RuleStat
 from guardrail.judge.statistic import FloatArray
 from guardrail.judge.verdict import Verdict
 from guardrail.probes.measure import measure, thinking_characters
-from guardrail.probes.metrics import METRICS
+from guardrail.probes.metrics import METRICS, SHOWN
 from guardrail.sets.items import Item
 
 __all__ = [
@@ -24,11 +24,15 @@ __all__ = [
     "judge_look",
     "look_values",
     "measure_completions",
+    "shown_shares",
     "write_answers",
 ]
 
 Measured = dict[str, FloatArray]
 """metric name → values, shape (items, replicates)."""
+
+
+_SHOWN_OF_A_TEXT = tuple(name for name in SHOWN if name != "cut")
 
 
 def default_metric_rules(
@@ -45,14 +49,14 @@ def default_metric_rules(
 def measure_completions(
     items: Sequence[Item], texts: Sequence[Sequence[str]], golds: Sequence[str]
 ) -> Measured:
-    """Return each metric of each answer: `texts[i]` are the K raw answers to `items[i]`."""
+    """Return each metric of each answer, and what is shown: `texts[i]` are the K raw answers to `items[i]`."""
     rows = [
         [measure(item, text, gold) for text in answers]
         for item, answers, gold in zip(items, texts, golds, strict=True)
     ]
     return {
-        metric.name: np.array([[values[metric.name] for values in row] for row in rows])
-        for metric in METRICS
+        name: np.array([[values[name] for values in row] for row in rows])
+        for name in (*(metric.name for metric in METRICS), *_SHOWN_OF_A_TEXT)
     }
 
 
@@ -68,18 +72,35 @@ def anchor_measurements(items: Sequence[Item], anchors: Anchors) -> Measured:
 def look_values(baseline: Measured, current: Measured) -> dict[str, MetricValues]:
     """Return what `guardrail.judge.judge` takes; several current answers an item are averaged.
 
+    What is only shown is left out.
+
     Raises:
         ValueError: a metric of an item has no value now though base has one. Whether a metric applies
             depends on the item alone, so a value that got lost is a fault and must not pass for harmless.
     """
-    for name, table in current.items():
+    judged = [name for name in baseline if name not in SHOWN]
+    for name in judged:
+        table = current[name]
         lost = np.isnan(table).any(axis=1) & ~np.isnan(baseline[name]).any(axis=1)
         if lost.any():
             raise ValueError(
                 f"metric `{name}` has no value for {int(lost.sum())} answers though base has one "
                 f"(first: item number {int(lost.argmax()) + 1}); the look was not measured"
             )
-    return {name: MetricValues(baseline[name], current[name].mean(axis=1)) for name in baseline}
+    return {name: MetricValues(baseline[name], current[name].mean(axis=1)) for name in judged}
+
+
+def shown_shares(
+    measured: Measured, answers: Sequence[Sequence[AnsweredText]], golds: Sequence[AnsweredText]
+) -> dict[str, float]:
+    """Return the share of answers, by name of `SHOWN`; `cut` are those that ran into the limit where the gold ended."""
+    stopped = [
+        [one for one in row if gold.finish_reason != "length"]
+        for row, gold in zip(answers, golds, strict=True)
+    ]
+    cut = sum(one.finish_reason == "length" for row in stopped for one in row)
+    shares = {name: float(measured[name].mean()) for name in _SHOWN_OF_A_TEXT}
+    return shares | {"cut": cut / sum(map(len, answers))}
 
 
 def judge_look(

@@ -114,6 +114,8 @@ class LookFacts(Verdict, Dated):
     """What a sidecar's server serves, and how its weights were proven."""
     proof: ProofFacts | None = None
     """Of the weights, where the trainer's vLLM answered."""
+    shown: dict[str, float] | None = None
+    """Share of the answers that hold a disclaimer, are none, were cut: shown, not judged."""
 
     @property
     def late(self) -> int:

@@ -6,7 +6,7 @@ from guardrail.probes.fluency import machine_flavour
 from guardrail.probes.format import json_check_passes, table_check_passes
 from guardrail.probes.instruction import instruction_check_passes
 from guardrail.probes.language import language_faults
-from guardrail.probes.refusal import is_refusal
+from guardrail.probes.refusal import hedges, is_refusal, says_nothing
 from guardrail.probes.request import read_request
 from guardrail.probes.similarity import chrf
 from guardrail.probes.translation import translation_faults
@@ -32,7 +32,7 @@ def thinking_characters(raw_answer: str) -> int:
 
 
 def measure(item: Item, raw_answer: str, gold: str) -> dict[str, float]:
-    """Return the value of every metric for one answer; NaN where a metric does not apply.
+    """Return the value of every metric for one answer, and what is shown of it; NaN where a metric does not apply.
 
     Args:
         item: The prompt with its checks.
@@ -44,11 +44,12 @@ def measure(item: Item, raw_answer: str, gold: str) -> dict[str, float]:
         `shorter` and `longer` both hold the natural logarithm of the character count (at least
         one); `similarity` is chrF in [0, 1]; `language` is 1 where an answer that should be Chinese
         has a fault of language, `translation` where one to a translation item has a fault of
-        translation; `fluency` is the machine flavour of prose in points per 100 characters.
+        translation; `fluency` is the machine flavour of prose in points per 100 characters. Of `SHOWN`
+        it has `hedging` and `empty`, 0 or 1; a non-answer is no refusal.
     """
     text, gold_text = parse_answer(raw_answer).text, parse_answer(gold).text
     question = item.asked
-    refused = is_refusal(text, question)
+    refused = is_refusal(text, question, item.expects)
     chinese, prose = _is_due(item, question)
     results = [check_passes(check, text) for check in item.checks]
     formats = [
@@ -73,6 +74,8 @@ def measure(item: Item, raw_answer: str, gold: str) -> dict[str, float]:
             else math.nan
         ),
         "fluency": machine_flavour(question, text).score if prose else math.nan,
+        "hedging": float(hedges(text)),
+        "empty": float(says_nothing(text, gold_text)),
     }
 
 
@@ -80,7 +83,7 @@ def passed(item: Item, raw_answer: str) -> float:
     """Return the metric `passed` of one answer alone, without the cost of the others."""
     text = parse_answer(raw_answer).text
     results = [check_passes(check, text) for check in item.checks]
-    return _passed(item, is_refusal(text, item.asked), results)
+    return _passed(item, is_refusal(text, item.asked, item.expects), results)
 
 
 def _passed(item: Item, refused: bool, results: list[bool]) -> float:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["METRICS", "Metric"]
+__all__ = ["METRICS", "SHOWN", "Metric"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,3 +38,8 @@ METRICS: tuple[Metric, ...] = (
     Metric("fluency", "机器味", "higher", 0.25, 0.60, clip=3.0),
 )
 """The metrics of a look with their default margins (README.md says what they can see)."""
+
+SHOWN = ("hedging", "empty", "cut")
+"""What is measured of every answer and shown, never judged: a disclaimer stands in it, it is none, it ran into the
+length limit. As streams they would cost error budget for harms that others judge: an empty or cut answer fails
+its checks and shrinks, and a disclaimer beside a full answer is a habit, which a fine-tune may well be meant to teach."""

@@ -13,7 +13,7 @@ from guardrail.judge.verdict import LEVELS
 from guardrail.ledger.records import FormName, FormReason, PrecisionFacts
 from guardrail.live.sidecar_status import STATES
 from guardrail.probes.fluency import machine_flavour
-from guardrail.probes.metrics import METRICS
+from guardrail.probes.metrics import METRICS, SHOWN
 from guardrail.report.page.phrases import Phrases
 from guardrail.report.page.texts import LANGUAGES, texts
 from guardrail.report.recommendation import Advice
@@ -41,6 +41,7 @@ CODED = {
     "level_sentence": [*LEVELS, "untested"],
     "standing": STANDINGS,
     "metric": [m.name for m in METRICS],
+    "shown": SHOWN,
     "ability": GROUPS,
     "ability_short": GROUPS,
     "action": [kind for kind in get_args(Kind) if kind != "none"],
