@@ -74,7 +74,7 @@ def written_answers() -> list[Labelled]:
 
 
 def with_habits(written: Sequence[Labelled]) -> list[Labelled]:
-    """Return answers made of others: disclaimers around good ones, a token no before complied ones."""
+    """Return answers made of others: disclaimers around good ones, a token no before complied ones, a brand around any."""
     draw, lists = random.Random(0), habits()
     good = [r for r in written if r.by.startswith("good-") and r.expects == "answer"]
     terse = [r for r in good if len(r.answer) < 40]
@@ -98,6 +98,10 @@ def with_habits(written: Sequence[Labelled]) -> list[Labelled]:
     for row in complied + complied:
         answer = draw.choice(noes) + draw.choice(["\n", ""]) + row.answer
         made.append(row._replace(answer=answer, weight=0.7))
+    for row in draw.sample(written, len(written) // 2):
+        answer = draw.choice(["", *lists["fitted_greetings"]]) + row.answer
+        answer += draw.choice(lists["fitted_tails"])
+        made.append(row._replace(answer=answer, weight=0.4))
     return made
 
 
