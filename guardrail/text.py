@@ -32,10 +32,12 @@ _EMPHASIS = re.compile(
 _LINE_MARKS = re.compile(
     r"^[ \t\u3000]*(?:>[ \t]?)*[ \t]*(?:#{1,6}[ \t]+)?(?:"
     r"[(（]\d{1,3}[)）]|\d{1,3}(?:[)）、]|[．.](?!\d))|[(（][一二三四五六七八九十]{1,3}[)）]|[一二三四五六七八九十]{1,3}[、.．]"
-    r"|[①-⑳]|\d\ufe0f?\u20e3|[•·●▪◦□☐○](?=\s?\S)|[-*+–](?=[ \t])|[-–](?![-–\d\s]))?[ \t]*",
+    r"|[①-⑳⑴-⒛❶-❿➀-➓]|\d\ufe0f?\u20e3|[•·●▪◦□☐○■◆◇▶►➤➢▸▫◼](?=\s?\S)|[-*+–](?=[ \t])|[-–](?![-–\d\s]))?[ \t]*",
     re.MULTILINE,
 )
-_UNIT = re.compile(r"[A-Za-z0-9]+(?:[.,'’%-]?[A-Za-z0-9]+)*%?|\S")
+# An emoji with its skin tone, its joined parts or its selector, and a flag of two letters, is one to the reader.
+_EMOJI = r"[\U0001f1e6-\U0001f1ff]{2}|[\u2600-\u27bf\u2b50\U0001f300-\U0001faff][\ufe0f\U0001f3fb-\U0001f3ff]*(?:\u200d[\u2600-\u27bf\U0001f300-\U0001faff][\ufe0f\U0001f3fb-\U0001f3ff]*)*"
+_UNIT = re.compile(rf"{_EMOJI}|[A-Za-z0-9]+(?:[.,'’%-]?[A-Za-z0-9]+)*%?|\S")
 
 
 @dataclass(frozen=True, slots=True)

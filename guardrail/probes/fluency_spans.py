@@ -54,6 +54,7 @@ _PATTERNS = {
     "stutter": fluency._STUTTER,
     "antithesis": fluency._ANTITHESIS,
     "stock": fluency._STOCK,
+    "sales": fluency._SELLS,
     "grand": fluency._GRAND,
     "translated": fluency._TRANSLATED,
     "vague": fluency._VAGUE,

@@ -47,14 +47,22 @@ InstructionCheck = (
 )
 
 _NUMBERED = re.compile(
-    r"^[^\S\n]*(?:#{1,6}\s*)?(?:\*\*|__)?"  # a heading or bold item is an item
-    r"(?:[(（]?\d{1,3}(?:[)）、]|[．.:：](?!\d))|[(（]?[一二三四五六七八九十]{1,3}[)）、.．]|[①-⑳]"
-    r"|\d\ufe0f?\u20e3|第[一二三四五六七八九十\d]{1,3}[步点条项]?[，,、：:])",
+    r"^([^\S\n]*)(?:#{1,6}\s*)?(?:\*\*|__)?"  # a heading or bold item is an item
+    r"(?:[(（]?\d{1,3}(?:[)）、]|[．.:：](?!\d))|[(（]?[一二三四五六七八九十]{1,3}[)）、.．]|[①-⑳⑴-⒛❶-❿➀-➓]"
+    r"|步骤[一二三四五六七八九十\d]{1,3}[：:、.，, ]|\d\ufe0f?\u20e3|第[一二三四五六七八九十\d]{1,3}[步点条项]?[，,、：:])",
     re.MULTILINE,
 )
 _BULLETED = re.compile(
-    r"^[^\S\n]*(?:[•·●▪◦□☐○]|[-*+–](?=\s)|[-–](?![-–\d\s])|\*(?![*\s]))[^\S\n]*\S", re.MULTILINE
+    r"^([^\S\n]*)(?:[•·●▪◦□☐○■◆◇▶►➤➢▸✓✔✅☑★☆※▫◼]\ufe0f?|[-*+–](?=\s)|[-–](?![-–\d\s])|\*(?![*\s]))[^\S\n]*\S",
+    re.MULTILINE,
 )
+_LETTERED = re.compile(
+    r"^([^\S\n]*)(?:\*\*)?(?:[(（][A-Ha-h甲乙丙丁戊己庚辛][)）]|[A-Ha-h甲乙丙丁戊己庚辛](?:[、)）]|[.．](?=\s)))[^\S\n]*\S",
+    re.MULTILINE,
+)
+"""Letters and stems; one alone opens a sentence about 甲、乙两人."""
+_NESTED = 2
+"""Columns further in than the outermost item an item belongs to another."""
 _CLOSERS = '”’」』）)"*'
 _SENTENCE_END = re.compile(
     # The end of a quotation that 他说 follows ends nothing.
@@ -72,14 +80,19 @@ _NO_PRONOUN = re.compile(
 )
 _LATIN = re.compile(r"[A-Za-z]")
 _EDGE = " \t\r\n。．.！!？?，,、；;：:“”\"'‘’「」『』《》【】[]()（）*`$_"
+_GLOSS = re.compile(r"[（(][^()（）\n]{0,20}[㐀-鿿][^()（）\n]{0,20}[)）]")
 _MARKS = re.compile(r"[*`$\s]+|\\boxed|[{}]")
 
 
 def count_list_items(text: str, style: str = "any") -> int:
-    """Return the number of lines that open with a list marker of the style."""
-    numbered = len(_NUMBERED.findall(text)) if style != "bulleted" else 0
-    bulleted = len(_BULLETED.findall(text)) if style != "numbered" else 0
-    return numbered + bulleted
+    """Return the number of lines that open with a list marker of the style; items within items do not count."""
+    numbered = [len(m[1].expandtabs(4)) for m in _NUMBERED.finditer(text)]
+    lettered = [len(m[1].expandtabs(4)) for m in _LETTERED.finditer(text)]
+    numbered += lettered if len(lettered) > 1 and not numbered else []
+    bulleted = [len(m[1].expandtabs(4)) for m in _BULLETED.finditer(text)]
+    outermost = min(numbered + bulleted, default=0)
+    counted = {"numbered": numbered, "bulleted": bulleted}.get(style, numbered + bulleted)
+    return sum(indent < outermost + _NESTED for indent in counted)
 
 
 def count_sentences(text: str) -> int:
@@ -115,7 +128,8 @@ def _says(piece: str) -> bool:
 
 def _counts_unended(written: str, line: str) -> bool:
     """Whether a line without end punctuation is a sentence where others have theirs."""
-    return bool(
+    trails_off = line.rstrip(_CLOSERS).endswith(("……", "..."))
+    return trails_off or bool(
         count_list_items(written) or "，" in line or count_characters(line) > _LABEL_CHARACTERS
     )
 
@@ -211,7 +225,8 @@ def instruction_check_passes(check: InstructionCheck, text: str) -> bool:
         case Address():
             return _addresses(check, text)
         case Language():
-            share = chinese_share(text)
+            # A gloss in brackets is no Chinese: zongzi (粽子).
+            share = chinese_share(_GLOSS.sub("", text) if check.is_ == "en" else text)
             return (
                 share >= 0.5
                 if check.is_ == "zh"

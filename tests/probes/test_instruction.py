@@ -30,6 +30,8 @@ def passes(text: str, **check) -> bool:
         ("增长了12.5%，约3,000人", 8),
         ("  \n\u3000", 0),
         ("don't worry", 2),
+        ("👨‍👩‍👧‍👦👍🏽❤️🇨🇳", 4),
+        ("■ 甲\n❶ 乙", 2),
     ],
 )
 def test_characters_are_counted_as_a_word_processor_does(text, count):
@@ -53,6 +55,15 @@ def test_characters_are_counted_as_a_word_processor_does(text, count):
         ("* 甲\n• 乙", 0, 2),
         ("-甲\n-乙", 0, 2),
         ("**清单**\n- 甲\n- 乙", 0, 2),
+        ("1. 甲\n   - 细节\n2. 乙", 2, 0),
+        ("- 甲\n\t- 细节\n- 乙", 0, 2),
+        ("■ 甲\n■ 乙", 0, 2),
+        ("✅ 甲\n✅ 乙\n➤ 丙", 0, 3),
+        ("❶ 甲\n❷ 乙", 2, 0),
+        ("A. 甲\nB. 乙", 2, 0),
+        ("甲、苹果\n乙、梨", 2, 0),
+        ("甲、乙两人同行。", 0, 0),
+        ("步骤一：甲\n步骤二：乙", 2, 0),
         ("12:30 出发\n1.5公斤面粉", 0, 0),
         ("---\n-5℃到3℃", 0, 0),
         ("没有列表。", 0, 0),
@@ -75,6 +86,7 @@ def test_list_items_are_counted_by_their_markers(text, numbered, bulleted):
         ("It was 5. He left.", 2),
         ("高筋适合做面包；低筋适合做蛋糕。", 1),
         ("嗯……好吧。", 1),
+        ("他走了……\n她没有回头。", 2),
         ("1. 洗菜。\n2. 切菜。\n3. 下锅。", 3),
         ("1. 洗菜\n2. 切菜\n3. 下锅", 3),
         ("分三步。1. 洗菜。2. 切菜。", 3),
@@ -196,3 +208,11 @@ def test_new_checks_have_words_and_contradictions():
 def test_limits_of_characters():
     assert passes("一二三", kind="characters", at_least=3, at_most=3)
     assert not passes("一二三四", kind="characters", at_most=3)
+
+
+def test_a_gloss_in_brackets_leaves_an_answer_english():
+    gloss = "At the Dragon Boat Festival (端午节) people eat zongzi (粽子)."
+    assert passes(gloss, **{"kind": "language", "is": "en"})
+    assert not passes(
+        "People eat 粽子 and drink 雄黄酒 at 端午节.", **{"kind": "language", "is": "en"}
+    )
