@@ -299,17 +299,16 @@ def _of_the_question(sentences: tuple[Sentence, ...], question: str) -> dict[str
     }
 
 
-@lru_cache(maxsize=4096)
-def ngrams(sentence: str) -> tuple[str, ...]:
+def ngrams(sentence: str) -> set[str]:
     """Return the chains of one to three characters of a sentence's beginning, each once; numbers are 0."""
     read = "^" + _DIGITS.sub("0", sentence[:60].lower()) + "$"
-    return tuple({read[i : i + n] for n in (1, 2, 3) for i in range(len(read) - n + 1)})
+    return {read[i : i + n] for n in (1, 2, 3) for i in range(len(read) - n + 1)}
 
 
 def _helpfulness(sentence: str) -> float:
     weights = _ngram_weights()
-    known = [weights[gram] for gram in ngrams(sentence) if gram in weights]
-    return weights[""] + 2 * sum(known) / math.sqrt(max(4, len(known)))
+    known = weights.keys() & ngrams(sentence)
+    return weights[""] + 2 * sum(map(weights.__getitem__, known)) / math.sqrt(max(4, len(known)))
 
 
 @cache
