@@ -39,7 +39,8 @@ def test_refusals_of_the_toy_world_are_refusals():
 
     rng = random.Random(12)
     for _ in range(100):
-        assert is_refusal(draw_task(rng, "refusal", "train").answer)
+        task = draw_task(rng, "refusal", "train")
+        assert is_refusal(task.answer, task.question, "refuse")
 
 
 def test_combinations_of_the_three_buckets_never_meet():
