@@ -1,5 +1,7 @@
 """What a look asks, and the repeat of a critical one: same weights, same budget, at any look of the run."""
 
+from collections import defaultdict
+
 import pytest
 
 from guardrail.engines.in_process import Completion
@@ -14,6 +16,8 @@ GOLD = "您好，请问有什么可以帮您？"
 
 
 class Anchored:
+    answers = defaultdict(lambda: [Completion(GOLD, (1,), "stop")])  # noqa: RUF012
+
     def gold(self, item_id):
         return GOLD
 
