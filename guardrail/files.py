@@ -1,27 +1,41 @@
 """Files that are whole or not there: what a full disk or a kill cuts off stays under no final name."""
 
+import contextlib
 import os
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["append_whole", "write_whole"]
+__all__ = ["append_whole", "whole_file", "write_whole"]
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a file under a name of its own and give it its final one when it is on disk.
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Yield a name to write a file under; it gets its final one when the body ends and it is on disk.
+
+    The name is this thread's own, so that two who write the same file at once leave one of the two, whole. A kill
+    leaves a `*.partial` behind, which nobody reads.
 
     Raises:
         OSError: it could not be written; an older file of that name is as it was.
     """
-    partial = path.with_name(path.name + ".partial")
+    mine = f"{path.name}.{os.getpid()}-{threading.get_native_id()}.partial"
+    partial = path.with_name(mine)
     try:
-        with partial.open("w", encoding="utf-8", errors="backslashreplace") as file:
-            file.write(text)
-            file.flush()
+        yield partial
+        with partial.open("rb") as file:
             os.fsync(file.fileno())
         partial.replace(path)
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+    _sync_folder(path.parent)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a text file; see `whole_file` for what that promises and raises."""
+    with whole_file(path) as partial:
+        partial.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def append_whole(path: Path, data: bytes) -> None:
@@ -31,6 +45,7 @@ def append_whole(path: Path, data: bytes) -> None:
         OSError: they could not be written, a full disk for example. Where not even the cut went through,
             the file ends in a torn record.
     """
+    new = not path.exists()
     with path.open("ab", buffering=0) as file:  # a buffer would try again what has failed
         before = file.seek(0, os.SEEK_END)
         try:
@@ -41,3 +56,15 @@ def append_whole(path: Path, data: bytes) -> None:
         except BaseException:
             file.truncate(before)
             raise
+    if new:
+        _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Put a file's new name on disk too, where the file system can do that for a folder."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

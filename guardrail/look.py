@@ -81,7 +81,8 @@ def look_at(
     if (folder / FILE_NAME).is_file():
         raise InputError(f"`{folder}` already holds a run; give another `--out`")
     anchors = read_anchors(anchors_folder)
-    items = [item for item in stored_items(anchors_folder, "red-line.jsonl") if not item.rehearsed]
+    red_line = stored_items(anchors_folder, "red-line.jsonl", anchors.manifest.red_line)
+    items = [item for item in red_line if not item.rehearsed]
     require_answers(anchors_folder, anchors, [item.id for item in items])
     manifest = anchors.manifest
     weights, tokenizer, template_of = load_finished(
@@ -96,7 +97,11 @@ def look_at(
     local = placed_engine(weights, tokenizer, manifest, server)
     started = time.perf_counter()
     answers: list[list[Any]] = [[] for _ in items]
-    rehearsal = [] if server is None else stored_items(anchors_folder, "rehearsal.jsonl")
+    rehearsal = (
+        []
+        if server is None
+        else stored_items(anchors_folder, "rehearsal.jsonl", manifest.rehearsal)
+    )
     with answering(local, server, served_as, model, anchors, rehearsal) as (asked, served):
         engine = local if asked is None else asked
         chunk_size = engine.rows_at_once

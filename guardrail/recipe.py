@@ -1,5 +1,7 @@
 """The recipe: the YAML that describes one guarded run, checked once, defaults visible."""
 
+import json
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +18,8 @@ from guardrail.judge.rule import Budget, DriftConfig
 from guardrail.models.fingerprint import is_adapter
 from guardrail.models.hub import Hub, is_hub_name, model_folder
 from guardrail.probes.metrics import METRICS
-from guardrail.recipe_yaml import read_yaml, with_changes
+from guardrail.recipe_yaml import read_yaml, shown, with_changes
+from guardrail.redaction import HIDDEN, is_secret, redacted
 from guardrail.shipped import PREFIX, find_recipe, resolve
 
 __all__ = [
@@ -45,8 +48,18 @@ _DRIFT = DriftConfig(metrics={}, planned_looks=1)
 """Defaults of the two sections: those of ladder and rule, which stand there alone."""
 
 
+_DIRECTS_KEYS = re.compile(
+    r"WANDB_(BASE_URL|API_KEY|ENTITY)|SWANLAB_\w*(HOST|KEY)|TRACKIO_\w+|HF_(ENDPOINT|TOKEN\w*)|HUGGING_?FACE_\w+"
+    r"|MODELSCOPE_(DOMAIN|API_TOKEN|ENDPOINT)|GUARDRAIL_\w+|\w*_PROXY|NETRC|(SSL_CERT|REQUESTS_CA|CURL_CA)_\w+",
+    re.IGNORECASE,
+)
+"""Variables that no recipe sets for its user."""
+
+
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False
+    )
 
 
 class Sets(_Section):
@@ -104,7 +117,18 @@ class Launch(_Section):
     nodes: int = Field(default=1, ge=1)
     """Machines. `guardrail run` is typed on each, with NODE_RANK, MASTER_ADDR and, if not 29500, MASTER_PORT set there."""
     environment: dict[str, str] = Field(default_factory=dict)
-    """Variables of the processes, beside those that are set anyway."""
+    """Variables of the processes, beside those that are set anyway; none that says where keys and records go."""
+
+    @field_validator("environment")
+    @classmethod
+    def _keys_go_where_the_user_says(cls, environment: dict[str, str]) -> dict[str, str]:
+        for name in environment:
+            if _DIRECTS_KEYS.fullmatch(name):
+                raise ValueError(
+                    f"`launch.environment` sets {name:.80}, which says where your keys and records go; a recipe may not: "
+                    "take it out, and set it in your own environment if it is meant"
+                )
+        return environment
 
 
 class Rehearsal(_Section):
@@ -267,7 +291,8 @@ class Tracking(_Section):
     run_name: str | None = None
     """What trackers call the run; by default the run folder's name."""
     endpoint: str | None = None
-    """Address of a self-hosted W&B server, such as https://wandb.example.com."""
+    """Address of a W&B server, such as https://wandb.example.com; one that is not W&B's own must stand in WANDB_BASE_URL
+    too, since your key goes there."""
     end_timeout_s: float = Field(default=60.0, gt=0)
     """Seconds a tracker gets at the end of a run to take what is left; then the run ends without it."""
 
@@ -434,6 +459,14 @@ class Recipe(_Section):
         return LadderConfig(**self.ladder.model_dump(exclude={"beta"}))
 
 
+def _hidden(section: Any, above: str = "") -> str | None:
+    """The first key whose secret was left out when the recipe was written; None without one."""
+    if not isinstance(section, dict):
+        return above[:-1] if section == HIDDEN else None
+    found = (_hidden(value, f"{above}{name}.") for name, value in section.items())
+    return next((key for key in found if key), None)
+
+
 def _with_absolute_paths(train: Train, absolute: Callable[[str], str]) -> Train:
     """Data, reward functions in files, and shipped files among the arguments; modules are left as they are."""
     files = [spec.rpartition(":") for spec in train.rewards]
@@ -454,17 +487,24 @@ def _with_absolute_paths(train: Train, absolute: Callable[[str], str]) -> Train:
     )
 
 
+_MOST_ERRORS = 20
+"""Said at once; the rest is said when these are mended."""
+
+
 def _all_errors(error: ValidationError) -> str:
     lines = []
-    for entry in error.errors():
-        key = ".".join(str(part) for part in entry["loc"])
+    for entry in error.errors()[:_MOST_ERRORS]:
+        key = ".".join(
+            f"{part:.80}" if isinstance(part, str) else str(part) for part in entry["loc"]
+        )
         if entry["type"] == "extra_forbidden":
             lines.append(f"unknown key `{key}`; remove it or mend its spelling")
         elif entry["type"] == "missing":
             lines.append(f"key `{key}` is missing")
         else:
             message = entry["msg"].removeprefix("Value error, ")
-            got = "" if "got" in message or not key else f", got {entry['input']!r}"
+            got = "" if "got" in message or not key else f", got {shown(redacted(entry['input']))}"
+            got = "" if is_secret(key) else got
             lines.append(f"key `{key}`: {message}{got}" if key else message)
     return "; ".join(lines)
 
@@ -503,10 +543,17 @@ def read_recipe(name: str | Path, *, changes: Sequence[str] = (), **overrides: A
     """
     path = find_recipe(name)
     content = with_changes(read_yaml(path), changes)
+    if hidden := _hidden(content):
+        raise InputError(
+            f"recipe `{path}`: `{hidden}` is hidden ({HIDDEN}), as in what a run writes; give it with --set {hidden}=..., "
+            "or take it out"
+        )
     try:
         recipe = Recipe.model_validate({**content, **overrides})
     except ValidationError as error:
         raise InputError(f"recipe `{path}`: {_all_errors(error)}") from error
+    except OSError as error:  # a model's name that no file can have
+        raise InputError(f"recipe `{path}`: {error.strerror}, `{error.filename!s:.80}`") from error
     folder = path.parent.resolve()
 
     def absolute(value: str) -> str:
@@ -533,6 +580,7 @@ def read_recipe(name: str | Path, *, changes: Sequence[str] = (), **overrides: A
 
 
 def write_resolved_recipe(recipe: Recipe, run: Path) -> None:
-    """Write the recipe with every default in it into a run folder, which is made."""
+    """Write the recipe with every default in it and no secret into a run folder, which is made."""
     run.mkdir(parents=True, exist_ok=True)
-    write_whole(run / RESOLVED_FILE, recipe.model_dump_json(indent=2) + "\n")
+    text = json.dumps(redacted(recipe.model_dump(mode="json")), ensure_ascii=False, indent=2)
+    write_whole(run / RESOLVED_FILE, text + "\n")

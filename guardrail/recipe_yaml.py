@@ -1,23 +1,65 @@
-"""A recipe's YAML as plain data, with what the command line changes of it."""
+"""A recipe's YAML as plain data, with what the command line changes of it.
 
+A recipe is somebody's file: what makes YAML large or ambiguous is refused (aliases, repeated keys, deep nesting,
+numbers nobody can hold), and what it yields is text, numbers, truths, lists and keys, as JSON has them.
+"""
+
+import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from guardrail.errors import InputError
-from guardrail.shipped import PREFIX
+from guardrail.read_back import read_bounded
+from guardrail.redaction import redacted_change
+from guardrail.shipped import PREFIX, user_path
 
-__all__ = ["read_yaml", "set_options", "with_changes"]
+__all__ = ["read_yaml", "set_options", "shown", "with_changes"]
 
 _WITH_PATHS = re.compile(r"gold_base|start_model|kl_reference|sets\..+|train\.(data|rewards)")
 """Keys whose values are paths; on the command line they are relative to where it is typed, as any path there."""
 
+_MOST_BYTES = 256 << 10
+_MOST_DEPTH = 20
+_LONGEST_NUMBER = 40
+"""Characters."""
+_NUMBER = re.compile(r"[-+\d_.:]+(?:[eE][-+\d]+)?|[-+]?0[xb][\da-fA-F_]+")
+_LARGEST_WHOLE = 2**63
+
+_PLAIN = {
+    f"tag:yaml.org,2002:{kind}" for kind in ("null", "bool", "int", "float", "str", "seq", "map")
+}
+
 
 class _Loader(yaml.SafeLoader):
-    """Reads 5e-5 as the number it is; YAML 1.1 takes it for text."""
+    """Reads 5e-5 as the number it is, which YAML 1.1 takes for text, and a date as the text it is."""
+
+    yaml_constructors = {  # noqa: RUF012
+        tag: make
+        for tag, make in yaml.SafeLoader.yaml_constructors.items()
+        if tag in (*_PLAIN, None)
+    }
+    yaml_implicit_resolvers = {  # noqa: RUF012
+        first: [(tag, form) for tag, form in found if tag in _PLAIN]
+        for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        """Return the keys of a mapping, none of which may stand there twice."""
+        seen: set[str] = set()
+        for name, _ in node.value:
+            if not isinstance(name, yaml.ScalarNode) or name.tag != "tag:yaml.org,2002:str":
+                raise yaml.constructor.ConstructorError(
+                    None, None, "a key must be text", name.start_mark
+                )
+            if name.value in seen:
+                problem = f"key `{name.value:.80}` stands there twice; keep one of them"
+                raise yaml.constructor.ConstructorError(None, None, problem, name.start_mark)
+            seen.add(name.value)
+        return super().construct_mapping(node, deep=deep)
 
 
 _Loader.add_implicit_resolver(
@@ -31,15 +73,87 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """Return the keys of a recipe file, not checked yet.
 
     Raises:
-        InputError: it is no YAML, or no mapping.
+        InputError: it cannot be read, is no YAML of the kind described above, or no mapping.
     """
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"recipe `{path}` is not valid YAML: {error}") from error
+        text = read_bounded(path, _MOST_BYTES).decode("utf-8")
+    except OSError as error:
+        raise InputError(f"recipe `{path}` cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"recipe `{path}` is not valid YAML: not UTF-8 (byte {error.start}); convert the file first"
+        ) from error
+    content = _load(text, f"recipe `{path}` is not valid YAML")
     if not isinstance(content, dict):
         raise InputError(f"recipe `{path}` must be a mapping of keys, got {type(content).__name__}")
     return content
+
+
+def _load(text: str, what: str) -> Any:
+    try:
+        depth = 0
+        for event in yaml.parse(text, Loader=_Loader):
+            if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
+                raise _refused("`&` and `*` are not read in a recipe; write the value out", event)
+            if isinstance(event, yaml.ScalarEvent) and event.implicit[0]:
+                _check_number(event)
+            depth += isinstance(event, yaml.CollectionStartEvent)
+            depth -= isinstance(event, yaml.CollectionEndEvent)
+            if depth > _MOST_DEPTH:
+                raise _refused(f"it is nested deeper than {_MOST_DEPTH} levels", event)
+        content = yaml.load(text, Loader=_Loader)
+        _check(content, "")
+    except yaml.YAMLError as error:
+        raise InputError(f"{what}: {_in_a_line(error)}") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{what}: {error!s:.300}") from error
+    return content
+
+
+def _check_number(event: yaml.ScalarEvent) -> None:
+    if len(event.value) > _LONGEST_NUMBER and _NUMBER.fullmatch(event.value):
+        raise _refused(
+            f"a number has at most {_LONGEST_NUMBER} characters; quote it if it is text", event
+        )
+
+
+def _refused(problem: str, event: Any) -> yaml.MarkedYAMLError:
+    return yaml.MarkedYAMLError(problem=problem, problem_mark=event.start_mark)
+
+
+def _in_a_line(error: yaml.YAMLError) -> str:
+    problem = getattr(error, "problem", None) or str(error)
+    mark = getattr(error, "problem_mark", None)
+    where = f" (line {mark.line + 1}, column {mark.column + 1})" if mark is not None else ""
+    return f"{' '.join(str(problem).split())[:300]}{where}"
+
+
+def _check(value: Any, key: str) -> None:
+    """Raise a ValueError where a value is none that a file, a command line and JSON can hold."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            _check(name, f"{key}.{name:.80}".lstrip("."))
+            _check(inner, f"{key}.{name:.80}".lstrip("."))
+    elif isinstance(value, list):
+        for inner in value:
+            _check(inner, key)
+    elif isinstance(value, str):
+        bad = next((c for c in value if c == "\0" or "\ud800" <= c <= "\udfff"), None)
+        if bad is not None:
+            raise ValueError(
+                f"key `{key}` holds the character U+{ord(bad):04X}, which no file's name or text may; remove it"
+            )
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"key `{key}` must be a finite number, got {value}")
+    elif isinstance(value, int) and abs(value) >= _LARGEST_WHOLE:
+        raise ValueError(f"key `{key}` must lie within ±2^63")
+
+
+def shown(value: Any) -> str:
+    """Return a value for an error's text: never all of a large one."""
+    if isinstance(value, dict | list | tuple):
+        return f"{type(value).__name__} of {len(value)}"
+    return repr(value) if not isinstance(value, str) else repr(value[:80]) + "…" * (len(value) > 80)
 
 
 def with_changes(content: dict[str, Any], changes: Sequence[str]) -> dict[str, Any]:
@@ -54,14 +168,10 @@ def with_changes(content: dict[str, Any], changes: Sequence[str]) -> dict[str, A
     changed = dict(content)
     for change in changes:
         key, equals, text = change.partition("=")
+        option = f"`--set {redacted_change(change):.120}`"
         if not equals or not key or "" in key.split("."):
-            raise InputError(
-                f"`--set {change}` must read KEY=VALUE, for example train.data=rows.jsonl"
-            )
-        try:
-            value = yaml.load(text, Loader=_Loader)
-        except yaml.YAMLError as error:
-            raise InputError(f"`--set {change}`: the value is not valid YAML") from error
+            raise InputError(f"{option} must read KEY=VALUE, for example train.data=rows.jsonl")
+        value = _load(text, f"{option}: the value is not valid YAML")
         if _WITH_PATHS.fullmatch(key):
             value = _from_here(value)
         *parents, last = key.split(".")
@@ -69,13 +179,13 @@ def with_changes(content: dict[str, Any], changes: Sequence[str]) -> dict[str, A
         for parent in parents:
             below = inside.get(parent)
             if below is not None and not isinstance(below, dict):
-                raise InputError(f"`--set {change}`: `{parent}` is {below!r} and has no keys")
+                raise InputError(f"{option}: `{parent}` is {shown(below)} and has no keys")
             inside[parent] = inside = dict(below or {})
         inside[last] = value
     return changed
 
 
-def set_options(changes: Sequence[str]) -> list[str]:
+def set_options(changes: Iterable[str]) -> list[str]:
     """Return changes as a command line gives them, for a command that goes on with the same recipe."""
     return [part for change in changes for part in ("--set", change)]
 
@@ -87,5 +197,5 @@ def _from_here(value: Any) -> Any:
     if not isinstance(value, str) or value.startswith(PREFIX):
         return value
     file, colon, function = value.partition(".py:")
-    path = Path(f"{file}.py" if colon else value).expanduser()
+    path = user_path(f"{file}.py" if colon else value)
     return f"{path.resolve()}{colon and ':'}{function}" if path.exists() else value

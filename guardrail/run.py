@@ -17,6 +17,7 @@ from guardrail.preflight.preflight import preflight
 from guardrail.recipe import Recipe, write_resolved_recipe
 from guardrail.track.other_trackers import reported_to
 from guardrail.trainers.callback import GuardCallback
+from guardrail.writer_lock import hold
 
 __all__ = ["Finished", "StepListener", "run_recipe"]
 
@@ -81,8 +82,10 @@ def run_recipe(
         )  # says to `guardrail status` where anchors are being made
     guardrail.anchors(on_progress=on_anchors)
     trainer = build_trainer(recipe, rows, run / "checkpoints")
-    if trainer.accelerator.is_main_process:  # the same text from each rank, but one file
-        write_resolved_recipe(recipe, run)
+    run.mkdir(parents=True, exist_ok=True)
+    if trainer.accelerator.is_main_process:
+        hold(run)  # before anything of it is written anew
+        write_resolved_recipe(recipe, run)  # the same text from each rank, but one file
     callback = guardrail.attach(
         trainer, run=run, resume=resume, on_record=on_record, quiet=True, report=False
     )

@@ -1,10 +1,11 @@
 """Files that ship with the package: recipes, eval sets, rehearsal sets, callbacks, launch files."""
 
+import os
 from pathlib import Path
 
 from guardrail.errors import InputError
 
-__all__ = ["PREFIX", "find_recipe", "resolve", "shipped_recipes", "shipped_root"]
+__all__ = ["PREFIX", "find_recipe", "resolve", "shipped_recipes", "shipped_root", "user_path"]
 
 PREFIX = "shipped:"
 """Marks a path inside the package's own files, for example `shipped:eval_sets/toy-redline-300`."""
@@ -16,11 +17,46 @@ def shipped_root() -> Path:
     return package if (package / "recipes").is_dir() else package.parent
 
 
+def user_path(path: str) -> Path:
+    """Return a path that somebody wrote, `~` expanded.
+
+    Raises:
+        InputError: no file can have that name, or there is no such user.
+    """
+    if (
+        "\0" in path
+        or len(os.fsencode(path)) > 4000
+        or any(len(os.fsencode(p)) > 255 for p in path.split("/"))
+    ):
+        raise InputError(f"`{path[:80].replace(chr(0), '?')}` is no file's name; give a path")
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise InputError(
+            f"`{path[:80]}`: there is no such user's folder; give the path in full"
+        ) from error
+
+
 def resolve(path: str, relative_to: Path) -> Path:
-    """Return the absolute path of a recipe's path: shipped, absolute, or relative to a folder."""
-    if path.startswith(PREFIX):
-        return (shipped_root() / path.removeprefix(PREFIX)).resolve()
-    return (relative_to / Path(path).expanduser()).resolve()
+    """Return the absolute path of a recipe's path: shipped, absolute, or relative to a folder.
+
+    Raises:
+        InputError: it is no path, or a shipped one leads out of what ships.
+    """
+    given = user_path(path.removeprefix(PREFIX))
+    try:
+        if not path.startswith(PREFIX):
+            return (relative_to / given).resolve()
+        found, root = (shipped_root() / given).resolve(), shipped_root().resolve()
+    except (OSError, RuntimeError) as error:  # a loop of links
+        raise InputError(
+            f"`{path[:200]}` leads nowhere ({error!s:.200}); give another path"
+        ) from error
+    if not found.is_relative_to(root):
+        raise InputError(
+            f"`{path[:200]}` leads out of the package's own files; leave `{PREFIX}` away"
+        )
+    return found
 
 
 def shipped_recipes() -> dict[str, Path]:
@@ -32,9 +68,9 @@ def find_recipe(name: str | Path) -> Path:
     """Return the recipe file: an existing path first, then a shipped recipe's name or file name.
 
     Raises:
-        InputError: neither exists.
+        InputError: neither exists, or it is no path.
     """
-    path = Path(name)
+    path = user_path(str(name))
     if path.is_file():
         return path
     shipped = shipped_recipes()

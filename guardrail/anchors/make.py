@@ -19,6 +19,7 @@ from guardrail.anchors.store import (
     write_anchors,
 )
 from guardrail.sets.items import Item, write_items
+from guardrail.writer_lock import hold, release
 
 __all__ = [
     "ACCEPTED_KL_ERROR",
@@ -106,7 +107,31 @@ def make_anchors(
         gold_engine: Answers with the gold base.
         reference_engine: Scores with the KL reference.
         on_progress: Told the part in hand, how much of it is done and how much it is.
+
+    Raises:
+        InputError: another process is making anchors there, or what was begun is not as it was written.
     """
+    folder.mkdir(parents=True, exist_ok=True)
+    held = hold(folder)
+    try:
+        made = _make(
+            folder, manifest, red_line, rehearsal, gold_engine, reference_engine, on_progress
+        )
+    finally:
+        if held:
+            release(folder)
+    return made
+
+
+def _make(
+    folder: Path,
+    manifest: Manifest,
+    red_line: Sequence[Item],
+    rehearsal: Sequence[Item],
+    gold_engine: Engine,
+    reference_engine: Engine,
+    on_progress: Callable[[str, int, int], None] | None,
+) -> Anchors:
     tell = on_progress or (lambda what, done, total: None)
     rounds = 0 if manifest.decoding.mode == "greedy" else manifest.replicates
     parts = [("red-line golds", red_line, 0)]

@@ -1,12 +1,12 @@
 """Anchors on disk: a manifest, the answers, and the KL reference's top-k log-probabilities.
 
-    FOLDER/manifest.json       what made them (see `Manifest`)
+    FOLDER/manifest.json       what made them (see `Manifest`), the digests of the two files below, and its own
     FOLDER/answers.jsonl       one line an answer: item, replicate, raw text, token ids, finish reason
     FOLDER/red-line.jsonl      the items they answer, so that a model can be judged by the folder alone
     FOLDER/rehearsal.jsonl
     FOLDER/topk.safetensors    per rehearsal item `ID/ids` (n, k), `ID/logprobs` (n, k), `ID/tail` (n,)
 
-Log-probabilities are written in 16 bits where that moves no distribution by more than `ROUNDING` nats; the file is
+A file that is not what the manifest's digests say is refused. Log-probabilities are written in 16 bits where that moves no distribution by more than `ROUNDING` nats; the file is
 mapped into memory and read item by item, so the ranks of a host share its pages. Replicate 0 is the gold. The manifest is written last, so a folder with a manifest is complete.
 """
 
@@ -24,9 +24,11 @@ from safetensors.numpy import save_file
 
 from guardrail.anchors.decoding import Decoding
 from guardrail.errors import InputError
-from guardrail.files import write_whole
+from guardrail.files import whole_file, write_whole
+from guardrail.models.fingerprint import file_sha256
 from guardrail.models.profile import Profile
 from guardrail.models.quantization import quantization_words
+from guardrail.read_back import SEAL, NotAsWritten, read_json, sealed, unsealed
 
 __all__ = [
     "ROUNDING",
@@ -34,7 +36,7 @@ __all__ = [
     "Anchors",
     "Manifest",
     "TopK",
-    "answer_line",
+    "answer_row",
     "as_stored",
     "manifest_difference",
     "read_anchors",
@@ -46,6 +48,10 @@ __all__ = [
 ROUNDING = 1e-5
 """KL a token, in nats, that 16-bit log-probabilities may add at any token of the anchors."""
 
+
+ANSWERS, TOPK = "answers.jsonl", "topk.safetensors"
+"""The files that the manifest keeps digests of."""
+_LARGEST_MANIFEST = 16 << 20
 
 _FOR_THE_RECORD = ("engine", "batch_size", "dtype", "versions", "kl_error", "served")
 
@@ -191,43 +197,58 @@ class Anchors:
         return self.answers[item_id][0].text
 
 
-def answer_line(answer: AnchorAnswer) -> str:
-    """Return an answer as one line of JSON."""
-    return json.dumps(
-        {
-            "item": answer.item,
-            "replicate": answer.replicate,
-            "text": answer.text,
-            "token_ids": list(answer.token_ids),
-            "finish_reason": answer.finish_reason,
-        },
-        ensure_ascii=False,
-    )
+def answer_row(answer: AnchorAnswer) -> dict[str, Any]:
+    """Return an answer as JSON has it."""
+    return {
+        "item": answer.item,
+        "replicate": answer.replicate,
+        "text": answer.text,
+        "token_ids": list(answer.token_ids),
+        "finish_reason": answer.finish_reason,
+    }
 
 
-def read_answer(line: str) -> AnchorAnswer:
-    """Return the answer a line of JSON holds."""
-    row = json.loads(line)
+def read_answer(row: Any) -> AnchorAnswer:
+    """Return the answer that JSON holds.
+
+    Raises:
+        KeyError: a field is missing.
+        TypeError: one is none of an answer's.
+    """
     return AnchorAnswer(**{**row, "token_ids": tuple(row["token_ids"])})
 
 
 def write_anchors(
     folder: Path, manifest: Manifest, answers: Sequence[AnchorAnswer], topk: Mapping[str, TopK]
 ) -> None:
-    """Write the three files, the manifest last and atomically."""
+    """Write the three files, the manifest last and atomically.
+
+    Raises:
+        ValueError: a distribution holds what is no log-probability, or no token's.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    lines = "".join(answer_line(answer) + "\n" for answer in answers)
-    write_whole(folder / "answers.jsonl", lines)
+    rows = (json.dumps(answer_row(answer), ensure_ascii=False) + "\n" for answer in answers)
+    write_whole(folder / ANSWERS, "".join(rows))
     tensors: dict[str, NDArray[Any]] = {}
     for item_id, whole in topk.items():
+        _check(item_id, whole, manifest.profile.vocabulary)
         entry = _rounded(whole) or whole
         tensors[f"{item_id}/ids"] = entry.ids
         tensors[f"{item_id}/logprobs"] = entry.logprobs
         tensors[f"{item_id}/tail"] = entry.tail
     # Written in place, it would pull the pages away from a run that has the file mapped.
-    save_file(tensors, folder / "topk.partial")
-    (folder / "topk.partial").replace(folder / "topk.safetensors")
-    write_whole(folder / "manifest.json", manifest.model_dump_json(indent=2) + "\n")
+    with whole_file(folder / TOPK) as partial:
+        save_file(tensors, partial)
+    digests = {name: file_sha256(folder / name) for name in (ANSWERS, TOPK)}
+    content = sealed({**manifest.model_dump(mode="json"), "files": digests})
+    write_whole(folder / "manifest.json", json.dumps(content, ensure_ascii=False, indent=2) + "\n")
+
+
+def _check(item: str, entry: TopK, vocabulary: int) -> None:
+    if not all(bool((values < 1e-3).all()) for values in (entry.logprobs, entry.tail)):  # nor NaN
+        raise ValueError(f"item `{item}`: the engine gave log-probabilities above 0, or none")
+    if not bool(((entry.ids >= 0) & (entry.ids < vocabulary)).all()):
+        raise ValueError(f"item `{item}`: the engine gave token ids outside of the vocabulary")
 
 
 def read_anchors(folder: Path) -> Anchors:
@@ -241,18 +262,29 @@ def read_anchors(folder: Path) -> Anchors:
     if not manifest_path.is_file():
         raise InputError(f"`{folder}` holds no finished anchors; run `guardrail anchor RECIPE`")
     try:
-        content = json.loads(manifest_path.read_text(encoding="utf-8"))
-        manifest = Manifest.model_validate(_as_of_today(folder, content))
+        content = unsealed(_as_of_today(folder, read_json(manifest_path, _LARGEST_MANIFEST)))
+        for name, digest in content.pop("files").items():
+            if name not in (ANSWERS, TOPK) or file_sha256(folder / name) != digest:
+                raise NotAsWritten(f"{name} is not what the manifest's digest says")
+        manifest = Manifest.model_validate(content)
         answers: dict[str, list[AnchorAnswer]] = {}
-        with (folder / "answers.jsonl").open(encoding="utf-8") as file:
-            for line in file:
-                answer = read_answer(line)
-                answers.setdefault(answer.item, []).append(answer)
-        topk = _StoredTopK(folder / "topk.safetensors")
+        for line in (folder / ANSWERS).read_text(encoding="utf-8").split("\n")[:-1]:
+            answer = read_answer(json.loads(line))
+            answers.setdefault(answer.item, []).append(answer)
+        topk = _StoredTopK(folder / TOPK)
     except InputError:
         raise
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-        raise _damaged(folder, f"{type(error).__name__}: {error}") from error
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+        SafetensorError,
+    ) as error:
+        kind = "" if isinstance(error, NotAsWritten) else f"{type(error).__name__}: "
+        raise _damaged(folder, f"{kind}{error}"[:300]) from error
     sampled = manifest.decoding.mode == "sampled"
     for item, found in answers.items():
         # Rehearsal items have their gold alone, and so has everything where decoding is greedy.
@@ -274,11 +306,18 @@ def require_answers(folder: Path, anchors: Anchors, items: Iterable[str]) -> Non
         raise _damaged(folder, f"no answer to {', '.join(lacking[:3])}")
 
 
-def _as_of_today(folder: Path, manifest: dict[str, Any]) -> dict[str, Any]:
+def _as_of_today(folder: Path, manifest: Any) -> Any:
+    if not isinstance(manifest, dict):
+        return manifest
     if "thinking" in manifest and "profile" not in manifest:
         raise InputError(
             f"anchors `{folder}` were made by an earlier version, which took the tokenizer's end of sequence "
             "for the only one; run `guardrail anchor RECIPE --rebuild`"
+        )
+    if SEAL not in manifest and "files" not in manifest:
+        raise InputError(
+            f"anchors `{folder}` were made by an older version, which kept no digests of them, so that nobody can tell "
+            "whether they are as they were made; run `guardrail anchor RECIPE --rebuild`"
         )
     return manifest
 

@@ -152,14 +152,14 @@ def _close(run: Path, recipe: str, changes: list[str]) -> None:
     from guardrail.live.closing import closing_words
     from guardrail.live.status import run_status
     from guardrail.recipe_yaml import set_options
+    from guardrail.redaction import redacted_change
     from guardrail.report.report import build_report
 
     if os.environ.get("RANK", "0") != "0":  # of several processes the first one speaks and writes
         return
     report_path = build_report(run)
-    go_on = shlex.join(
-        ["guardrail", "run", recipe, "--out", str(run), *set_options(changes), "--resume"]
-    )
+    said = set_options(map(redacted_change, changes))
+    go_on = shlex.join(["guardrail", "run", recipe, "--out", str(run), *said, "--resume"])
     console.print(closing_words(run_status(run), report_path, go_on), soft_wrap=True)
 
 

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from guardrail.cli.common import JsonFlag, clear_errors, console, print_json
 from guardrail.errors import InputError
+from guardrail.files import write_whole
 from guardrail.sets.items import Item, read_items
 
 __all__ = ["app"]
@@ -344,7 +345,7 @@ def stats_command(
         stats = set_stats(_items(items))
         if picture is not None:
             picture.parent.mkdir(parents=True, exist_ok=True)
-            picture.write_text(stats_picture(stats, items), encoding="utf-8")
+            write_whole(picture, stats_picture(stats, items))
         if as_json:
             print_json(stats)
         else:

@@ -85,6 +85,7 @@ def dashboard(
         from guardrail.recipe import read_recipe
         from guardrail.sets.items import read_items
         from guardrail.track.dashboard import save_workspace, workspace, write_workspace
+        from guardrail.track.wandb_run import set_server
 
         checked = read_recipe(recipe)
         where = {
@@ -96,8 +97,7 @@ def dashboard(
                 raise InputError(
                     f"the workspace needs the W&B {key}; set `tracking.{key}` in the recipe or give --{key}"
                 )
-        if checked.tracking.endpoint:
-            os.environ.setdefault("WANDB_BASE_URL", checked.tracking.endpoint)
+        set_server(checked.tracking)
         abilities = dict.fromkeys(item.ability for item in read_items(checked.sets.red_line))
         made = workspace(str(where["entity"]), str(where["project"]), list(abilities))
         if out is None:

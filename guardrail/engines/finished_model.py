@@ -13,7 +13,7 @@ from guardrail.engines.vllm_client import VllmServer
 from guardrail.engines.vllm_server import ServerEngine
 from guardrail.errors import InputError
 from guardrail.models.load import load_model, on_accelerator, where_there_is_room
-from guardrail.sets.items import Item, read_items
+from guardrail.sets.items import Item, items_sha256, read_items
 
 __all__ = ["answering", "load_finished", "placed_engine", "stored_items"]
 
@@ -94,14 +94,24 @@ def answering(
         yield found
 
 
-def stored_items(anchors: Path, file: str) -> list[Item]:
+def stored_items(anchors: Path, file: str, sha256: str) -> list[Item]:
     """Return the items that lie beside anchors: `red-line.jsonl` or `rehearsal.jsonl`.
 
+    Args:
+        anchors: Their folder.
+        file: Which.
+        sha256: Of the items that the anchors answer, by their manifest.
+
     Raises:
-        InputError: they are not there.
+        InputError: they are not there, or are others.
     """
     if not (anchors / file).is_file():
         raise InputError(
             f"anchors `{anchors}` were made without their items ({file}); run `guardrail anchor RECIPE --rebuild`"
         )
-    return read_items(anchors / file)
+    items = read_items(anchors / file)
+    if items_sha256(items) != sha256:
+        raise InputError(
+            f"`{anchors / file}` does not hold the items that the anchors answer; run `guardrail anchor RECIPE --rebuild`"
+        )
+    return items

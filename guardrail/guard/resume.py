@@ -105,7 +105,12 @@ def _set_aside_later(checkpoint: Path) -> list[Path]:
 
 
 def rewind(ledger: Ledger, checkpoint: Path | None, *, writes: bool) -> None:
-    """Say in the ledger where the run goes on, the checkpoints of the branch it leaves out of the way."""
+    """Say in the ledger where the run goes on, the checkpoints of the branch it leaves out of the way.
+
+    Raises:
+        InputError: another process writes this run; nothing was moved.
+    """
+    ledger.hold()
     name, step, aside = None, -1, list[Path]()
     if checkpoint is not None:
         name, step = checkpoint.name, checkpoint_step(checkpoint)

@@ -5,6 +5,7 @@ resumed run appends `rewound` and goes on, and `live_records` gives the branch t
 """
 
 import json
+import threading
 from collections.abc import Callable, Iterable
 from datetime import datetime, timezone
 from pathlib import Path
@@ -12,6 +13,8 @@ from typing import Any
 
 from guardrail.errors import InputError
 from guardrail.files import append_whole
+from guardrail.redaction import redacted
+from guardrail.writer_lock import hold, release
 
 __all__ = ["Ledger", "Record", "happened_at", "live_records", "read_ledger"]
 
@@ -20,8 +23,18 @@ Record = dict[str, Any]
 FILE_NAME = "ledger.jsonl"
 
 
+_OPENING, _CLOSING = ("started", "rewound"), ("ended", "crashed")
+"""Kinds between which a run has one writer; others hold it for one record."""
+_appending = threading.RLock()
+"""Of this process's threads one appends at a time; a listener may append in its turn."""
+
+
 class Ledger:
-    """Appends records to `RUN/ledger.jsonl`. One writer at a time, which may take turns; readers need no lock."""
+    """Appends records to `RUN/ledger.jsonl`. One process at a time (`writer_lock`); readers need no lock.
+
+    Who appends `started` or `rewound` is the run's only writer until it appends `ended` or `crashed`, or its process
+    ends. What comes later, as a decision does, holds the run for itself alone.
+    """
 
     def __init__(
         self,
@@ -30,7 +43,7 @@ class Ledger:
         *,
         writes: bool = True,
     ) -> None:
-        """Open or create the ledger of a run folder; a torn last line is cut off first.
+        """Touch nothing yet; a torn last line is cut off before the first record.
 
         Of several processes that train together one `writes`; the others' records go nowhere.
         """
@@ -38,43 +51,59 @@ class Ledger:
         self._on_record = on_record
         self._writes = writes
         self._next = 0
-        self._size = 0
-        """Bytes of the file after the last own write."""
-        self._torn = writes
-        """Whether the file may end in what a failed write left."""
-        self._mend()
+        self._size: int | None = None
+        """Bytes that are known to be whole records; None where a failed write may have left more."""
+
+    def hold(self) -> None:
+        """Become the run's only writer before the first record of a training.
+
+        Raises:
+            InputError: another process is; it is named.
+        """
+        if self._writes:
+            hold(self.path.parent)
 
     def append(self, kind: str, step: int, **fields: Any) -> Record:
-        """Write one record durably and return it. Fields must be JSON values; NaN is refused.
+        """Write one record durably and return it. Fields must be JSON values; NaN is refused, secrets are hidden.
 
         Raises:
             OSError: it could not be written. Nothing of it stays, and later records can be appended.
+            InputError: another process is the run's writer.
         """
-        self._mend()
-        now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
-        record: Record = {"seq": self._next, "time": now, "kind": kind, "step": step, **fields}
-        line = json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n"
         if not self._writes:
-            return record
-        self._torn = True
-        append_whole(self.path, line.encode("utf-8", errors="backslashreplace"))
-        self._torn = False
-        self._next += 1
-        self._size = self.path.stat().st_size
+            return self._record(kind, step, fields)[0]
+        with _appending:
+            took = hold(self.path.parent)
+            try:
+                self._mend()
+                record, line = self._record(kind, step, fields)
+                size, self._size = self._size, None
+                append_whole(self.path, line)
+                self._size = (size or 0) + len(line)
+                self._next += 1
+            except BaseException:
+                if took:
+                    release(self.path.parent)
+                raise
+            if kind in _CLOSING or (took and kind not in _OPENING):
+                release(self.path.parent)
         if self._on_record is not None:
             self._on_record(record)
         return record
 
+    def _record(self, kind: str, step: int, fields: dict[str, Any]) -> tuple[Record, bytes]:
+        now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
+        said = redacted(fields)  # from here it goes on to report, trackers and the next recipe
+        record: Record = {"seq": self._next, "time": now, "kind": kind, "step": step, **said}
+        line = json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n"
+        return record, line.encode("utf-8", errors="backslashreplace")
+
     def _mend(self) -> None:
-        there = self._writes and self.path.exists()
-        size = self.path.stat().st_size if there else 0
-        if self._torn:
-            self._next = _cut_torn_tail(self.path) if there else 0
-            self._torn = False
-        elif size != self._size:  # a sidecar or a person has written since
-            records, _ = _parse(self.path)
-            self._next = records[-1]["seq"] + 1 if records else 0
-        self._size = self.path.stat().st_size if there else 0
+        """Cut off what a failed write or a kill left, and count on from what others wrote since."""
+        found = self.path.stat().st_size if self.path.exists() else 0
+        if self._size is None or found != self._size:
+            self._next = _cut_torn_tail(self.path) if found else 0
+            self._size = self.path.stat().st_size if found else 0
 
 
 def _cut_torn_tail(path: Path) -> int:
@@ -83,29 +112,33 @@ def _cut_torn_tail(path: Path) -> int:
     if good_bytes < path.stat().st_size:
         with path.open("r+b") as file:
             file.truncate(good_bytes)
-    return records[-1]["seq"] + 1 if records else 0
+    last = records[-1].get("seq", len(records) - 1) if records else -1
+    return last + 1 if isinstance(last, int) else len(records)
 
 
 def _parse(path: Path) -> tuple[list[Record], int]:
     records: list[Record] = []
     good = 0
     data = path.read_bytes()
-    for number, raw in enumerate(data.splitlines(keepends=True), start=1):
-        last = good + len(raw) == len(data)
+    for number, raw in enumerate(data.split(b"\n")[:-1], start=1):  # what has no line feed is torn
         try:
             record = json.loads(raw)
-            if not isinstance(record, dict) or not raw.endswith(b"\n"):
-                raise ValueError("not a complete record")
-        except ValueError as error:
-            if last:
-                break
+            if not isinstance(record, dict) or not isinstance(record.get("kind"), str):
+                raise ValueError("no record")
+            if not isinstance(record.get("step"), int):
+                raise ValueError("a record without its step")
+        except (ValueError, RecursionError) as error:
             raise InputError(
-                f"ledger `{path}` line {number} is damaged ({error}); "
+                f"ledger `{path}` line {number} is damaged ({_shortly(error)}); "
                 "restore the file from a copy, later records are intact"
             ) from error
         records.append(record)
-        good += len(raw)
+        good += len(raw) + 1
     return records, good
+
+
+def _shortly(error: Exception) -> str:
+    return f"{error}"[:200] or type(error).__name__
 
 
 def read_ledger(run: str | Path) -> list[Record]:

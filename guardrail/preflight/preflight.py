@@ -10,6 +10,7 @@ from guardrail.sets.read.row_forms import check_row_forms, with_all_columns
 from guardrail.sets.read.training_rows import prompt_rows, read_training_rows
 from guardrail.track.alert_services import alert_services
 from guardrail.track.other_trackers import require_trackers
+from guardrail.track.wandb_run import set_server
 from guardrail.trainers.attach import Guardrail
 from guardrail.trainers.checks.wanted_anchors import require_anchors
 from guardrail.trainers.grpo.reward_functions import load_reward
@@ -39,6 +40,8 @@ def preflight(recipe: Recipe) -> Checked:
             the anchors are absent where several processes were started.
     """
     require_trackers(recipe.train.arguments.get("report_to"))
+    if "wandb" in str(recipe.train.arguments.get("report_to")):
+        set_server(recipe.tracking)
     alert_services()
     # Before the arguments are read, for which ranks meet each other.
     require_anchors(recipe, processes=int(os.environ.get("WORLD_SIZE", "1")))

@@ -16,8 +16,10 @@ from typing import Any
 import yaml
 
 from guardrail.errors import InputError
+from guardrail.files import write_whole
 from guardrail.ledger.file import FILE_NAME
 from guardrail.recipe import MOST_FRACTION, SAFE_FRACTION, Recipe
+from guardrail.redaction import is_secret
 from guardrail.sets.items import Item, read_items, write_items
 from guardrail.shipped import shipped_root
 
@@ -133,10 +135,11 @@ def write_small_recipe(recipe: Recipe, folder: Path) -> Path:
         fraction = max(recipe.rehearsal.fraction, _one_sample_in_time(recipe))
         large = recipe.rehearsal.allow_large_fraction or fraction > SAFE_FRACTION
         content["rehearsal"] |= {"fraction": fraction, "allow_large_fraction": large}
-        given = {k: v for k, v in recipe.train.arguments.items() if k not in _TURNED_OFF}
+        left_out = [k for k in recipe.train.arguments if k in _TURNED_OFF or is_secret(k)]
+        given = {k: v for k, v in recipe.train.arguments.items() if k not in left_out}
         content["train"] |= {"held_out": 0.0, "arguments": given | _ARGUMENTS}
     file = folder / RECIPE_NAME
-    file.write_text(yaml.safe_dump(content, allow_unicode=True), encoding="utf-8")
+    write_whole(file, yaml.safe_dump(content, allow_unicode=True))
     return file
 
 

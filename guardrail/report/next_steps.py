@@ -11,6 +11,7 @@ import yaml
 from pydantic import Field
 
 from guardrail.judge.verdict import Facts
+from guardrail.redaction import HIDDEN
 from guardrail.report.findings import conditions, peak_learning_rate, telling_look
 from guardrail.report.recommendation import NO_FAULT, Recommendation
 from guardrail.report.run_data import RunData
@@ -222,8 +223,22 @@ def next_recipe(
         for name in above:
             section = section.setdefault(name, {})
         section[last] = change.new
-    head = "".join(f"# {line}\n" for line in comments)
+    left_out = [
+        f"{key}: {HIDDEN}" for key in _without_hidden(recipe)
+    ]  # whoever has it sets it again
+    head = "".join(f"# {line}\n" for line in [*comments, *left_out])
     return head + "\n" + yaml.safe_dump(recipe, allow_unicode=True, sort_keys=False)
+
+
+def _without_hidden(section: Any, above: str = "") -> list[str]:
+    """Take the secrets that the ledger does not tell out of a recipe; return their keys."""
+    if not isinstance(section, dict):
+        return []
+    hidden = [name for name, value in section.items() if value == HIDDEN]
+    for name in hidden:
+        del section[name]
+    below = [_without_hidden(value, f"{above}{name}.") for name, value in section.items()]
+    return [f"{above}{name}" for name in hidden] + [key for keys in below for key in keys]
 
 
 def _used_up(data: RunData) -> bool:

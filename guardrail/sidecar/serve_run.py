@@ -179,4 +179,4 @@ def _meter_and_rehearsal(run: Path, header: Record, places: Recipe | None) -> tu
         map(Path, recipe.sets.benchmarks), recipe.looks.benchmark_questions, seed=0
     )
     meter = Meter(recipe, run, anchors, red_line, choices)
-    return meter, stored_items(folder, "rehearsal.jsonl")
+    return meter, stored_items(folder, "rehearsal.jsonl", anchors.manifest.rehearsal)

@@ -13,10 +13,13 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+from guardrail.errors import InputError
 from guardrail.files import write_whole
 from guardrail.ledger.file import Record
 from guardrail.recipe import Tracking
+from guardrail.redaction import redacted_text
 from guardrail.report.report import build_report
 from guardrail.track.alerts import Severity
 from guardrail.track.event import TABLE_COLUMNS, TrackerEvent, worst_rows
@@ -30,6 +33,7 @@ __all__ = [
     "end_service",
     "finish_run",
     "open_run",
+    "set_server",
 ]
 
 RUN_FILE = "wandb_run.json"
@@ -52,6 +56,31 @@ class OpenedRun:
     trouble: str | None
 
 
+def set_server(tracking: Tracking) -> None:
+    """Say in the environment which W&B server is meant: the one that stands there, else the recipe's.
+
+    The user's key goes to it, and a recipe is somebody's file: what it names alone is not asked.
+
+    Raises:
+        InputError: the recipe names a server that is neither W&B's own nor named by the environment.
+    """
+    if not tracking.endpoint or os.environ.get("WANDB_BASE_URL"):
+        return
+    try:
+        address = urlsplit(tracking.endpoint)
+        host = address.hostname or "" if address.scheme == "https" else ""
+    except ValueError:
+        host = ""
+    if f".{host}".endswith((".wandb.ai", ".wandb.io")):
+        os.environ["WANDB_BASE_URL"] = tracking.endpoint
+        return
+    shown = redacted_text(tracking.endpoint)[:200]
+    raise InputError(
+        f"`tracking.endpoint` is `{shown}`, and your W&B key would go there because a recipe says so; if it is your "
+        "server, say so in the environment: WANDB_BASE_URL=ADDRESS, or else take the key out of the recipe"
+    )
+
+
 def open_run(tracking: Tracking, folder: Path) -> OpenedRun:
     """Return the W&B run of this process, opened if there is none; note its id in the run folder.
 
@@ -61,8 +90,7 @@ def open_run(tracking: Tracking, folder: Path) -> OpenedRun:
         tracking: The recipe's section.
         folder: The run folder; W&B's files lie in it unless WANDB_DIR says otherwise.
     """
-    if tracking.endpoint:
-        os.environ.setdefault("WANDB_BASE_URL", tracking.endpoint)
+    set_server(tracking)
     import wandb
 
     ours, trouble = wandb.run is None, None

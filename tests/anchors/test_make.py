@@ -18,10 +18,12 @@ from guardrail.engines.in_process import InProcessEngine
 from guardrail.errors import InputError
 from guardrail.models.end_of_turn import resolve_profile
 from guardrail.models.load import load_model
+from guardrail.read_back import sealed, unsealed
 from guardrail.sets.items import read_items, write_items
 from guardrail.shipped import shipped_root
 from guardrail.trainers.attach import Guardrail
 from guardrail.trainers.checks.wanted_anchors import wanted_manifest
+from tests.test_writer_lock import writer_of
 
 pytestmark = pytest.mark.run
 
@@ -149,9 +151,9 @@ def test_what_another_base_began_is_not_continued(made, engine, tmp_path):
         make(broken, Watched(engine, fail_at=4), guardrail)
     path = broken / "answers.partial.jsonl"
     head, *lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    other = json.loads(head)
+    other = unsealed(json.loads(head))
     other["gold_base"]["weights"] = "0" * 64
-    path.write_text("".join([json.dumps(other) + "\n", *lines]), encoding="utf-8")
+    path.write_text("".join([json.dumps(sealed(other)) + "\n", *lines]), encoding="utf-8")
     rest = Watched(engine)
     make(broken, rest, guardrail)
     assert rest.calls == 5
@@ -255,3 +257,28 @@ def test_golds_are_exported_as_chat_rows_and_cut_ones_left_out(made, tmp_path):
         *second.chat(),
         {"role": "assistant", "content": answers[second.id][0].text},
     ]
+
+
+def test_a_line_that_somebody_changed_is_not_taken_for_base_s_answer(made, engine, tmp_path):
+    _, guardrail, _, _ = made
+    broken = tmp_path / "anchors"
+    with pytest.raises(RuntimeError):
+        make(broken, Watched(engine, fail_at=4), guardrail)
+    path = broken / "answers.partial.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    changed = json.loads(lines[2]) | {"text": "HACKED"}
+    path.write_text("".join([*lines[:2], json.dumps(changed) + "\n", *lines[3:]]), encoding="utf-8")
+    with pytest.raises(
+        InputError, match=r"answers\.partial\.jsonl` line 3 is not as it was written"
+    ):
+        make(broken, engine, guardrail)
+
+
+def test_two_processes_do_not_make_the_same_anchors(made, engine, tmp_path):
+    _, guardrail, _, _ = made
+    (tmp_path / "anchors").mkdir()
+    with (
+        writer_of(tmp_path / "anchors"),
+        pytest.raises(InputError, match="is being written by process"),
+    ):
+        make(tmp_path / "anchors", engine, guardrail)

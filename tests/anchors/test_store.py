@@ -17,7 +17,9 @@ from guardrail.anchors.store import (
 )
 from guardrail.errors import InputError
 from guardrail.kl.token_losses import rehearsal_samples
+from guardrail.models.fingerprint import file_sha256
 from guardrail.models.profile import Profile
+from guardrail.read_back import sealed, unsealed
 
 HASHES = {"weights": "a" * 64, "tokenizer": "b" * 64, "chat_template": "c" * 64}
 
@@ -30,7 +32,7 @@ PROFILE = Profile(
     opened="",
     system_turns=True,
     alternating=False,
-    vocabulary=9,
+    vocabulary=1000,
 )
 
 
@@ -124,6 +126,10 @@ def test_a_store_with_32_bits_still_reads_as_it_is(tmp_path):
     tensors = {"ids": entry.ids, "logprobs": entry.logprobs, "tail": entry.tail}
     file = tmp_path / "a/topk.safetensors"
     save_file({f"reh-1/{name}": table for name, table in tensors.items()}, file)
+    path = tmp_path / "a/manifest.json"
+    content = unsealed(json.loads(path.read_text()))
+    content["files"]["topk.safetensors"] = file_sha256(file)
+    path.write_text(json.dumps(sealed(content)))
     found = read_anchors(tmp_path / "a").topk["reh-1"]
     np.testing.assert_array_equal(found.logprobs, entry.logprobs)
     np.testing.assert_array_equal(found.tail, entry.tail)
@@ -229,3 +235,83 @@ def test_anchors_of_an_earlier_version_are_to_be_made_anew(tmp_path):
     path.write_text(json.dumps(content))
     with pytest.raises(InputError, match="made by an earlier version"):
         read_anchors(tmp_path / "a")
+
+
+def change_answer(**changes):
+    def change(folder):
+        path = folder / "answers.jsonl"
+        first, *rest = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        row = json.loads(first)
+        row |= {k: v(row[k]) if callable(v) else v for k, v in changes.items()}
+        path.write_text(
+            "".join([json.dumps(row, ensure_ascii=False) + "\n", *rest]), encoding="utf-8"
+        )
+
+    return change
+
+
+def change_topk(**changes):
+    def change(folder):
+        tensors = load_file(folder / "topk.safetensors")
+        save_file(
+            tensors | {f"reh-1/{k}": v for k, v in changes.items()}, folder / "topk.safetensors"
+        )
+
+    return change
+
+
+def flip_a_bit(name):
+    def change(folder):
+        data = bytearray((folder / name).read_bytes())
+        data[len(data) // 2] ^= 1
+        (folder / name).write_bytes(data)
+
+    return change
+
+
+def change_manifest(folder):
+    path = folder / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"seed": 7}))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        change_answer(text="HACKED"),
+        change_answer(token_ids=lambda ids: ids[::-1]),
+        change_answer(finish_reason="length"),
+        change_topk(logprobs=np.full((2, 2), np.nan, np.float32)),
+        change_topk(ids=np.full((2, 2), 10**6, np.int32)),
+        flip_a_bit("manifest.json"),
+        flip_a_bit("answers.jsonl"),
+        flip_a_bit("topk.safetensors"),
+        change_manifest,
+    ],
+)
+def test_anchors_that_somebody_changed_are_refused(tmp_path, change):
+    write_anchors(tmp_path / "a", manifest(), ANSWERS, TOPK)
+    change(tmp_path / "a")
+    with pytest.raises(InputError, match=r"anchors `.*` are damaged .*--rebuild`"):
+        read_anchors(tmp_path / "a")
+
+
+def test_anchors_without_digests_are_of_an_older_version(tmp_path):
+    write_anchors(tmp_path / "a", manifest(), ANSWERS, TOPK)
+    path = tmp_path / "a/manifest.json"
+    content = unsealed(json.loads(path.read_text()))
+    del content["files"]
+    path.write_text(json.dumps(content))
+    with pytest.raises(InputError, match=r"made by an older version.*--rebuild`"):
+        read_anchors(tmp_path / "a")
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        TopK(TOPK["reh-1"].ids, TOPK["reh-1"].logprobs * np.float32("nan"), TOPK["reh-1"].tail),
+        TopK(TOPK["reh-1"].ids + 1000, TOPK["reh-1"].logprobs, TOPK["reh-1"].tail),
+    ],
+)
+def test_what_no_engine_may_say_is_not_written(tmp_path, entry):
+    with pytest.raises(ValueError, match="item `reh-1`: the engine gave"):
+        write_anchors(tmp_path / "a", manifest(), ANSWERS, {"reh-1": entry})

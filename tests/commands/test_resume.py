@@ -35,7 +35,7 @@ FILES = (
     "rng_state.pth",
     "trainer_state.json",
 )
-FILES += ("guardrail_state.json.partial",)
+FILES += ("guardrail_state.json.*.partial",)
 AFTER = [RANDOM.random() for _ in range(13)]
 """Instants by the clock, as shares of an unkilled run from its first record to its last."""
 DURING = [(step, name) for name, step in zip(FILES, (2, 6, 4, 8, 6, 4, 8), strict=True)]
@@ -89,7 +89,8 @@ def kill_after(process, run: Path, seconds: float) -> None:
 
 
 def kill_during_save(process, run: Path, step: int, name: str) -> None:
-    wait((run / f"checkpoints/checkpoint-{step}" / name).exists, process, 0.0002)
+    folder = run / f"checkpoints/checkpoint-{step}"
+    wait(lambda: any(folder.glob(name)) if name else folder.exists(), process, 0.0002)
     process.kill()
 
 

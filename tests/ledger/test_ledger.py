@@ -149,3 +149,22 @@ def test_whoever_writes_next_counts_on(tmp_path):
     training.append("domain_loss", 8)
     sidecar.append("look", 8)
     assert [r["seq"] for r in read_ledger(tmp_path)] == [0, 1, 2, 3]
+
+
+def test_a_last_line_that_was_written_whole_and_is_no_record_is_damage_and_not_torn(tmp_path):
+    """Cut off silently, a record would be lost with it."""
+    Ledger(tmp_path).append("look", 0)
+    with (tmp_path / "ledger.jsonl").open("ab") as file:
+        file.write(b'{"seq": 1, "kind": "lo{"seq": 1, "kind": "ended", "step": 4}\n')
+    before = (tmp_path / "ledger.jsonl").read_bytes()
+    with pytest.raises(InputError, match="line 2 is damaged"):
+        Ledger(tmp_path).append("action", 5)
+    assert (tmp_path / "ledger.jsonl").read_bytes() == before
+
+
+def test_two_ledgers_of_one_process_number_on(tmp_path):
+    one, other = Ledger(tmp_path), Ledger(tmp_path)
+    for step in range(3):
+        one.append("look", step)
+        other.append("metric", step)
+    assert [r["seq"] for r in read_ledger(tmp_path)] == list(range(6))

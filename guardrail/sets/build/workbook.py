@@ -3,7 +3,6 @@
 Only for reading: what is written into the workbook does not come back into the set.
 """
 
-import os
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from openpyxl.worksheet.properties import PageSetupProperties
 from openpyxl.worksheet.worksheet import Worksheet
 
 from guardrail.errors import InputError
+from guardrail.files import whole_file
 from guardrail.sets.items import Item
 from guardrail.sets.wording import ABILITY_NAMES, describe_check
 
@@ -72,12 +72,8 @@ def export_xlsx(items: Iterable[Item], path: str | Path) -> Path:
     sheet.page_setup.fitToHeight = 0
     sheet.sheet_properties.pageSetUpPr = PageSetupProperties(fitToPage=True)
     sheet.print_title_rows = "1:1"
-    partial = path.with_name(path.name + ".partial")
-    try:
+    with whole_file(path) as partial:
         workbook.save(partial)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
     return path
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from guardrail.errors import InputError
+from guardrail.files import whole_file
 from guardrail.sets.abilities import guess_ability
 from guardrail.sets.build.draw import Draw, draw_key
 from guardrail.sets.item_checks import OneOf
@@ -202,8 +203,7 @@ def import_files(
                 number += 1
         chosen = {name: None if draw is None else draw.drawn() for name, draw in draws.items()}
         scratch.seek(0)
-        partial = out.with_name(out.name + ".partial")
-        with partial.open("wb") as file:
+        with whole_file(out) as partial, partial.open("wb") as file:
             firsts = [first for first, _ in names]
             for at, line in enumerate(scratch):
                 drawn = chosen[names[bisect_right(firsts, at) - 1][1]]
@@ -211,7 +211,6 @@ def import_files(
                     file.write(line)
                     funnel.kept += 1
         funnel.lost[NOT_DRAWN] = number - funnel.kept
-    partial.replace(out)
     return funnel
 
 
