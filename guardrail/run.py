@@ -42,6 +42,7 @@ def run_recipe(
     run: Path,
     *,
     resume: bool | str = False,
+    changed_recipe: bool = False,
     on_record: Callable[[Record], None] | None = None,
     on_step: StepListener | None = None,
     on_anchors: Callable[[str, int, int], None] | None = None,
@@ -53,6 +54,7 @@ def run_recipe(
         run: Run folder; must not hold a ledger unless `resume`.
         resume: Go on from the newest complete checkpoint, or from the start if there is none; with a name,
             from that checkpoint.
+        changed_recipe: When resuming, the recipe was changed on purpose.
         on_record: Called with every ledger record.
         on_step: Called at every optimizer step.
         on_anchors: Called while anchors are made.
@@ -76,7 +78,7 @@ def run_recipe(
     resumed_checkpoint(run / "checkpoints", resume)  # refused before anything is loaded
     guardrail, rows, _ = preflight(recipe)
     recipe = guardrail.recipe
-    if not (Path(str(recipe.anchors)) / "manifest.json").is_file():
+    if not resume and not (Path(str(recipe.anchors)) / "manifest.json").is_file():
         write_resolved_recipe(
             recipe, run
         )  # says to `guardrail status` where anchors are being made
@@ -85,10 +87,17 @@ def run_recipe(
     run.mkdir(parents=True, exist_ok=True)
     if trainer.accelerator.is_main_process:
         hold(run)  # before anything of it is written anew
-        write_resolved_recipe(recipe, run)  # the same text from each rank, but one file
     callback = guardrail.attach(
-        trainer, run=run, resume=resume, on_record=on_record, quiet=True, report=False
+        trainer,
+        run=run,
+        resume=resume,
+        on_record=on_record,
+        quiet=True,
+        report=False,
+        changed_recipe=changed_recipe,
     )
+    if trainer.accelerator.is_main_process:  # the same text from each rank, but one file
+        write_resolved_recipe(recipe, run)
     if on_step is not None:
         trainer.add_callback(_step_listener(on_step))
     with contextlib.closing(callback.tracking):

@@ -76,6 +76,13 @@ def run(
             help="Go on from this checkpoint of the run; later ones are moved to undone-N beside it.",
         ),
     ] = None,
+    changed_recipe: Annotated[
+        bool,
+        typer.Option(
+            "--changed-recipe",
+            help="With --resume: the recipe was changed on purpose; each difference is recorded.",
+        ),
+    ] = False,
     seed: Annotated[int | None, typer.Option(help="Replaces the recipe's seed.")] = None,
     settings: SetOption = None,
     print_command: Annotated[
@@ -99,6 +106,10 @@ def run(
         checked = read_recipe(recipe, changes=changes)
         folder = (out or Path("runs") / checked.name).resolve()
         go_on = resume_from or resume
+        if changed_recipe:  # what a launcher starts hears of it too
+            from guardrail.trainers.resumed_recipe import CHANGED_RECIPE_VARIABLE
+
+            os.environ[CHANGED_RECIPE_VARIABLE] = "1"
         if print_command:
             from guardrail.launchers.launch_command import launch_command, this_node
 
@@ -126,6 +137,7 @@ def run(
                     checked,
                     folder,
                     resume=go_on,
+                    changed_recipe=changed_recipe,
                     on_record=display.on_record,
                     on_step=display.on_step,
                     on_anchors=display.on_anchors,

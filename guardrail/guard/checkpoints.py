@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
+from guardrail.guard.bound_checkpoint import bind
 from guardrail.guard.guard import Guard
 from guardrail.guard.resume import checkpoint_step, checkpoints
 from guardrail.guard.state import STATE_FILE, write_state
@@ -73,7 +74,7 @@ def complete_checkpoint(
         limit: How many to keep.
         best: The user's best model, which is spared.
     """
-    write_state(checkpoint, guard.state)
+    write_state(checkpoint, guard.state, bind(guard.run, checkpoint))
     folder, spared = checkpoint.parent, [checkpoint]
     if guard.state.last_ok_checkpoint is not None:
         spared.append(folder / guard.state.last_ok_checkpoint)

@@ -5,7 +5,8 @@ from itertools import count
 from pathlib import Path
 
 from guardrail.errors import InputError
-from guardrail.guard.state import STATE_FILE, GuardState, read_state
+from guardrail.guard.bound_checkpoint import check_bound
+from guardrail.guard.state import STATE_FILE, GuardState, read_bound, read_state
 from guardrail.ledger.file import FILE_NAME, Ledger
 
 __all__ = [
@@ -67,10 +68,19 @@ def resumed_checkpoint(folder: Path, resume: bool | str | Path) -> Path | None:
     )
 
 
-def resumed_state(folder: Path, resume: bool | str | Path) -> tuple[Path | None, GuardState]:
-    """Return the checkpoint that a run goes on from (`resumed_checkpoint`) and its state, a new one where it begins."""
+def resumed_state(
+    folder: Path, resume: bool | str | Path, run: Path
+) -> tuple[Path | None, GuardState]:
+    """Return the checkpoint that a run goes on from (`resumed_checkpoint`) and its state, a new one where it begins.
+
+    Raises:
+        InputError: as `resumed_checkpoint`, or state, checkpoint and the ledger in `run` are not those of one save.
+    """
     checkpoint = resumed_checkpoint(folder, resume)
-    return checkpoint, GuardState() if checkpoint is None else read_state(checkpoint)
+    if checkpoint is None:
+        return None, GuardState()
+    check_bound(run, checkpoint, read_bound(checkpoint))
+    return checkpoint, read_state(checkpoint)
 
 
 def refuse_taken(run: Path) -> None:

@@ -3,12 +3,14 @@
 import copy
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
+from guardrail.errors import InputError
 from guardrail.files import write_whole
 from guardrail.guard.asked_looks import Asked
 from guardrail.guard.tripwire_plan import WatchedTokens
@@ -16,18 +18,23 @@ from guardrail.judge.boundaries import Spent
 from guardrail.judge.ladder import Judged
 from guardrail.judge.look_values import Measured
 from guardrail.judge.rule import RuleState
-from guardrail.judge.verdict import UNTESTED
+from guardrail.judge.verdict import LEVELS, UNTESTED, rank
+from guardrail.read_back import SEAL, NotAsWritten, read_json, sealed, unsealed
 
 __all__ = [
     "STATE_FILE",
     "GuardState",
     "Seen",
     "put_back",
+    "read_bound",
     "read_state",
     "write_state",
 ]
 
 STATE_FILE = "guardrail_state.json"
+_LARGEST_STATE = 1 << 30
+_MOST = 2**53
+"""Of whatever is counted."""
 
 
 @dataclass(slots=True)
@@ -159,10 +166,13 @@ def _judged(entry: dict[str, Any]) -> Judged:
     return Judged(**{**entry, "alarmed": tuple(entry["alarmed"])})
 
 
-def write_state(folder: Path, state: GuardState) -> None:
-    """Write the state into a checkpoint, atomically and last: its presence says it is complete."""
-    text = json.dumps(_as_json(state), ensure_ascii=False, allow_nan=False)
-    write_whole(folder / STATE_FILE, text)
+def write_state(folder: Path, state: GuardState, bound: Mapping[str, Any] | None = None) -> None:
+    """Write the state into a checkpoint, sealed, atomically and last: its presence says it is complete.
+
+    `bound` says what it belongs to (bound_checkpoint.py).
+    """
+    content = sealed({**_as_json(state), "bound": bound})
+    write_whole(folder / STATE_FILE, json.dumps(content, ensure_ascii=False, allow_nan=False))
 
 
 def put_back(state: GuardState, kept: GuardState) -> None:
@@ -174,9 +184,91 @@ def put_back(state: GuardState, kept: GuardState) -> None:
         setattr(state.golds, entry.name, getattr(kept.golds, entry.name))
 
 
+def _stored(folder: Path) -> dict[str, Any]:
+    path = folder / STATE_FILE
+    try:
+        content = read_json(path, _LARGEST_STATE)
+        if isinstance(content, dict) and "looks" in content and SEAL not in content:
+            raise InputError(
+                f"`{path}` was saved by an older version, which put no digest into it, so that nobody can tell whether it "
+                "is as it was saved; go on with that version, or begin a run from this checkpoint (`start_model`)"
+            )
+        return unsealed(content)
+    except OSError as error:
+        raise _unreadable(path, error.strerror or type(error).__name__) from error
+    except NotAsWritten as error:
+        raise _unreadable(path, str(error)) from error
+
+
+def _unreadable(path: Path, why: str) -> InputError:
+    return InputError(
+        f"guard state `{path}` is not as it was saved ({why:.200}); restore it from a copy, or go on from another "
+        "checkpoint (`--resume-from`, `attach(resume=...)`)"
+    )
+
+
+def read_bound(folder: Path) -> Any:
+    """Return what the state of a checkpoint says it belongs to.
+
+    Raises:
+        InputError: as `read_state`.
+    """
+    return _stored(folder).get("bound")
+
+
 def read_state(folder: Path) -> GuardState:
-    """Return the state of a checkpoint, bit for bit as it was written."""
-    content = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
+    """Return the state of a checkpoint, bit for bit as it was written.
+
+    Raises:
+        InputError: it is torn, was changed since, is of an older version, or says what no guard can have saved.
+    """
+    content = _stored(folder)
+    content.pop("bound", None)
+    try:
+        state = _as_state(content)
+        _check_values(state)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise _unreadable(folder / STATE_FILE, f"{type(error).__name__}: {error}") from error
+    return state
+
+
+def _check_values(state: GuardState) -> None:
+    """Raise a ValueError where a number is none that a training leads to."""
+    bounds: dict[str, tuple[float, float, float]] = {
+        "boost": (state.boost, 0.0, 1e6),
+        "lr_factor": (state.lr_factor, 1e-12, 1.0),
+        "rule.share": (state.rule.share, 0.0, 1.0 + 1e-9),
+        "wire": (state.wire, -1e6, 1e6),
+        "wire_at_look": (state.wire_at_look, -1e6, 1e6),
+        "weight_sum": (state.weight_sum, 0.0, 1e15),
+        "rule.looks_used": (state.rule.looks_used, 0, _MOST),
+        "rule.draws": (state.rule.draws, 0, _MOST),
+    }
+    counts: tuple[str, ...] = (
+        "task_samples",
+        "rehearsal_seen",
+        "planned_looks",
+        "kept",
+        "looks",
+        "failures",
+    )
+    counts += ("tripwire_every", "scheduler_steps", "extra_looks")
+    bounds |= {name: (getattr(state, name), 0, _MOST) for name in counts}
+    bounds |= {f"seconds.{what}": (spent, 0.0, 1e12) for what, spent in state.seconds.items()}
+    for name, (value, least, most) in bounds.items():
+        if isinstance(value, bool) or not least <= value <= most:
+            raise ValueError(f"`{name}` is {value!r:.40}, and must lie from {least:g} to {most:g}")
+    if not all(isinstance(getattr(state, name), int) for name in counts):
+        raise ValueError("samples, looks and steps are counted in whole numbers")
+    if not all(isinstance(judged.step, int) and judged.step >= 0 for judged in state.history):
+        raise ValueError("a look of `history` has no step")
+    if any(rank(judged.level) >= len(LEVELS) for judged in state.history):
+        raise ValueError("a look of `history` has no level")
+    if state.owed not in ("", "step", "save"):
+        raise ValueError(f"`owed` is {state.owed!r:.40}")
+
+
+def _as_state(content: dict[str, Any]) -> GuardState:
     for name in {"rule", "rule_before"} & set(content):  # earlier versions kept no `rule_before`
         rule = content[name]
         spent = {kind: Spent(dead) for kind, dead in rule["spent"].items()}

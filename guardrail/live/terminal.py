@@ -127,6 +127,15 @@ def record_lines(record: Record) -> list[Text]:
         where = "the start" if step < 0 else f"step {step}"
         aside = [f"  set aside with what is undone: {path}" for path in record["set_aside"]]
         return [Text(f"  resuming: rewound to {where}"), *map(Text, aside)]
+    if kind == "recipe_changed":
+        return [
+            Text(
+                one_line(
+                    f"  changed on purpose: {c['key']} was {c['before']}, is {c['after']}", 300
+                )
+            )
+            for c in record["changes"]
+        ]
     if kind == "replanned":
         ahead = record["planned_looks"] - record["looks_used"]
         said = (

@@ -280,6 +280,9 @@ def run_data(
 
     # A resume without a checkpoint rewinds to before step 0, and takes the header with it.
     started = next((r for r in records if r["kind"] == "started"), {})
+    for changed in of("recipe_changed"):  # on purpose, at a resume
+        if isinstance(changed.get("header"), dict):
+            started = started | {k: v for k, v in changed["header"].items() if k in started}
     looks = _looks(of("look"), unfit, {} if known is None else known)
     times = [at for at in map(record_time, records) if at is not None]
     outcome, closing = _outcome(live)

@@ -4,6 +4,7 @@ What is composed here is made and checked elsewhere; the order is what counts: w
 is written.
 """
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from guardrail.engines.multiple_choice import draw_choices
 from guardrail.guard.guard import Guard
 from guardrail.guard.look_plan import refuse_longer
 from guardrail.guard.ranks import Ranks
-from guardrail.guard.resume import refuse_taken, resumed_state, rewind
+from guardrail.guard.resume import checkpoint_step, refuse_taken, resumed_state, rewind
 from guardrail.ledger.file import Ledger, Record
 from guardrail.models.fingerprint import weights_sha256
 from guardrail.track.tracking import Tracking
@@ -30,6 +31,7 @@ from guardrail.trainers.guarded_recipe import GuardedRecipe
 from guardrail.trainers.guarded_train import guard_training
 from guardrail.trainers.kl_only.recipe_samples import inject
 from guardrail.trainers.ledger_header import run_header
+from guardrail.trainers.resumed_recipe import changed_header, changed_recipe_allowed, recipe_changes
 from guardrail.trainers.script_output import say_record
 from guardrail.trainers.seam import Seam
 from guardrail.trainers.trl.trl_seam import trl_seam
@@ -51,6 +53,7 @@ class Guardrail(GuardedRecipe):
         report: bool = True,
         raise_on_halt: bool = False,
         seam: Seam | None = None,
+        changed_recipe: bool = False,
     ) -> GuardCallback:
         """Guard a TRL `SFTTrainer` or `GRPOTrainer`; call before `trainer.train()`.
 
@@ -65,10 +68,12 @@ class Guardrail(GuardedRecipe):
             raise_on_halt: Let `trainer.train()` raise `guardrail.errors.HaltedByGuard` where the guard halted
                 it, its checkpoint on disk. Else see `halted` and `exit_code` of what is returned.
             seam: How to join a trainer of another kind than TRL's.
+            changed_recipe: With `resume`, the recipe was changed on purpose; each difference is recorded.
 
         Raises:
             InputError: versions that are too old, a trainer or a setting of it that cannot be guarded, anchors
-                that do not fit, or a checkpoint that no guarded run can go on from.
+                that do not fit, or a checkpoint that no guarded run can go on from: changed since, or of another
+                run or recipe.
         """
         check_versions(TRL)
         seam = trl_seam(trainer) if seam is None else seam
@@ -93,7 +98,7 @@ class Guardrail(GuardedRecipe):
             {} if seam.renders is None else seam.renders(trainer),
         )
         folder.mkdir(parents=True, exist_ok=True)
-        checkpoint, state = resumed_state(Path(trainer.args.output_dir), resume)
+        checkpoint, state = resumed_state(Path(trainer.args.output_dir), resume, folder)
         if checkpoint is not None:
             refuse_longer(state, checkpoint, trainer.args)
         else:
@@ -101,30 +106,36 @@ class Guardrail(GuardedRecipe):
             check_weights("start_model", Path(str(recipe.start_model)), model)
         vllm = None if seam.vllm is None else seam.vllm(trainer, self)
         start_weights = weights_sha256(Path(str(recipe.start_model)))
-        header = None
         if not resume:
             refuse_taken(folder)
-            header = run_header(
-                self,
-                trainer,
-                anchors.manifest,
-                start_weights,
-                seam.packages,
-                form=form,
-                vllm=vllm,
-            )
         elif form is not None:
             require_same_form(folder, form)
+        header = run_header(
+            self,
+            trainer,
+            anchors.manifest,
+            start_weights,
+            seam.packages,
+            form=form,
+            vllm=vllm,
+        )
+        changes = []
+        if resume:
+            allowed = changed_recipe or changed_recipe_allowed(os.environ)
+            changes = recipe_changes(folder, checkpoint, header, allowed=allowed)
         injection = None
         if recipe.mode == "guard":  # what is refused is refused before the run's ledger begins
             injection = inject(self, trainer, seam, form, anchors, state, ranks)
         # Nobody may see a ledger that another rank began before it has looked.
         accelerator.wait_for_everyone()
         ledger = Ledger(folder, tracking.on_record, writes=ranks.writes)
-        if header is None:
+        if resume:
             rewind(ledger, checkpoint, writes=ranks.writes)
         else:
             ledger.append("started", 0, **header)
+        if changes:
+            step = 0 if checkpoint is None else checkpoint_step(checkpoint)
+            ledger.append("recipe_changed", step, changes=changes, header=changed_header(header))
         raises_beta = recipe.mode == "guard" and recipe.ladder.beta == "raise"
         guard = Guard(
             recipe,

@@ -1,7 +1,9 @@
 """kill -9 at random instants and inside saves, then --resume: weights and ledger of an unkilled run."""
 
 import json
+import os
 import random
+import re
 import shutil
 import time
 from datetime import datetime
@@ -9,9 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from guardrail.guard.resume import last_complete_checkpoint
+from guardrail.errors import InputError
+from guardrail.guard.resume import last_complete_checkpoint, resumed_state
 from guardrail.ledger.file import live_records, read_ledger
 from guardrail.models.fingerprint import weights_sha256
+from guardrail.read_back import sealed
+from guardrail.report.run_data import read_run
 from tests.run_fixtures import (
     anchored,
     arguments,
@@ -62,6 +67,137 @@ def whole(tmp_path_factory):
     return recipe, folder / "whole"
 
 
+def change_state(**changes):
+    """Edit a saved state as somebody would who knows of no digest, or with `seal` of one who does."""
+
+    def change(run: Path) -> str:
+        path = run / "checkpoints/checkpoint-8/guardrail_state.json"
+        content = json.loads(path.read_text(encoding="utf-8"))
+        seal = changes.get("seal", False)
+        content |= {k: v for k, v in changes.items() if k != "seal"}
+        path.write_text(
+            json.dumps(sealed(unsealed_of(content)) if seal else content), encoding="utf-8"
+        )
+        return "guardrail_state.json"
+
+    return change
+
+
+def unsealed_of(content: dict[str, object]) -> dict[str, object]:
+    return {k: v for k, v in content.items() if k != "digest"}
+
+
+def refund(run: Path) -> str:
+    path = run / "checkpoints/checkpoint-8/guardrail_state.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    content["rule"] |= {"spent": {}, "looks_used": 0, "share": 0.0}
+    path.write_text(json.dumps(content), encoding="utf-8")
+    return "guardrail_state.json"
+
+
+def cut(name: str):
+    def change(run: Path) -> str:
+        path = run / name
+        os.truncate(path, path.stat().st_size // 2)
+        return Path(name).name
+
+    return change
+
+
+def flip(name: str):
+    def change(run: Path) -> str:
+        data = bytearray((run / name).read_bytes())
+        data[len(data) // 3] ^= 4
+        (run / name).write_bytes(data)
+        return Path(name).name
+
+    return change
+
+
+def another_ledger(run: Path) -> str:
+    """Of an unguarded run, beside a guarded checkpoint."""
+    lines = (run / "ledger.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+    header = json.loads(lines[0]) | {"mode": "watch"}
+    (run / "ledger.jsonl").write_text(
+        "".join([json.dumps(header) + "\n", *lines[1:]]), encoding="utf-8"
+    )
+    return "ledger.jsonl"
+
+
+def foreign(run: Path) -> str:
+    shutil.copy(
+        run / "checkpoints/checkpoint-2/model.safetensors", run / "checkpoints/checkpoint-8"
+    )
+    return "model.safetensors"
+
+
+LAST = "checkpoints/checkpoint-8"
+TAMPERED = {
+    "boost null": change_state(boost=None),
+    "boost 1e9": change_state(boost=1e9),
+    "boost null, sealed anew": change_state(boost=None, seal=True),
+    "boost 1e9, sealed anew": change_state(boost=1e9, seal=True),
+    "no field, sealed anew": change_state(rule={}, seal=True),
+    "another kind, sealed anew": change_state(history="x", seal=True),
+    "bound to nothing": change_state(bound=None, seal=True),
+    "budget refunded": refund,
+    "state cut": cut(f"{LAST}/guardrail_state.json"),
+    "state flipped": flip(f"{LAST}/guardrail_state.json"),
+    "ledger unguarded": another_ledger,
+    "ledger cut": cut("ledger.jsonl"),
+    "ledger flipped": flip("ledger.jsonl"),
+    "weights of another step": foreign,
+    "weights flipped": flip(f"{LAST}/model.safetensors"),
+    "optimizer flipped": flip(f"{LAST}/optimizer.pt"),
+    "scheduler cut": cut(f"{LAST}/scheduler.pt"),
+    "step flipped": flip(f"{LAST}/trainer_state.json"),
+}
+
+
+@pytest.mark.parametrize("how", TAMPERED)
+def test_what_was_changed_since_the_save_is_not_gone_on_from(tmp_path, whole, how):
+    run = tmp_path / "run"
+    shutil.copytree(whole[1], run)
+    assert resumed_state(run / "checkpoints", True, run)[1].boost > 1.0
+    name = TAMPERED[how](run)
+    with pytest.raises(InputError, match=re.escape(name)) as caught:
+        resumed_state(run / "checkpoints", True, run)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_state_without_a_digest_is_of_an_older_version(tmp_path, whole):
+    run = tmp_path / "run"
+    shutil.copytree(whole[1], run)
+    path = run / LAST / "guardrail_state.json"
+    path.write_text(
+        json.dumps(unsealed_of(json.loads(path.read_text(encoding="utf-8")))), encoding="utf-8"
+    )
+    with pytest.raises(InputError, match="saved by an older version"):
+        resumed_state(run / "checkpoints", True, run)
+
+
+def test_a_changed_recipe_is_refused_until_somebody_says_that_it_is_meant(tmp_path, whole):
+    recipe, finished = whole
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    resolved = (run / "recipe.resolved.json").read_text(encoding="utf-8")
+    again = ("run", recipe, "--out", run, "--resume-from", "checkpoint-2")
+    again = (*again, "--set", "rehearsal.weight=3.0")
+    refused = guardrail(*again, cwd=tmp_path)
+    assert refused.returncode == 2
+    assert "`rehearsal.weight` was " in refused.stderr
+    assert "--changed-recipe" in refused.stderr
+    assert (run / "recipe.resolved.json").read_text(encoding="utf-8") == resolved
+    assert "rewound" not in {r["kind"] for r in read_ledger(run)}
+    done = guardrail(*again, "--changed-recipe", cwd=tmp_path)
+    assert done.returncode in (0, 3), done.stderr
+    (changed,) = records(run, "recipe_changed")
+    assert [(c["key"], c["after"]) for c in changed["changes"]] == [("rehearsal.weight", 3.0)]
+    assert read_run(run).recipe["rehearsal"]["weight"] == 3.0
+    shown = json.loads((run / "recipe.resolved.json").read_text(encoding="utf-8"))
+    assert shown["rehearsal"]["weight"] == 3.0
+
+
 def verdicts(run):
     kept = ("step", "trigger", "level", "streams")
     return [{k: r[k] for k in kept} for r in records(run, "look")]
@@ -79,7 +215,7 @@ def told(run) -> list[dict[str, object]]:
 
 def state_of(checkpoint: Path) -> dict[str, object]:
     content = json.loads((checkpoint / "guardrail_state.json").read_text(encoding="utf-8"))
-    return {k: v for k, v in content.items() if k != "seconds"}
+    return {k: v for k, v in content.items() if k not in ("seconds", "bound", "digest")}
 
 
 def kill_after(process, run: Path, seconds: float) -> None:

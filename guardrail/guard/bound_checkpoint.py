@@ -1,0 +1,104 @@
+"""What a checkpoint belongs to, by digest: its own files and the ledger up to its save. A resume goes on from no other.
+
+Of files above 8 MiB, as weights are, the size and eight samples of 1 MiB are hashed: a file of another run, an older or
+a cut one has another digest, one flipped bit between the samples has not.
+"""
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Any
+
+from guardrail.errors import InputError
+from guardrail.guard.state import STATE_FILE
+from guardrail.ledger.file import FILE_NAME
+from guardrail.read_back import open_regular
+
+__all__ = ["bind", "check_bound"]
+
+_WHOLE = 8 << 20
+_SAMPLE = 1 << 20
+
+
+def bind(run: Path, checkpoint: Path) -> dict[str, Any]:
+    """Return what the state of a checkpoint says of the ledger in the run folder and of the files beside it."""
+    ledger = run / FILE_NAME
+    size = ledger.stat().st_size if ledger.is_file() else 0
+    return {
+        "ledger": {"bytes": size, "sha256": _beginning(ledger, size)},
+        "files": {name: _sampled(checkpoint / name) for name in _files(checkpoint)},
+    }
+
+
+def check_bound(run: Path, checkpoint: Path, bound: Any) -> None:
+    """Refuse a checkpoint whose files, or whose run's ledger, are not those of its save.
+
+    Files that were added since are none of the guard's.
+
+    Raises:
+        InputError: one of them was changed, is gone or is of another run; it is named.
+    """
+    try:
+        size, sha256 = bound["ledger"]["bytes"], bound["ledger"]["sha256"]
+        files = dict(bound["files"])
+        inside = all(
+            not os.path.isabs(name) and ".." not in Path(name).parts and isinstance(name, str)
+            for name in files
+        )
+        if not isinstance(size, int) or size < 0 or not inside:
+            raise TypeError
+    except (TypeError, KeyError, ValueError) as error:
+        raise InputError(
+            f"`{checkpoint / STATE_FILE}` does not say what it belongs to; {_OTHER}"
+        ) from error
+    try:
+        found = _beginning(run / FILE_NAME, size)
+    except OSError:
+        found = ""
+    if found != sha256:
+        raise InputError(
+            f"ledger `{run / FILE_NAME}` is not the one that `{checkpoint.name}` was saved with, or was changed since; "
+            f"restore it from a copy, or {_OTHER}"
+        )
+    for name, wanted in files.items():
+        try:
+            same = _sampled(checkpoint / name) == wanted
+        except OSError:
+            same = False
+        if not same:
+            raise InputError(
+                f"`{checkpoint / name}` is not as it was when the guard's state was saved beside it; restore it from a "
+                f"copy, or {_OTHER}"
+            )
+
+
+_OTHER = "go on from another checkpoint (`--resume-from`, `attach(resume=...)`)"
+
+
+def _files(checkpoint: Path) -> list[str]:
+    """The files of a checkpoint but the guard's own, below folders too."""
+    found = (p for p in checkpoint.rglob("*") if p.is_file() and not p.is_symlink())
+    names = (str(p.relative_to(checkpoint)) for p in found)
+    return sorted(n for n in names if not n.startswith(STATE_FILE))
+
+
+def _beginning(path: Path, size: int) -> str:
+    digest = hashlib.sha256()
+    if not size:
+        return digest.hexdigest()
+    with open_regular(path) as file:
+        while size and (block := file.read(min(size, _SAMPLE))):
+            digest.update(block)
+            size -= len(block)
+    return "" if size else digest.hexdigest()
+
+
+def _sampled(path: Path) -> str:
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        digest = hashlib.sha256(f"{size}:".encode())
+        starts = [0] if size <= _WHOLE else [(size - _SAMPLE) * n // 7 for n in range(8)]
+        for start in starts:
+            file.seek(start)
+            digest.update(file.read(_WHOLE if size <= _WHOLE else _SAMPLE))
+    return digest.hexdigest()
