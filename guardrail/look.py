@@ -30,7 +30,7 @@ from guardrail.judge.rule import DriftConfig, RuleState
 from guardrail.judge.verdict import Verdict
 from guardrail.ledger.file import FILE_NAME, Ledger
 from guardrail.ledger.records import LookFacts
-from guardrail.models.fingerprint import chat_template_sha256
+from guardrail.models.fingerprint import chat_template_sha256, file_sha256
 
 __all__ = ["Looked", "look_at"]
 
@@ -152,6 +152,7 @@ def _header(
         "name": model.name,
         "mode": "look",
         "seed": 0,
+        "red_line_sha256": manifest.red_line,
         "recipe": {
             "sets": {"red_line": str((anchors_folder / "red-line.jsonl").resolve())},
             "gold_base": str(model),
@@ -178,6 +179,7 @@ def _append_look(
         number=number,
         trigger=trigger,
         answers=answers,
+        answers_sha256=file_sha256(ledger.path.parent / answers),
         seconds=round(seconds, 3),
         planned_looks=1,
         shown=shown,

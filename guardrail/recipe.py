@@ -491,12 +491,15 @@ _MOST_ERRORS = 20
 """Said at once; the rest is said when these are mended."""
 
 
+def _printable(part: int | str) -> str:
+    """A part of a key as a line can show it."""
+    return "".join(c if c.isprintable() else "?" for c in str(part)[:80])
+
+
 def _all_errors(error: ValidationError) -> str:
     lines = []
     for entry in error.errors()[:_MOST_ERRORS]:
-        key = ".".join(
-            f"{part:.80}" if isinstance(part, str) else str(part) for part in entry["loc"]
-        )
+        key = ".".join(_printable(part) for part in entry["loc"])
         if entry["type"] == "extra_forbidden":
             lines.append(f"unknown key `{key}`; remove it or mend its spelling")
         elif entry["type"] == "missing":

@@ -29,6 +29,7 @@ from guardrail.judge.verdict import Verdict
 from guardrail.ledger.file import live_records, read_ledger
 from guardrail.ledger.records import read_looks
 from guardrail.recipe import Recipe
+from guardrail.report.named_files import answer_lines
 from guardrail.sets.items import read_items
 
 __all__ = ["Replayed", "Trajectory", "read_run_trajectory", "read_trajectory", "simulate"]
@@ -164,9 +165,11 @@ def read_trajectory(path: Path) -> Trajectory:
     )
 
 
-def _measured(path: Path, ids: Sequence[str], metrics: Sequence[str]) -> dict[str, FloatArray]:
+def _measured(
+    path: Path, lines: Sequence[bytes], ids: Sequence[str], metrics: Sequence[str]
+) -> dict[str, FloatArray]:
     """Metric → values, shape (items, replicates), of one look's answers file."""
-    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    rows = [json.loads(line) for line in lines if line.strip()]
     by_item: dict[str, list[Mapping[str, Any]]] = {}
     for row in rows:
         by_item.setdefault(row["item"], []).append(row)
@@ -191,18 +194,32 @@ def read_run_trajectory(run: Path) -> Trajectory:
     looks = [k for k in read_looks(records) if k.trigger != "best"]
     if started is None or not looks:
         raise InputError(f"`{run}` holds no look to replay; give the folder of a run that looked")
-    recipe = Recipe.model_validate(started["recipe"])
+    try:
+        recipe = Recipe.model_validate(started.get("recipe"))
+    except ValidationError as error:
+        raise InputError(
+            f"the recipe in the ledger of `{run}` is none ({len(error.errors())} errors, such as at "
+            f"`{'.'.join(map(str, error.errors()[0]['loc'])):.80}`); restore the ledger from a copy"
+        ) from error
     items = [item for item in read_items(recipe.sets.red_line) if not item.rehearsed]
     ids = [item.id for item in items]
     metrics = list(recipe.drift_config(1).metrics)
     measured = []
     for look in looks:
         path = run / look.answers
-        if not path.is_file():
+        try:
+            lines = answer_lines(run, look.answers, look.answers_sha256)
+            measured.append(_measured(path, lines, ids, metrics))
+        except OSError as error:
             raise InputError(
-                f"`{path}` is missing; a run is replayed from the answers of its looks"
-            )
-        measured.append(_measured(path, ids, metrics))
+                f"`{path}` is missing ({error.strerror}); a run is replayed from the answers of its looks"
+            ) from error
+        except InputError:
+            raise
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise InputError(
+                f"`{path}` is damaged ({error!s:.200}); restore it from a copy"
+            ) from error
     planned = [look.planned_looks for look in looks if look.planned_looks is not None]
     if len(planned) < len(looks):
         raise InputError(

@@ -74,6 +74,8 @@ class Measurement:
     """Of the weights, where the trainer's own vLLM answered; no sidecar has one."""
     shown: dict[str, float] | None = None
     """Shares of answers that are shown and not judged."""
+    answers_sha256: str | None = None
+    """Of the file of answers as it was written, for whoever reads it later."""
 
     @property
     def samples(self) -> int:
@@ -110,6 +112,7 @@ def write_answer(run: Path, ask: Asked, measured: Measurement) -> None:
         "noise": None if noise is None else [_as_json(noise[0]), _as_json(noise[1])],
         "served": measured.served,
         "shown": measured.shown,
+        "answers_sha256": measured.answers_sha256,
     }
     _write(run, ask, {"measured": content})
 
@@ -153,6 +156,7 @@ def read_answer(run: Path, ask: Asked) -> Measurement | str:
             noise=None if noise is None else (_from_json(noise[0]), _from_json(noise[1])),
             served=found["served"],
             shown=found.get("shown"),
+            answers_sha256=found.get("answers_sha256"),
         )
     except (KeyError, TypeError, json.JSONDecodeError) as error:
         raise InputError(

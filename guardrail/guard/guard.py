@@ -221,6 +221,7 @@ class Guard:
             number=number,
             trigger=trigger,
             answers=judged.measured.answers,
+            answers_sha256=judged.measured.answers_sha256,
             seconds=round(judged.measured.seconds, 3),
             inherited=start and not self.start_is_gold_base,
             planned_looks=self.state.planned_looks,

@@ -22,6 +22,7 @@ from guardrail.judge.look_values import (
     write_answers,
 )
 from guardrail.ledger.records import Benchmark
+from guardrail.models.fingerprint import file_sha256
 from guardrail.models.rounding import one_rounding_more
 from guardrail.recipe import Recipe
 from guardrail.sets.items import Item
@@ -90,6 +91,7 @@ class Meter:
             0.0 if benchmark is None else time.perf_counter() - started,
             noise,
             shown=shown,
+            answers_sha256=file_sha256(self.run / file) if self.ranks.writes else None,
         )
 
     def _golds(self) -> list[str]:

@@ -8,16 +8,18 @@ have cut or edited.
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from guardrail.sets.items import ABILITIES
 
 __all__ = [
     "LEVELS",
     "UNTESTED",
+    "Count",
     "Facts",
     "Number",
     "Stream",
+    "Text",
     "Verdict",
     "by_standing",
     "rank",
@@ -30,6 +32,9 @@ UNTESTED: Literal["untested"] = "untested"
 """The level of what was not tested, for whatever reason; never ok."""
 
 _LARGEST = 1e15
+_LONGEST_TEXT = 4000
+_MOST_STREAMS = 2000
+"""Of one look: ten metrics on 200 groups."""
 
 
 def rank(level: str) -> int:
@@ -49,8 +54,21 @@ def _drawable(value: Any) -> Any:
     return value if drawable else None
 
 
-Number = Annotated[float | None, BeforeValidator(_drawable)]
+Number = Annotated[float | None, BeforeValidator(_drawable), AfterValidator(_drawable)]
 """A number one can draw (finite, below 1e15 in size), or None where there is none."""
+
+
+def _cut(value: Any) -> Any:
+    if not isinstance(value, str) or len(value) <= _LONGEST_TEXT:
+        return value
+    return f"{value[:_LONGEST_TEXT]}… ({len(value)} characters)"
+
+
+Text = Annotated[str, BeforeValidator(_cut)]
+"""Text of a record; one that is too long for any page is cut, and says so."""
+
+Count = Annotated[int, Field(ge=0, le=2**53)]
+"""How many: no less than none, and what JSON and a chart can hold."""
 
 
 class Facts(BaseModel):
@@ -66,9 +84,9 @@ class Stream(Facts):
     `tested` is False with a `reason` where the stream cannot alarm; its level is then `untested`.
     """
 
-    metric: str
-    group: str
-    n: int
+    metric: str = Field(max_length=200)
+    group: str = Field(max_length=200)
+    n: Count
     base: Number = None
     now: Number = None
     harm: Number = None
@@ -81,9 +99,9 @@ class Stream(Facts):
     boundary_warn: Number = None
     """None where nothing could cross it: no budget was left for this look."""
     boundary_halt: Number = None
-    level: str
+    level: Text
     tested: bool
-    reason: str = ""
+    reason: Text = ""
     attention: bool | None = None
     """Whether an ok stream moved inside its margin (its interval lies above zero): a mark for readers, without
     action and outside the promise. Older ledgers do not say."""
@@ -130,8 +148,8 @@ class Stream(Facts):
 class Verdict(Facts):
     """The verdict of one look: the highest level of any tested stream, `untested` without one, and every stream."""
 
-    level: str
-    streams: tuple[Stream, ...]
+    level: Text
+    streams: tuple[Stream, ...] = Field(max_length=_MOST_STREAMS)
 
     @model_validator(mode="before")
     @classmethod

@@ -13,6 +13,7 @@ from typing import Any
 
 from guardrail.errors import InputError
 from guardrail.files import append_whole
+from guardrail.read_back import read_bounded
 from guardrail.redaction import redacted
 from guardrail.writer_lock import hold, release
 
@@ -21,6 +22,8 @@ __all__ = ["Ledger", "Record", "happened_at", "live_records", "read_ledger"]
 Record = dict[str, Any]
 
 FILE_NAME = "ledger.jsonl"
+_LARGEST = 1 << 30
+"""Bytes."""
 
 
 _OPENING, _CLOSING = ("started", "rewound"), ("ended", "crashed")
@@ -119,7 +122,10 @@ def _cut_torn_tail(path: Path) -> int:
 def _parse(path: Path) -> tuple[list[Record], int]:
     records: list[Record] = []
     good = 0
-    data = path.read_bytes()
+    try:
+        data = read_bounded(path, _LARGEST)
+    except OSError as error:
+        raise InputError(f"ledger `{path}` cannot be read ({error.strerror})") from error
     for number, raw in enumerate(data.split(b"\n")[:-1], start=1):  # what has no line feed is torn
         try:
             record = json.loads(raw)

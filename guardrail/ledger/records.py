@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import AliasChoices, Field, ValidationError
 
 from guardrail.errors import InputError
-from guardrail.judge.verdict import Facts, Number, Stream, Verdict
+from guardrail.judge.verdict import Count, Facts, Number, Stream, Text, Verdict
 from guardrail.ledger.file import Record
 
 __all__ = [
@@ -67,8 +67,8 @@ class Dated(Facts):
 class Benchmark(Facts):
     """A multiple-choice benchmark at one look; never judged."""
 
-    questions: int = Field(ge=1)
-    right: int = Field(ge=0)
+    questions: Count = Field(ge=1)
+    right: Count
 
 
 class ProofFacts(Facts):
@@ -90,14 +90,16 @@ class LookFacts(Verdict, Dated):
 
     version: int = Field(default=LOOK_VERSION, ge=1, le=LOOK_VERSION)
     """Of the record's keys; ledgers of earlier versions say none, and mean the same by them."""
-    number: int = Field(validation_alias=AliasChoices("look", "number"))
-    trigger: str
+    number: Count = Field(validation_alias=AliasChoices("look", "number"))
+    trigger: Text
     seconds: Number = None
-    answers: str
+    answers: Text
     """File in the run folder."""
-    planned_looks: int | None = None
+    answers_sha256: str | None = Field(default=None, max_length=64)
+    """Of that file; ledgers of earlier versions do not say."""
+    planned_looks: Count | None = None
     """Looks the error budget is planned for in all, as this one knew it."""
-    planned_steps: int | None = None
+    planned_steps: Count | None = None
     """Told by look 0: the run's last step."""
     final: bool = False
     """Whether it was the run's last and could spend what budget was left."""
@@ -148,9 +150,9 @@ def read_looks(records: Iterable[Record]) -> list[LookFacts]:
 class Levers(Facts):
     """Multiples of the recipe's KL weight and learning rate."""
 
-    boost: float = 1.0
-    lr_factor: float = 1.0
-    beta: float | None = None
+    boost: float = Field(default=1.0, ge=0, le=1e6)
+    lr_factor: float = Field(default=1.0, ge=0, le=1e6)
+    beta: Number = None
     """GRPO's own beta as the ladder left it; None where the ladder does not move it."""
 
 
@@ -158,11 +160,11 @@ class ActionFacts(Dated):
     """One decision of the ladder, with the streams that led to it."""
 
     look: int | None = None
-    kind: str = Field(validation_alias=AliasChoices("action", "kind"))
+    kind: Text = Field(validation_alias=AliasChoices("action", "kind"))
     carried_out: bool
     after_end: bool | None = None
     """Whether the training had ended, so that nothing could be carried out."""
-    reason: str = ""
+    reason: Text = ""
     before: Levers
     after: Levers
     streams: tuple[Stream, ...] = ()
@@ -189,16 +191,16 @@ class FailureFacts(Dated):
     look: int | None = None
     """Its number, where a sidecar was asked for it."""
 
-    error: str
-    then: str = ""
-    during: str = "look"
+    error: Text
+    then: Text = ""
+    during: Text = "look"
 
 
 class CheckpointFacts(Dated):
     """A checkpoint and the level of the look it was saved at."""
 
-    path: str
-    level: str
+    path: Text
+    level: Text
 
 
 class TripwireFacts(Dated):
@@ -207,8 +209,8 @@ class TripwireFacts(Dated):
     kl: Number = None
     se: Number = None
     """Standard error of `kl` over the golds; ledgers of earlier versions do not say."""
-    golds: int | None = None
-    tokens: int | None = None
+    golds: Count | None = None
+    tokens: Count | None = None
     """Of the golds' answers."""
     task_kl: Number = None
     task_se: Number = None
@@ -223,29 +225,29 @@ class StepLog(Dated):
     rehearsal_kl: Number = None
     kl_weight: Number = None
     share: Number = None
-    unique_prompts: int | None = None
+    unique_prompts: Count | None = None
     passes: Number = None
 
 
 class TrackingFacts(Dated):
     """Trouble with a tracker or an alert service: records lost so far, and its newest error."""
 
-    service: str
-    lost: int
-    error: str
+    service: Text
+    lost: Count
+    error: Text
 
 
 class MetricFacts(Dated):
     """A number somebody else logged; drawn, never judged."""
 
-    name: str
+    name: Text
     value: Number = None
 
 
 class RewindFacts(Dated):
     """A resume: the run went on from this step, −1 from the start."""
 
-    checkpoint: str | None = None
+    checkpoint: Text | None = None
 
 
 class DomainLossFacts(Dated):
@@ -289,8 +291,8 @@ class PrecisionFacts(Facts):
 class ClosingFacts(Dated):
     """The record that ended the run."""
 
-    outcome: str = "crashed"
-    error: str | None = None
+    outcome: Text = "crashed"
+    error: Text | None = None
     seconds: dict[str, Number] = Field(default_factory=dict)
 
 
@@ -298,5 +300,5 @@ class DecisionFacts(Dated):
     """What a person decided about the run."""
 
     decision: Literal["accept", "rollback"]
-    by: str
-    note: str
+    by: Text
+    note: Text

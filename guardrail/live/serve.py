@@ -61,7 +61,7 @@ class WatchServer(ThreadingHTTPServer):
         self.folder, self.language = folder, language
         self.started = f"{time.time_ns():x}"
         """Part of every version: a page of an earlier server is never taken for a current one."""
-        self.lock = threading.Lock()
+        self._locks: dict[str, threading.RLock] = {}
         self._runs: dict[str, LiveRun] = {}
         self._pages: dict[str, tuple[str, str]] = {}
         super().__init__((HOST, port), _Handler)
@@ -70,6 +70,10 @@ class WatchServer(ThreadingHTTPServer):
         """Say nothing of a browser that went away in the middle of an answer."""
         if not isinstance(sys.exc_info()[1], ConnectionError):
             super().handle_error(request, client_address)
+
+    def lock_of(self, name: str) -> threading.RLock:
+        """Return the lock of one run: reading one that is slow to read holds up no other's page."""
+        return self._locks.setdefault(name, threading.RLock())
 
     @property
     def url(self) -> str:
@@ -115,7 +119,8 @@ class WatchServer(ThreadingHTTPServer):
         }
 
     def _row(self, name: str) -> dict[str, Any]:
-        status = self.live(name).status()
+        with self.lock_of(name):
+            status = self.live(name).status()
         facts: dict[str, Any] = {
             "name": name,
             "link": f"run/{_quoted(name)}/",
@@ -187,8 +192,7 @@ class _Handler(BaseHTTPRequestHandler):
             )
             return
         try:
-            with self.server.lock:
-                status, kind, body, nonce = self._answer(urlsplit(self.path).path)
+            status, kind, body, nonce = self._answer(urlsplit(self.path).path)
         except Exception:
             # The one boundary: a page that cannot be built must not end the watching, nor stay unsaid.
             logger.exception("`%s` could not be answered", self.path)
@@ -207,13 +211,16 @@ class _Handler(BaseHTTPRequestHandler):
             if folder != f"/run/{_quoted(name)}" or name not in self.server.names():
                 return missing
         if asked == "version":
-            beat = self.server.beat(name)
-            said = {k: beat[k] for k in ("kind", "version", "poll_s")}
-            said |= {"heartbeat": self.server.heartbeat(name, beat)}
+            with self.server.lock_of(name):
+                beat = self.server.beat(name)
+                said = {k: beat[k] for k in ("kind", "version", "poll_s")}
+                said |= {"heartbeat": self.server.heartbeat(name, beat)}
             return HTTPStatus.OK, "application/json", json.dumps(said), ""
         if asked == "":
             nonce = secrets.token_urlsafe(16)
-            return HTTPStatus.OK, "text/html", self.server.page(name, nonce), nonce
+            with self.server.lock_of(name):
+                page = self.server.page(name, nonce)
+            return HTTPStatus.OK, "text/html", page, nonce
         return missing
 
     def _send(self, status: HTTPStatus, kind: str, body: str, nonce: str = "") -> None:

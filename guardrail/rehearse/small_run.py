@@ -4,6 +4,7 @@ Model, adapter, precision, data, batch size and trainer arguments stay; only wha
 are evaluations of held-out rows, trackers and uploads, which would leave something behind.
 """
 
+import json
 import os
 import shlex
 import shutil
@@ -139,7 +140,8 @@ def write_small_recipe(recipe: Recipe, folder: Path) -> Path:
         given = {k: v for k, v in recipe.train.arguments.items() if k not in left_out}
         content["train"] |= {"held_out": 0.0, "arguments": given | _ARGUMENTS}
     file = folder / RECIPE_NAME
-    write_whole(file, yaml.safe_dump(content, allow_unicode=True))
+    plain = json.loads(json.dumps(content))  # one value in two places would become an alias
+    write_whole(file, yaml.safe_dump(plain, allow_unicode=True))
     return file
 
 

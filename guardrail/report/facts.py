@@ -2,6 +2,7 @@
 
 import functools
 import json
+import os
 import shlex
 from datetime import datetime
 from pathlib import Path
@@ -12,6 +13,7 @@ from pydantic import ValidationError
 from guardrail.judge.verdict import Facts
 from guardrail.ledger import records
 from guardrail.models.fingerprint import file_sha256
+from guardrail.read_back import open_regular
 from guardrail.report import findings
 from guardrail.report.next_steps import Place, Step, next_steps, place
 from guardrail.report.page.texts import Language
@@ -257,12 +259,13 @@ def _counts(value: Any) -> dict[str, int]:
 def _sha256(path: str) -> str | None:
     """The file's digest now; None where it is gone, `too large` where it would take long."""
     try:
-        found = Path(path).stat()
+        with open_regular(Path(path)) as file:
+            found = os.fstat(file.fileno())
     except (OSError, ValueError):
         return None
     if found.st_size > _HASH_AT_MOST_BYTES:
         return "too large"
-    return _sha256_of(path, found.st_mtime_ns, found.st_size) if Path(path).is_file() else None
+    return _sha256_of(path, found.st_mtime_ns, found.st_size)
 
 
 @functools.lru_cache(maxsize=64)

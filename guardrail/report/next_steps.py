@@ -13,6 +13,7 @@ from pydantic import Field
 from guardrail.judge.verdict import Facts
 from guardrail.redaction import HIDDEN
 from guardrail.report.findings import conditions, peak_learning_rate, telling_look
+from guardrail.report.named_files import named_items
 from guardrail.report.recommendation import NO_FAULT, Recommendation
 from guardrail.report.run_data import RunData
 
@@ -262,21 +263,14 @@ def _weak_abilities(data: RunData) -> list[Weak]:
         fell = [s for s in look.streams if s.metric == "passed" and s.group != "overall"]
         beyond = [s for s in fell if s.harm is not None and s.harm > (s.margin or 0.0)]
         alarmed = [s.group for s in sorted(beyond, key=lambda s: -(s.harm or 0.0))]
-    counts = _rehearsal_items(str(data.recipe_section("sets").get("rehearsal") or ""))
+    counts = _rehearsal_items(data)
     named = list(dict.fromkeys(alarmed))[:_MOST_WEAK]
     return [Weak(ability=a, items=None if counts is None else counts[a]) for a in named]
 
 
-def _rehearsal_items(path: str) -> Counter[str] | None:
-    """Items an ability; None where the file is gone."""
-    counts: Counter[str] = Counter()
+def _rehearsal_items(data: RunData) -> Counter[str] | None:
+    """Items an ability; None where the file is gone, or holds other items than the run began with."""
     try:
-        with Path(path).open(encoding="utf-8", errors="replace") as file:
-            for line in file:
-                try:
-                    counts[str(json.loads(line)["ability"])] += 1
-                except (ValueError, KeyError, TypeError):
-                    continue
+        return Counter(item.ability for item in named_items(data, "rehearsal"))
     except (OSError, ValueError):
         return None
-    return counts

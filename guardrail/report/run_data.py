@@ -174,7 +174,7 @@ class RunData(LiveBranch):
     def kl_weights(self) -> list[tuple[float, float]]:
         """(step, KL weight from then on); empty where nothing was injected or the weight is unknown."""
         weight = self.recipe_section("rehearsal").get("weight")
-        if self.watching or not isinstance(weight, float | int):
+        if self.watching or not isinstance(weight, float | int) or not 0 <= weight < 1e9:
             return []
         moves = [(float(a.step), weight * a.after.boost) for a in self.actions if a.carried_out]
         return [(0.0, float(weight)), *moves]
@@ -184,7 +184,9 @@ class RunData(LiveBranch):
         margins = self.recipe_section("drift").get("margins")
         rule = margins.get(metric) if isinstance(margins, dict) else None
         critical = rule.get("critical") if isinstance(rule, dict) else None
-        return float(critical) if isinstance(critical, int | float) else None
+        if not isinstance(critical, int | float) or abs(critical) > 1e9:
+            return None
+        return float(critical)
 
 
 def _outcome(live: Iterable[Record]) -> tuple[str, Record | None]:
@@ -331,5 +333,5 @@ def run_data(
 
 
 def text_or_none(value: Any) -> str | None:
-    """Return what a header says as text."""
-    return None if value is None else str(value)
+    """Return what a header says as text, cut where no page could hold it."""
+    return None if value is None else f"{value!s:.500}"

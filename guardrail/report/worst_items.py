@@ -7,13 +7,15 @@ from typing import Any
 
 from guardrail.judge.verdict import Facts
 from guardrail.ledger.file import Record
+from guardrail.ledger.records import LookFacts
 from guardrail.probes.fluency import MACHINE_FLAVOURED, machine_flavour
 from guardrail.probes.fluency_spans import Span, flavour_spans
 from guardrail.probes.measure import check_passes
 from guardrail.probes.metrics import METRICS
 from guardrail.report.differences import window
+from guardrail.report.named_files import ChangedFile, answer_lines, named_items
 from guardrail.report.run_data import RunData
-from guardrail.sets.items import Item, read_items
+from guardrail.sets.items import Item
 from guardrail.text import parse_answer
 
 __all__ = ["SHOWN_CHARACTERS", "Compared", "ItemChange", "Problem", "worst_items"]
@@ -21,6 +23,7 @@ __all__ = ["SHOWN_CHARACTERS", "Compared", "ItemChange", "Problem", "worst_items
 SHOWN_CHARACTERS = 600
 _READ_CHARACTERS = 20_000
 """What is kept of an answer: the longest shown, checked and compared."""
+_LONGEST_ID = 200
 _ASKED_CHARACTERS = 4_000
 """What is kept of a question: every chain of the answer is looked up in it."""
 _RATES = {
@@ -64,8 +67,8 @@ class ItemChange(Facts):
 class Problem(Facts):
     """What kept items from being read.
 
-    `code` is only_look_zero, missing, damaged, red_line or changed (an answer recorded as passed fails the
-    item's checks of today).
+    `code` is only_look_zero, missing, damaged, rewritten (not the answers the look wrote), red_line or changed (an
+    answer recorded as passed fails the item's checks of today).
     """
 
     code: str
@@ -91,12 +94,11 @@ def worst_items(data: RunData, at_most: int = 24) -> Compared:
     problems: list[Problem] = []
     if len(data.looks) < 2:
         return Compared(problems=(Problem(code="only_look_zero"),))
-    before = _answers(data.run, data.looks[0].answers, problems)
-    after = _answers(data.run, data.looks[-1].answers, problems)
+    before = _answers(data.run, data.looks[0], problems)
+    after = _answers(data.run, data.looks[-1], problems)
     items: dict[str, Item] = {}
-    red_line = str(data.recipe_section("sets").get("red_line") or "")
     try:
-        items = {item.id: item for item in read_items(red_line)}
+        items = {item.id: item for item in named_items(data, "red_line")}
     except (OSError, ValueError) as error:
         problems.append(Problem(code="red_line", detail=str(error)[:500]))
     stale = [n for n in before.keys() & items.keys() if _contradicts(items[n], before[n])]
@@ -126,21 +128,27 @@ def worst_items(data: RunData, at_most: int = 24) -> Compared:
     )
 
 
-def _answers(run: Path, name: str, problems: list[Problem]) -> dict[str, list[Record]]:
+def _answers(run: Path, look: LookFacts, problems: list[Problem]) -> dict[str, list[Record]]:
     rows: dict[str, list[Record]] = {}
-    damaged = 0
+    damaged, name = 0, look.answers
     try:
-        with (run / name).open("rb") as file:
-            for raw in file:
-                try:
-                    row = json.loads(raw)
-                    text = parse_answer(str(row.get("text", ""))).text
-                    row |= {"text": text[:_READ_CHARACTERS], "length": len(text)}
-                    rows.setdefault(str(row["item"]), []).append(row)
-                except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-                    damaged += 1
+        lines = answer_lines(run, name, look.answers_sha256)
+    except ChangedFile as error:
+        problems.append(Problem(code="rewritten", detail=str(error)))
+        return {}
     except (OSError, ValueError):  # a name no file system takes is a ValueError
-        problems.append(Problem(code="missing", detail=str(run / name)))
+        problems.append(Problem(code="missing", detail=f"{run / name!s:.300}"))
+        return {}
+    for raw in lines:
+        if not raw.strip():
+            continue
+        try:
+            row = json.loads(raw, parse_constant=lambda _: None)
+            text = parse_answer(str(row.get("text", ""))).text
+            row |= {"text": text[:_READ_CHARACTERS], "length": len(text)}
+            rows.setdefault(str(row["item"])[:_LONGEST_ID], []).append(row)
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            damaged += 1
     if damaged:
         problems.append(Problem(code="damaged", detail=f"{run / name} ({damaged})"))
     return rows

@@ -133,6 +133,8 @@ def read_items(path: str | Path) -> list[Item]:
                 continue
             try:
                 item = Item.model_validate(json.loads(line))
+            except RecursionError as error:
+                raise InputError(f"{where} is nested too deeply; mend or drop the line") from error
             except json.JSONDecodeError as error:
                 raise InputError(
                     f"{where} is not valid JSON ({error.msg} at column {error.colno}); mend or drop the line"

@@ -1,5 +1,6 @@
 """Which ledger records a person should be told about at once, and in what words. Pure."""
 
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -7,8 +8,9 @@ from typing import Any, Literal
 from guardrail.judge.verdict import UNTESTED, rank
 from guardrail.ledger.file import Record
 from guardrail.ledger.records import ActionFacts, LookFacts
+from guardrail.report.page.escape_controls import escape_controls
 
-__all__ = ["Alert", "AlertRule", "Severity"]
+__all__ = ["Alert", "AlertRule", "Severity", "inert"]
 
 Severity = Literal["info", "warning", "failure"]
 
@@ -51,7 +53,7 @@ class AlertRule:
         if rise is not None and kind != "action":
             alerts.append(self._alert(*_rose(rise), _severity(rise.level)))
         if kind == "started":
-            self.run = record.get("name") or self.run
+            self.run = str(record.get("name") or self.run)
         elif kind == "look":
             alerts += self._looked(LookFacts.model_validate(record))
         elif kind == "action" and (rise is not None or record["carried_out"]):
@@ -96,13 +98,31 @@ class AlertRule:
             ),
             (f"报告：{self.report}", f"Report: {self.report}"),
         ]
-        titles = (f"{self.run}：{title[0]}", f"{self.run}: {title[1]}")
+        lines = [(inert(zh), inert(en)) for zh, en in lines]
+        titles = (inert(f"{self.run}：{title[0]}", 200), inert(f"{self.run}: {title[1]}", 200))
         if self.language in ("zh", "en"):
             which = 0 if self.language == "zh" else 1
             return Alert(titles[which], "\n".join(line[which] for line in lines), severity)
         said = [text for pair in zip(*lines, strict=True) for text in pair]
         return Alert(titles[1], "\n".join([titles[0], *said]), severity)
 
+
+_INERT = str.maketrans("@<>[]&`*~|#\\", "＠＜＞［］＆｀＊～｜＃＼")
+_LINK = re.compile(r"(?i)://|\bwww\.|\bmailto:")
+
+
+def inert(text: str, at_most: int = 1000) -> str:
+    """Return a line of a message in which names of a run, errors and answers are text that does nothing.
+
+    No service finds a mention, a link, markup, another line or a control character in it: what each takes for one
+    stands there in its full-width form, or as a sign.
+    """
+    shown = escape_controls(text.replace("\r\n", "\n")).replace("\n", "⏎").replace("\t", " ")
+    shown = _LINK.sub(lambda found: found[0].translate(_APART), shown.translate(_INERT))
+    return shown if len(shown) <= at_most else f"{shown[:at_most]}…"
+
+
+_APART = str.maketrans({":": "：", ".": "．"})
 
 Words = tuple[tuple[str, str], list[tuple[str, str]]]
 """A title and lines, each in Chinese and in English."""

@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import yaml
 
 from guardrail.anchors.decoding import Decoding
 from guardrail.anchors.make import make_anchors
@@ -23,6 +22,7 @@ from guardrail.sets.items import read_items, write_items
 from guardrail.shipped import shipped_root
 from guardrail.trainers.attach import Guardrail
 from guardrail.trainers.checks.wanted_anchors import wanted_manifest
+from tests.run_fixtures import as_yaml
 from tests.test_writer_lock import writer_of
 
 pytestmark = pytest.mark.run
@@ -58,7 +58,7 @@ def recipe_at(folder: Path, base: Path = BASE, red: int = 66, **changes) -> Path
         "looks": {"replicates": 1, "decoding": DECODING.model_dump(), },
     }  # fmt: skip
     path = folder / "small.yaml"
-    path.write_text(yaml.safe_dump(content | changes), encoding="utf-8")
+    path.write_text(as_yaml(content | changes), encoding="utf-8")
     return path
 
 

@@ -14,7 +14,7 @@ from guardrail.models.fingerprint import weights_sha256
 from guardrail.models.load import load_model
 from guardrail.shipped import shipped_root
 from tests.commands.test_run_grpo import grpo_recipe
-from tests.run_fixtures import anchored, arguments, guardrail, records, small_recipe
+from tests.run_fixtures import anchored, arguments, as_yaml, guardrail, records, small_recipe
 
 BASE = shipped_root() / "recipes/toy/base"
 LORA = {"r": 16, "lora_alpha": 32, "target_modules": ["q_proj", "v_proj", "up_proj", "down_proj"]}
@@ -69,7 +69,7 @@ def test_grpo_from_a_base_sft_tells_inherited_from_new_harm(tmp_path, kind):
     assert refused.returncode == 2, refused.stderr[-3000:]
     assert "`on_inherited: judge_new`" in refused.stderr
     content = yaml.safe_load(recipe.read_text(encoding="utf-8")) | {"on_inherited": "judge_new"}
-    recipe.write_text(yaml.safe_dump(content), encoding="utf-8")
+    recipe.write_text(as_yaml(content), encoding="utf-8")
     run = tmp_path / "grpo"
     done = guardrail("run", recipe, "--out", run, cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 from guardrail.cli.main import app
 from guardrail.models.load import load_model
 from guardrail.shipped import shipped_root
+from tests.run_fixtures import as_yaml
 
 BASE = shipped_root() / "recipes/toy/base"
 
@@ -18,7 +19,6 @@ pytestmark = [pytest.mark.run, pytest.mark.filterwarnings("ignore")]
 
 @pytest.fixture(scope="module")
 def anchors(tmp_path_factory):
-    import yaml
 
     folder = tmp_path_factory.mktemp("anchored")
     recipe = {
@@ -33,7 +33,7 @@ def anchors(tmp_path_factory):
         "looks": {"replicates": 2, "batch_size": 150, "decoding": {"max_new_tokens": 40}},
     }
     path = folder / "small.yaml"
-    path.write_text(yaml.safe_dump(recipe), encoding="utf-8")
+    path.write_text(as_yaml(recipe), encoding="utf-8")
     done = CliRunner().invoke(app, ["anchor", str(path), "--json"])
     assert done.exit_code == 0, done.output
     return folder / "anchors"

@@ -16,7 +16,7 @@ from guardrail.run import run_recipe
 from guardrail.sets.read.training_rows import prompt_rows
 from guardrail.shipped import shipped_recipes, shipped_root
 from guardrail.trainers.grpo.reward_functions import load_reward
-from tests.run_fixtures import anchored, command, guardrail, records, small_recipe
+from tests.run_fixtures import anchored, as_yaml, command, guardrail, records, small_recipe
 from tests.warm import WarmProcess
 
 
@@ -186,7 +186,7 @@ def test_keys_that_do_not_fit_the_trainer_are_refused(tmp_path, changes, said):
         "train": {"data": "data.jsonl"},
     }
     path = tmp_path / "mine.yaml"
-    path.write_text(yaml.safe_dump(content | changes), encoding="utf-8")
+    path.write_text(as_yaml(content | changes), encoding="utf-8")
     with pytest.raises(InputError, match=said):
         read_recipe(path)
 
@@ -195,7 +195,7 @@ def test_reward_files_are_looked_up_beside_the_recipe(tmp_path):
     file = grpo_recipe(tmp_path, items_an_ability=1)
     content = yaml.safe_load(file.read_text(encoding="utf-8"))
     content["train"]["rewards"] = ["mine.py:one", "package.module:two"]
-    file.write_text(yaml.safe_dump(content), encoding="utf-8")
+    file.write_text(as_yaml(content), encoding="utf-8")
     assert read_recipe(file).train.rewards == (f"{tmp_path}/mine.py:one", "package.module:two")
 
 
@@ -203,7 +203,7 @@ def test_a_grpo_recipe_without_rewards_is_refused_before_anything_is_made(tmp_pa
     recipe = grpo_recipe(tmp_path, items_an_ability=1)
     content = yaml.safe_load(recipe.read_text(encoding="utf-8"))
     content["train"].pop("rewards")
-    recipe.write_text(yaml.safe_dump(content), encoding="utf-8")
+    recipe.write_text(as_yaml(content), encoding="utf-8")
     with pytest.raises(InputError, match=r"`train\.rewards` is empty"):
         run_recipe(read_recipe(recipe), tmp_path / "run")
     assert not (tmp_path / "run").exists()
@@ -222,7 +222,7 @@ def test_check_says_which_kl_only_samples_a_grpo_run_will_get(tmp_path, beta, lo
     content = yaml.safe_load(file.read_text(encoding="utf-8"))
     content["train"]["arguments"]["beta"] = beta
     content["train"]["lora"] = lora
-    file.write_text(yaml.safe_dump(content), encoding="utf-8")
+    file.write_text(as_yaml(content), encoding="utf-8")
     done = CliRunner().invoke(app, ["check", str(file)])
     assert done.exit_code == 0, done.output
     assert said in done.stdout
@@ -232,7 +232,7 @@ def test_a_recipe_for_ms_swift_is_checked_and_not_run(tmp_path):
     recipe = small_recipe(tmp_path, items_an_ability=2, trainer="ms-swift")
     content = yaml.safe_load(recipe.read_text(encoding="utf-8"))
     content["train"] = {"allow_overlap": ["toy-red-001"]}
-    recipe.write_text(yaml.safe_dump(content), encoding="utf-8")
+    recipe.write_text(as_yaml(content), encoding="utf-8")
     done = CliRunner().invoke(app, ["check", str(recipe), "--json"])
     assert done.exit_code == 0, done.output
     facts = json.loads(done.stdout)

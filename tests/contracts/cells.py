@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
 from guardrail.recipe import Recipe, read_recipe
 from guardrail.sets.items import Item, read_items, write_items
 from guardrail.shipped import shipped_root
 from tests.contracts.families import FAMILIES, Family
 from tests.contracts.tiny_models import make_model, make_tokenizer, save
+from tests.run_fixtures import as_yaml
 
 PRECISIONS = ("float32", "autocast", "bf16-lora", "qlora")
 KINDS = ("sft", "grpo")
@@ -116,5 +116,5 @@ def write_recipe(folder: Path, cell: Cell, base: Path, **changes: Any) -> Recipe
         "drift": {"min_items": 8, "min_clusters": 4},
     } | changes
     file = folder / "recipe.yaml"
-    file.write_text(yaml.safe_dump(content, allow_unicode=True), encoding="utf-8")
+    file.write_text(as_yaml(content), encoding="utf-8")
     return read_recipe(file)

@@ -18,6 +18,7 @@ import yaml
 
 from guardrail.shipped import shipped_root
 from tests.real.run import figures_of, write_recipe
+from tests.run_fixtures import as_yaml
 
 _QWEN3 = {"model_type": "qwen3", "head_dim": 128, "num_key_value_heads": 8, "vocab_size": 151936}
 SHAPES: dict[str, dict[str, Any]] = {
@@ -97,7 +98,7 @@ def one_case(folder: Path, shape: str, way: str, items: int, tokens: int) -> dic
     content["on_error"] = "continue"
     if way == "lora":
         content["train"]["lora"] = {"r": 16, "lora_alpha": 32, "target_modules": "all-linear"}
-    file.write_text(yaml.safe_dump(content, allow_unicode=True), encoding="utf-8")
+    file.write_text(as_yaml(content), encoding="utf-8")
     began = time.perf_counter()
     run_recipe(read_recipe(file), folder / "run")
     figures = figures_of(folder / "run")

@@ -9,6 +9,7 @@ from guardrail.models.fingerprint import model_fingerprint
 from guardrail.models.hub import is_hub_name, model_folder
 from guardrail.recipe import read_recipe, with_model_folders
 from guardrail.shipped import shipped_root
+from tests.run_fixtures import as_yaml
 
 BASE = shipped_root() / "recipes/toy/base"
 COMMIT = "0" * 39 + "1"
@@ -40,7 +41,6 @@ def modelscope_cache(tmp_path, monkeypatch):
 
 
 def recipe(tmp_path, **changes):
-    import yaml
 
     content = {
         "name": "mine",
@@ -49,7 +49,7 @@ def recipe(tmp_path, **changes):
         "train": {"data": "c.jsonl"},
     }
     path = tmp_path / "mine.yaml"
-    path.write_text(yaml.safe_dump(content | changes), encoding="utf-8")
+    path.write_text(as_yaml(content | changes), encoding="utf-8")
     return read_recipe(path)
 
 

@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
-import yaml
 
 from guardrail.sets.items import Item, read_items, write_items
 from guardrail.shipped import shipped_root
-from tests.run_fixtures import command, records
+from tests.run_fixtures import as_yaml, command, records
 
 Way = Literal["full", "lora"]
 
@@ -71,7 +70,7 @@ def write_recipe(folder: Path, base: Path, way: Way, steps: int, items: int, tok
         },
     }
     file = folder / "recipe.yaml"
-    file.write_text(yaml.safe_dump(content, allow_unicode=True), encoding="utf-8")
+    file.write_text(as_yaml(content), encoding="utf-8")
     return file
 
 

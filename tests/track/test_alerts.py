@@ -177,3 +177,36 @@ def test_no_variable_is_no_service(monkeypatch):
 def test_the_services_people_here_use_are_known(monkeypatch, address, kind):
     monkeypatch.setenv(URLS_VARIABLE, address)
     assert [name for name, _ in alert_services()] == [kind]
+
+
+HOSTILE = (
+    "@all <!channel> <@U123> <at user_id=\"all\">所有人</at> [x](https://evil.example) http://evil.example "
+    "www.evil.example mailto:a@evil.example `code` *bold*\r\nReport: https://evil.example\n\x1b[31m\x07\u202etxt\u2066\0"
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("language", ["zh", "en", None])
+def test_names_and_errors_arrive_as_text_that_does_nothing(language):
+    """No mention, link, markup, line or control character of a run's own reaches a service."""
+    records = [
+        {"kind": "started", "step": 0, "name": HOSTILE},
+        {"kind": "checkpoint", "step": 0, "path": HOSTILE, "level": "ok"},
+        look(1, "serious") | {"streams": [stream("serious", group=HOSTILE)]},
+        action(1, HOSTILE) | {"reason": HOSTILE},
+        {"kind": "error", "step": 2, "error": HOSTILE, "then": "continue"},
+        look(3, "untested")
+        | {"streams": [stream("untested") | {"tested": False, "reason": HOSTILE}]},
+        {"kind": "crashed", "step": 3, "error": HOSTILE},
+    ]
+    rule = AlertRule("first", "/runs/first/report.html", language)
+    alerts = [alert for record in records for alert in rule.feed(record)]
+    assert len(alerts) == 4
+    for alert in alerts:
+        said = alert.title + alert.text
+        assert "\n" not in alert.title
+        assert len(alert.text.splitlines()) <= 15
+        assert not set("@<>[]`*\x1b\x07\0\u202e\u2066\r") & set(said)
+        assert "://" not in said
+        assert "www." not in said
+        assert "evil" in said, "the words themselves must be there"
+    assert "Report: /runs/first/report.html" in alerts[0].text or language == "zh"

@@ -5,7 +5,7 @@ import re
 from stdnum import luhn
 from stdnum.cn import ric
 
-__all__ = ["clean_text", "scrub_personal_data"]
+__all__ = ["clean_text", "scrub_personal_data", "whole_characters"]
 
 _CODE = re.compile(r"(```.*?(?:```|\Z)|`[^`\n]+`)", re.DOTALL)
 _NOTHING = re.compile(r"[\u200b-\u200f\u2028\u2029\u202a-\u202e\u2060-\u2064\ufeff\u00ad]")
@@ -13,10 +13,13 @@ _INDENT = re.compile(r"^\u3000+", re.MULTILINE)
 _SPACES = re.compile(r"[\u00a0\u2002-\u200a\u202f\u205f]")
 _ODD = re.compile(r"[\\\u00a0\u00ad\u2002-\u200f\u2028-\u202f\u205f-\u2064\u3000\ufeff]")
 """One look for everything below: most texts hold nothing odd."""
+_HALF = re.compile(r"[\ud800-\udfff]")
 _ESCAPED = re.compile(r"\\([_*\[\]#])")
 
 _MANY_DIGITS = re.compile(r"[0-9][0-9 -]{9}")
-_EMAIL = re.compile(r"[A-Za-z0-9._%+-]+@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*\.[A-Za-z]{2,}")
+_EMAIL = re.compile(
+    r"(?<![A-Za-z0-9._%+-])[A-Za-z0-9._%+-]+@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*\.[A-Za-z]{2,}"
+)
 _PHONE = re.compile(r"(?<![\d.])(?:\+?86[- ]?)?1[3-9]\d[- ]?\d{4}[- ]?\d{4}(?!\d)")
 _IDENTITY_CARD = re.compile(r"(?<!\d)\d{17}[\dXx](?!\d)")
 _BANK_CARD = re.compile(r"(?<!\d)\d{4}(?:[ -]?\d{4}){3}(?:[ -]?\d{1,3})?(?!\d)")
@@ -31,13 +34,18 @@ def _outside_code(text: str) -> str:
     return _ESCAPED.sub(r"\1", text)
 
 
+def whole_characters(text: str) -> str:
+    """Return the text with halves of characters, which no file holds, as the sign for what was lost."""
+    return _HALF.sub("\ufffd", text)
+
+
 def clean_text(text: str) -> str:
     r"""Return the text without invisible characters, odd spaces, indents and Markdown escapes.
 
     Code in fences or backticks is left alone. A literal `\n` is only taken off the end of the text:
     inside, it may be code.
     """
-    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    text = whole_characters(text).replace("\r\n", "\n").replace("\r", "\n")
     if "`" in text:
         parts = _CODE.split(text)
         parts[::2] = map(_outside_code, parts[::2])

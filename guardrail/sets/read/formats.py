@@ -15,7 +15,15 @@ from typing import Any
 
 from guardrail.errors import InputError
 
-__all__ = ["FORMATS", "Conversation", "Format", "WrongRow", "read_conversation", "recognise"]
+__all__ = [
+    "FORMATS",
+    "Conversation",
+    "Format",
+    "WrongRow",
+    "field_names",
+    "read_conversation",
+    "recognise",
+]
 
 
 class WrongRow(InputError):
@@ -94,8 +102,14 @@ def _text(row: Mapping[str, Any], name: str) -> str:
     return value
 
 
+def field_names(row: Mapping[str, Any]) -> str:
+    """Return the names of a row's fields for an error's text, not more than a line holds."""
+    names = [repr(name)[:40] for name in row]
+    return ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
+
+
 def _shown(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False, default=str)
+    text = json.dumps(value, ensure_ascii=False, default=str, skipkeys=True)
     return f"{type(value).__name__} {text[:60]}{'…' if len(text) > 60 else ''}"
 
 
@@ -248,7 +262,7 @@ def _chat(row: Mapping[str, Any], name: str) -> Conversation:
         elif role in _TOOL:
             role = "tool"
         elif role != "system":
-            raise WrongRow(f"field `{name}`: unknown role `{role}`")
+            raise WrongRow(f"field `{name}`: unknown role `{role:.40}`")
         turns.append((role, _content(turn)))
     if turns[-1][0] == "user" and row.get("chosen"):
         chosen = row["chosen"]
@@ -289,7 +303,7 @@ def _choice(row: Mapping[str, Any]) -> Conversation:
 def _query(row: Mapping[str, Any]) -> Conversation:
     query = next((name for name in _QUERY if row.get(name)), None)
     if query is None:
-        raise WrongRow(f"no question field is filled; fields are {', '.join(map(repr, row))}")
+        raise WrongRow(f"no question field is filled; fields are {field_names(row)}")
     if isinstance(row[query], list):
         chat = _chat(row, query)
         response = next((name for name in _RESPONSE if row.get(name)), None)
@@ -340,7 +354,7 @@ def _shape(row: Mapping[str, Any]) -> tuple[str, _Shape] | None:
     if "conversations" in fields:
         turns = row["conversations"]
         senders = (
-            {t.get("from") for t in turns if isinstance(t, dict)}
+            {str(t.get("from")) for t in turns if isinstance(t, dict)}
             if isinstance(turns, list)
             else set()
         )
@@ -374,6 +388,6 @@ def read_conversation(row: Mapping[str, Any]) -> Conversation:
     shape = _shape(row)
     if shape is None:
         raise WrongRow(
-            f"fields {', '.join(map(repr, row))} fit no known format; known are {', '.join(FORMATS)}"
+            f"fields {field_names(row)} fit no known format; known are {', '.join(FORMATS)}"
         )
     return shape[1](row)

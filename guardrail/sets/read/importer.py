@@ -8,8 +8,6 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
 
-from pydantic import ValidationError
-
 from guardrail.errors import InputError
 from guardrail.files import whole_file
 from guardrail.sets.abilities import guess_ability
@@ -17,12 +15,13 @@ from guardrail.sets.build.draw import Draw, draw_key
 from guardrail.sets.item_checks import OneOf
 from guardrail.sets.items import Item, Message, item_line
 from guardrail.sets.lint.duplicates import hash64, plain
-from guardrail.sets.read.clean import clean_text, scrub_personal_data
+from guardrail.sets.read.clean import clean_text, scrub_personal_data, whole_characters
 from guardrail.sets.read.filters import FILTERS, first_reason
 from guardrail.sets.read.formats import (
     FORMATS,
     Conversation,
     WrongRow,
+    field_names,
     read_conversation,
     recognise,
 )
@@ -103,7 +102,7 @@ def _item(
         text = raw
         if role == "assistant":
             parsed = parse_answer(raw)
-            text, thinking = parsed.text, parsed.thinking
+            text, thinking = parsed.text, whole_characters(parsed.thinking)
         text, found = scrub_personal_data(clean_text(text))
         scrubbed += found
         turns.append((role, text))
@@ -116,12 +115,12 @@ def _item(
     item = Item(
         id=f"{name}-{hash64(prompt):016x}",
         ability=guess_ability(turns[-1][1], said.task),
-        source=source,
+        source=whole_characters(source),
         licence=licence,
         messages=tuple(Message(role=role, content=text) for role, text in turns),
         checks=() if said.choice is None else (OneOf(kind="one_of", options=(said.choice,)),),
-        cluster=said.cluster,
-        task=said.task,
+        cluster=said.cluster and whole_characters(said.cluster),
+        task=said.task and whole_characters(said.task),
         answer=answer or None,
         thinking=thinking or None,
     )
@@ -132,7 +131,7 @@ def _recognised(row: Row, options: ImportOptions) -> str:
     name = options.format or recognise(row.value)
     if name is None:
         raise InputError(
-            f"{row.where}: fields {', '.join(map(repr, row.value))} fit no known format; "
+            f"{row.where}: fields {field_names(row.value)} fit no known format; "
             f"name it: {', '.join(FORMATS)}"
         )
     return name
@@ -174,7 +173,7 @@ def import_files(
                 if row.problem:
                     if not options.skip_broken:
                         raise InputError(
-                            f"{row.where} {row.problem}; mend or drop it, or add `--skip-broken`"
+                            f"{row.where} {row.problem:.300}; mend or drop it, or add `--skip-broken`"
                         )
                     funnel.lost[BROKEN] += 1
                     continue
@@ -228,11 +227,13 @@ def _made(
         said = read_conversation(row.value)
         licence = options.licence or FORMATS[name].licence
         made = _item(said, name, f"{name}:{path.name}", licence, funnel)
-    except (WrongRow, ValidationError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         if options.skip_broken:
             return WRONG
+        kind = "" if isinstance(error, WrongRow) else "its fields are not of a conversation: "
+        words = " ".join(str(error).split())[:300]
         raise InputError(
-            f"{row.where}: {error}; mend or drop it, or add `--skip-broken`"
+            f"{row.where}: {kind}{words}; mend or drop it, or add `--skip-broken`"
         ) from error
     if isinstance(made, str):
         return made

@@ -35,7 +35,7 @@ def read_training_rows(path: str | Path) -> list[dict[str, Any]]:
 def _array(path: Path, content: bytes) -> list[Any]:
     try:
         return list(json.loads(content.decode("utf-8")))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(
             f"training data `{path}` begins as an array and is no valid JSON ({error}); mend it"
         ) from error
@@ -48,7 +48,7 @@ def _lines(path: Path, content: bytes) -> list[tuple[int, Any]]:
             continue
         try:
             rows.append((number, json.loads(line.decode("utf-8"))))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise InputError(
                 f"training data `{path}` line {number} is not valid JSON ({error}); mend or drop it"
             ) from error

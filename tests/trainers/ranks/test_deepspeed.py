@@ -22,7 +22,7 @@ from guardrail.models.fingerprint import weights_sha256
 from guardrail.recipe import read_recipe
 from guardrail.sets.read.training_rows import read_training_rows
 from guardrail.shipped import shipped_recipes
-from tests.run_fixtures import arguments, guardrail, process, records, small_recipe
+from tests.run_fixtures import arguments, as_yaml, guardrail, process, records, small_recipe
 from tests.trainers.conftest import ADAPTER, foreign_samples, tiny_model
 from tests.trainers.ranks.test_several_ranks import facts
 from tests.trainers.test_trl_sft import gradients, naive_kl_term
@@ -260,7 +260,7 @@ def changed(recipe: Path, folder: Path, changes: dict[str, Any]) -> Path:
     for key, value in changes.items():
         content[key] = content[key] | value if isinstance(value, dict) else value
     file = folder / "changed.yaml"
-    file.write_text(yaml.safe_dump(content, allow_unicode=True), encoding="utf-8")
+    file.write_text(as_yaml(content), encoding="utf-8")
     return file
 
 
