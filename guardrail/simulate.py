@@ -23,13 +23,13 @@ from typing_extensions import Self
 
 from guardrail.errors import InputError
 from guardrail.judge.ladder import Action, Judged, LadderConfig, decide, judged_look
+from guardrail.judge.look_values import answer_lines
 from guardrail.judge.rule import DriftConfig, MetricRule, MetricValues, RuleState, judge
 from guardrail.judge.statistic import FloatArray
 from guardrail.judge.verdict import Verdict
 from guardrail.ledger.file import live_records, read_ledger
 from guardrail.ledger.records import read_looks
 from guardrail.recipe import Recipe
-from guardrail.report.named_files import answer_lines
 from guardrail.sets.items import read_items
 
 __all__ = ["Replayed", "Trajectory", "read_run_trajectory", "read_trajectory", "simulate"]

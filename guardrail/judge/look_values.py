@@ -1,5 +1,6 @@
 """One look: answers of the current weights → measurements → arrays for the drift rule."""
 
+import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,11 +15,14 @@ from guardrail.judge.statistic import FloatArray
 from guardrail.judge.verdict import Verdict
 from guardrail.probes.measure import measure, thinking_characters
 from guardrail.probes.metrics import METRICS, SHOWN
+from guardrail.read_back import read_bounded
 from guardrail.sets.items import Item
 
 __all__ = [
+    "ChangedFile",
     "Measured",
     "anchor_measurements",
+    "answer_lines",
     "answers_file",
     "default_metric_rules",
     "judge_look",
@@ -30,6 +34,9 @@ __all__ = [
 
 Measured = dict[str, FloatArray]
 """metric name → values, shape (items, replicates)."""
+
+_LARGEST_ANSWERS = 256 << 20
+"""Bytes of a file."""
 
 
 _SHOWN_OF_A_TEXT = tuple(name for name in SHOWN if name != "cut")
@@ -149,3 +156,25 @@ def write_answers(
             }
             lines.append(json.dumps(row, ensure_ascii=False) + "\n")
     write_whole(path, "".join(lines))
+
+
+class ChangedFile(ValueError):
+    """Answers that are not those the look wrote."""
+
+
+def answer_lines(run: Path, name: str, sha256: str | None) -> list[bytes]:
+    """Return the lines of a look's answers.
+
+    Args:
+        run: The folder they must lie in.
+        name: The file, as the look's record has it.
+        sha256: Their digest in that record, None in older ledgers.
+
+    Raises:
+        OSError: no such file in the folder, no regular one, or too large.
+        ChangedFile: they are not those the look wrote.
+    """
+    content = read_bounded(run / name, _LARGEST_ANSWERS, inside=run)
+    if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
+        raise ChangedFile(f"{run / name} is not as the look wrote it")
+    return content.split(b"\n")

@@ -84,8 +84,8 @@ class Stream(Facts):
     `tested` is False with a `reason` where the stream cannot alarm; its level is then `untested`.
     """
 
-    metric: str = Field(max_length=200)
-    group: str = Field(max_length=200)
+    metric: Text
+    group: Text
     n: Count
     base: Number = None
     now: Number = None

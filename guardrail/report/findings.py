@@ -89,7 +89,7 @@ class Compute(Facts):
 
 def telling_look(data: RunData) -> LookFacts | None:
     """Return the look whose streams say what broke: the newest one above ok, None where all were ok."""
-    return next((k for k in reversed(data.looks) if k.drifted), None)
+    return next((k for k in reversed(data.looks) if k.drifted and k.alarmed), None)
 
 
 def onset(data: RunData, stream: Stream, look: LookFacts) -> Onset:
@@ -246,4 +246,4 @@ def detectable(stream: Stream, spread: float = 0.35) -> float:
     whole run sees, which is more).
     """
     boundary = 3.5 if stream.boundary_warn is None else stream.boundary_warn
-    return 100 * ((stream.margin or 0.0) + (boundary + 0.84) * spread / math.sqrt(stream.n))
+    return 100 * ((stream.margin or 0.0) + (boundary + 0.84) * spread / math.sqrt(max(1, stream.n)))

@@ -13,7 +13,7 @@ from pydantic import Field
 from guardrail.judge.verdict import Facts
 from guardrail.redaction import HIDDEN
 from guardrail.report.findings import conditions, peak_learning_rate, telling_look
-from guardrail.report.named_files import named_items
+from guardrail.report.named_items import named_items
 from guardrail.report.recommendation import NO_FAULT, Recommendation
 from guardrail.report.run_data import RunData
 

@@ -5,6 +5,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+from guardrail.judge.look_values import ChangedFile, answer_lines
 from guardrail.judge.verdict import Facts
 from guardrail.ledger.file import Record
 from guardrail.ledger.records import LookFacts
@@ -13,7 +14,7 @@ from guardrail.probes.fluency_spans import Span, flavour_spans
 from guardrail.probes.measure import check_passes
 from guardrail.probes.metrics import METRICS
 from guardrail.report.differences import window
-from guardrail.report.named_files import ChangedFile, answer_lines, named_items
+from guardrail.report.named_items import named_items
 from guardrail.report.run_data import RunData
 from guardrail.sets.items import Item
 from guardrail.text import parse_answer

@@ -231,7 +231,7 @@ def test_hostile_text_reaches_no_terminal(tmp_path: Path) -> None:
     assert not [c for c in text if not c.isprintable() and c != "\n"]
     assert "[red]markup" in shown(story.run, "--json")
     assert not [c for c in shown(story.run, "--json") if not c.isprintable() and c != "\n"]
-    assert json.loads(shown(story.run, "--json"))["last_failure"]["error"].endswith("w" * 1000)
+    assert "w" * 1000 in json.loads(shown(story.run, "--json"))["last_failure"]["error"]
     assert len(text) < 20_000
 
 

@@ -1,43 +1,19 @@
-"""What a run's ledger names, read for its page: files of the run's own folder, and its items where they lie.
+"""The items a run's ledger names, read for its page.
 
-A run folder may be a stranger's. A look's answers lie in the folder. Items may lie elsewhere; then they are read only
-if they are the very items the run began with, by digest, so that a page can show nothing else of this machine.
+A run folder may be a stranger's. Items may lie outside of it; then they are read only if they are the very items the
+run began with, by digest, so that a page can show nothing else of this machine.
 """
 
-import hashlib
 from pathlib import Path
 
 from guardrail.errors import InputError
-from guardrail.read_back import open_regular, read_bounded
+from guardrail.read_back import open_regular
 from guardrail.report.run_data import RunData
 from guardrail.sets.items import Item, items_sha256, read_items
 
-__all__ = ["ChangedFile", "answer_lines", "named_items"]
+__all__ = ["named_items"]
 
-_LARGEST_ANSWERS = 256 << 20
 _LARGEST_ITEMS = 64 << 20
-
-
-class ChangedFile(ValueError):
-    """Answers that are not those the look wrote."""
-
-
-def answer_lines(run: Path, name: str, sha256: str | None) -> list[bytes]:
-    """Return the lines of a look's answers.
-
-    Args:
-        run: The folder they must lie in.
-        name: The file, as the look's record has it.
-        sha256: Their digest in that record, None in older ledgers.
-
-    Raises:
-        OSError: no such file in the folder, no regular one, or too large.
-        ChangedFile: they are not those the look wrote.
-    """
-    content = read_bounded(run / name, _LARGEST_ANSWERS, inside=run)
-    if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
-        raise ChangedFile(f"{run / name} is not as the look wrote it")
-    return content.split(b"\n")
 
 
 def named_items(data: RunData, key: str) -> list[Item]:
