@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 from guardrail.errors import InputError
 from guardrail.files import write_whole
 from guardrail.ledger.file import Record
+from guardrail.read_back import NotAsWritten, read_json, sealed, unsealed
 from guardrail.recipe import Tracking
 from guardrail.redaction import redacted_text
 from guardrail.report.report import build_report
@@ -43,6 +44,8 @@ HANGS = threading.Event()
 """Set once W&B did not close a run in time: its own hook at exit would wait for it, perhaps for hours."""
 
 _INIT_TIMEOUT_S = 30.0
+_LARGEST = 1 << 16
+"""Bytes of `RUN_FILE`."""
 _LONGEST_TITLE = 63
 _LEVELS: dict[Severity, str] = {"info": "INFO", "warning": "WARN", "failure": "ERROR"}
 
@@ -98,14 +101,24 @@ def open_run(tracking: Tracking, folder: Path) -> OpenedRun:
         trouble = _init(wandb, _arguments(tracking, folder))
     run: Any = wandb.run
     known = {"id": run.id, "project": run.project, "entity": run.entity}
-    write_whole(folder / RUN_FILE, json.dumps(known) + "\n")
+    write_whole(folder / RUN_FILE, json.dumps(sealed(known)) + "\n")
     return OpenedRun(run, ours, trouble)
 
 
+def _stored(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        return unsealed(read_json(path, _LARGEST))
+    except (OSError, NotAsWritten) as error:
+        raise InputError(
+            f"`{path}`, which names the W&B run to go on with, is not as it was written ({error!s:.200}); remove it to "
+            "begin another W&B run"
+        ) from error
+
+
 def _arguments(tracking: Tracking, folder: Path) -> dict[str, Any]:
-    stored: dict[str, Any] = {}
-    if (folder / RUN_FILE).is_file():
-        stored = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
+    stored = _stored(folder / RUN_FILE)
     wanted = {
         "WANDB_RUN_ID": ("id", stored.get("id")),
         "WANDB_RESUME": ("resume", "allow"),

@@ -19,7 +19,9 @@ def told(*args: object) -> tuple[int, str]:
     return done.returncode, done.stdout
 
 
-@pytest.mark.parametrize(("target", "inputs"), [("ledger", 25_000), ("recipe", 20_000), ("importer", 60_000)])
+@pytest.mark.parametrize(
+    ("target", "inputs"), [("ledger", 25_000), ("recipe", 20_000), ("importer", 60_000)]
+)
 def test_nothing_somebody_s_file_says_is_a_traceback_a_hang_or_a_flood(target, inputs):
     code, said = told("tests.fuzz.targets", "--target", target, "--inputs", inputs)
     assert code == 0, said

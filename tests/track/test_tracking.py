@@ -1,5 +1,6 @@
 """Which trackers a run has, what a resumed run repeats, and that no tracker's fault reaches the training."""
 
+import json
 import sys
 from types import SimpleNamespace
 
@@ -8,10 +9,13 @@ from torch.utils.tensorboard import SummaryWriter
 
 from guardrail.errors import InputError
 from guardrail.ledger.file import Ledger, read_ledger
+from guardrail.read_back import sealed
+from guardrail.recipe import Tracking as TrackingSection
 from guardrail.recipe import read_recipe
 from guardrail.track.alert_services import URLS_VARIABLE
 from guardrail.track.other_trackers import require_trackers
 from guardrail.track.tracking import Tracking
+from guardrail.track.wandb_run import RUN_FILE, _arguments
 from tests.track.inbox import Inbox
 
 
@@ -113,3 +117,15 @@ def test_a_missing_tracker_names_the_extra(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"redline-guardrail\[watch\]"):
         require_trackers(["wandb"])
+
+
+@pytest.mark.parametrize("change", [{"project": "somebody-elses"}, None])
+def test_a_w_and_b_run_that_somebody_else_named_is_not_gone_on_with(tmp_path, change):
+    """A run folder may be a stranger's, and what is logged would go to theirs."""
+    path = tmp_path / RUN_FILE
+    path.write_text(json.dumps(sealed({"id": "a", "project": "mine", "entity": "me"})))
+    assert _arguments(TrackingSection(), tmp_path)["project"] == "mine"
+    text = path.read_text()
+    path.write_text(json.dumps(json.loads(text) | change) if change else text[:20])
+    with pytest.raises(InputError, match=r"wandb_run\.json.*not as it was written"):
+        _arguments(TrackingSection(), tmp_path)
