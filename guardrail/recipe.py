@@ -487,6 +487,7 @@ def _with_absolute_paths(train: Train, absolute: Callable[[str], str]) -> Train:
     )
 
 
+_LONGEST_ERROR = 3000
 _MOST_ERRORS = 20
 """Said at once; the rest is said when these are mended."""
 
@@ -509,7 +510,8 @@ def _all_errors(error: ValidationError) -> str:
             got = "" if "got" in message or not key else f", got {shown(redacted(entry['input']))}"
             got = "" if is_secret(key) else got
             lines.append(f"key `{key}`: {message}{got}" if key else message)
-    return "; ".join(lines)
+    said = "; ".join(lines)
+    return said if len(said) <= _LONGEST_ERROR else f"{said[:_LONGEST_ERROR]}…"
 
 
 def with_model_folders(recipe: Recipe) -> Recipe:

@@ -35,6 +35,10 @@ ABILITIES = (
 """The seven abilities of the shipped sets, in the order every table shows them."""
 
 
+_LONGEST_LINE = 4 << 20
+"""Bytes of an item."""
+
+
 class Message(BaseModel):
     """One chat message."""
 
@@ -104,8 +108,8 @@ class Item(BaseModel):
 
 def _first_error(error: ValidationError) -> str:
     first = error.errors()[0]
-    field = ".".join(str(part) for part in first["loc"]) or "item"
-    return f"field `{field}`: {first['msg'].removeprefix('Value error, ')}"
+    field = ".".join(str(part)[:80] for part in first["loc"]) or "item"
+    return f"field `{field}`: {first['msg'].removeprefix('Value error, '):.300}"
 
 
 def read_items(path: str | Path) -> list[Item]:
@@ -121,8 +125,13 @@ def read_items(path: str | Path) -> list[Item]:
     items: list[Item] = []
     line_of: dict[str, int] = {}
     with path.open("rb") as file:
-        for number, raw in enumerate(file, start=1):
+        lines = iter(lambda: file.readline(_LONGEST_LINE + 1), b"")
+        for number, raw in enumerate(lines, start=1):
             where = f"`{path}` line {number}"
+            if len(raw) > _LONGEST_LINE:
+                raise InputError(
+                    f"{where} is longer than {_LONGEST_LINE >> 20} MiB; is this really one item a line?"
+                )
             try:
                 line = raw.decode("utf-8").strip()
             except UnicodeDecodeError as error:
@@ -143,7 +152,7 @@ def read_items(path: str | Path) -> list[Item]:
                 raise InputError(f"{where}, {_first_error(error)}") from error
             if item.id in line_of:
                 raise InputError(
-                    f"{where}: id `{item.id}` was already used on line {line_of[item.id]}; ids must be unique"
+                    f"{where}: id `{item.id:.80}` was already used on line {line_of[item.id]}; ids must be unique"
                 )
             line_of[item.id] = number
             items.append(item)

@@ -15,6 +15,7 @@ from typing import Any
 from guardrail.errors import InputError
 from guardrail.files import append_whole
 from guardrail.ledger.file import Ledger, Record, live_records, read_ledger
+from guardrail.read_back import read_bounded
 
 __all__ = ["METRICS_FILE", "add_metric", "take_metrics"]
 
@@ -23,6 +24,8 @@ logger = logging.getLogger(__name__)
 METRICS_FILE = "metrics.jsonl"
 _LONGEST_NAME = 100
 _LONGEST_LINE = 500
+_LARGEST_FILE = 256 << 20
+"""Bytes of `metrics.jsonl`."""
 _LARGEST = 1e300
 
 
@@ -46,7 +49,7 @@ def take_metrics(ledger: Ledger, step: int, *, final: bool = False) -> None:
         if r["kind"] in ("metric", "metric_refused")
     }
     try:
-        lines = path.read_bytes().splitlines(keepends=True)
+        lines = read_bounded(path, _LARGEST_FILE).splitlines(keepends=True)
     except OSError as error:
         if (0, None, None) not in known:
             logger.warning("%s cannot be read: %s", path, error)
@@ -109,7 +112,10 @@ def _read(raw: bytes) -> dict[str, Any]:
     """The step, name and value of a line; a ValueError says which rule it breaks."""
     if len(raw) > _LONGEST_LINE:
         raise ValueError(f"a line must not be longer than {_LONGEST_LINE} bytes, got {len(raw)}")
-    found = json.loads(raw.decode("utf-8"))
+    try:
+        found = json.loads(raw.decode("utf-8"))
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
     if not isinstance(found, dict) or set(found) != {"step", "name", "value"}:
         raise ValueError('a line must read {"step": 120, "name": "recovery_rate", "value": 0.31}')
     step, name, value = found["step"], found["name"], found["value"]

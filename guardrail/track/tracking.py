@@ -18,6 +18,7 @@ from guardrail.exit_codes import CRASHED, FINISHED
 from guardrail.ledger.file import Ledger, Record, read_ledger
 from guardrail.live.status import exit_code
 from guardrail.recipe import Recipe
+from guardrail.redaction import redacted_text
 from guardrail.report.run_data import read_run
 from guardrail.track.alert_services import NotDelivered, alert_services, send_alert
 from guardrail.track.alerts import Alert, AlertRule
@@ -199,6 +200,7 @@ class Tracking:
 
     def _report_trouble(self, service: str, step: int, lost: int, error: str) -> None:
         assert self._ledger is not None
+        error = redacted_text(error)  # it may hold an address, and goes to the log too
         if service not in self._warned:
             logger.warning(
                 "%s: %s; the training goes on, the ledger has everything", service, error

@@ -1,6 +1,7 @@
 """The user's own numbers: lines of metrics.jsonl become records of the ledger, once, and bad ones are told."""
 
 import json
+import os
 
 import pytest
 
@@ -143,3 +144,14 @@ def test_the_command_refuses_what_no_run_could_take(ledger, value, step, said):
     with pytest.raises(InputError, match=said):
         add_metric(ledger.path.parent, "recovery_rate", value, step)
     assert not (ledger.path.parent / METRICS_FILE).exists()
+
+
+def test_what_is_no_file_of_lines_does_not_hold_the_training_up(tmp_path):
+    ledger = Ledger(tmp_path)
+    ledger.append("log", 10)
+    os.mkfifo(tmp_path / "metrics.jsonl")
+    take_metrics(ledger, 10)
+    (tmp_path / "metrics.jsonl").unlink()
+    (tmp_path / "metrics.jsonl").write_text("[" * 3000 + "\n")
+    take_metrics(ledger, 10)
+    assert [r["kind"] for r in read_ledger(tmp_path)] == ["log", "metric_refused", "metric_refused"]
