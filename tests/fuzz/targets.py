@@ -218,7 +218,7 @@ def _packed(rows: list[Any], chance: random.Random) -> bytes:
     for row in [
         ("instruction", "output"),
         ("写一句问候语给客户", "好"),
-        *[(str(r)[:50], "x") for r in rows],
+        *[(ascii(r)[:50], "x") for r in rows],
     ]:
         with suppress(Exception):  # characters no workbook holds
             book.worksheets[0].append(row)
