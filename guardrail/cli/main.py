@@ -1,4 +1,4 @@
-"""The command line: `guardrail run | demo | check | rehearse | anchor | serve | status | watch | report | resolve | look | simulate | recipes | sets`."""
+"""The command line: `guardrail run | demo | check | rehearse | anchor | serve | status | watch | report | resolve | look | simulate | recipes | sets | data`."""
 
 import json
 import os
@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 
 from guardrail import __version__
-from guardrail.cli import anchor, rehearse, sets, sidecar, track
+from guardrail.cli import anchor, data, rehearse, sets, sidecar, track
 from guardrail.cli.common import (
     ConcurrencyOption,
     JsonFlag,
@@ -47,6 +47,7 @@ app = typer.Typer(
 )
 app.add_typer(anchor.app, name="anchor")
 app.add_typer(sets.app, name="sets")
+app.add_typer(data.app, name="data")
 for command in (sidecar.serve, rehearse.rehearse, track.log, track.alert, track.dashboard):
     app.command()(command)
 

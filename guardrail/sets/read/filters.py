@@ -5,9 +5,9 @@ from collections.abc import Callable, Mapping
 
 from guardrail.sets.items import Item
 from guardrail.sets.lint.translationese import translation_marks
-from guardrail.text import chinese_share, count_traditional
+from guardrail.text import chinese_share, count_traditional, parse_answer
 
-__all__ = ["FILTERS", "first_reason"]
+__all__ = ["FILTERS", "first_reason", "opens_with_template"]
 
 SHORTEST, LONGEST = 6, 2000
 """Characters a last question may have."""
@@ -55,6 +55,14 @@ _CONTINUE = re.compile(
 _BOILERPLATE = re.compile(
     r"\A(?:当然(?:可以|了|！|，|,|!)|好的[，,！!。]|没问题[，,！!]|非常(?:抱歉|感谢)|作为(?:一个|一名|一款)?(?:AI|人工智能|语言模型|大?型?语言模型)|我是(?:一个|一名)?(?:AI|人工智能)|(?:很|非常)?(?:抱歉|对不起)[，,])"
 )
+_PRAISE = re.compile(
+    r"\A[\s*#>“\"]*(?:[哇嗯啊噢哦]?[，,！!]?\s*)?(?:[你您](?:问|提)(?:了|的|出了?)?(?:真?是)?|[这那](?:可|确实|的确|真)?(?:真)?是)?一?个(?:非常|很|十分|特别|相当|真正)?"
+    r"(?:好|棒|有趣|有意思|有意义|有深度|有价值|重要|关键|值得[^，。！!\n]{1,6})的(?:问题|提问|话题|议题)(?=[，,。.！!～~、：:\s]|\Z)"
+    r"|\A[\s*#>]*(?:非常)?(?:感谢|谢谢)[你您]的(?:提问|咨询|问题|信任|分享|来信)|\A[\s*#>]*(?:很|非常)(?:高兴|荣幸)能?(?:为|帮|回答)"
+    r"|\A[\s*#>]*(?:问得好|好问题)|\A\s*(?:that(?:'s| is)|what) an? (?:great|good|excellent|interesting) question",
+    re.IGNORECASE,
+)
+"""Praise of the question, or thanks for it, where the answer should begin."""
 _INPUT_LOST = re.compile(
     r"(?:您|你)?(?:没有|未|并未|还没有)(?:提供|给出|附上|输入|指定)(?:任何|具体|相关|需要|要|完整)?的?[^。！？\n]{0,10}(?:文章|文本|内容|句子|段落|信息|文字|链接|图片|输入|单词|材料|数据|列表|问题)"
     r"|请(?:您|你)?(?:提供|给出|输入|补充)(?:更多|具体|相关|需要|要|完整|原文)?[^。！？\n]{0,12}(?:文章|文本|内容|句子|段落|信息|文字|材料|原文|单词)[，,。！!]?(?:以便|我(?:才|将|会)|这样|方便)"
@@ -122,11 +130,17 @@ FILTERS: Mapping[str, Callable[[Item], bool]] = {
     "text is missing": _needs_missing_text,
     "boilerplate opening": lambda item: (
         _BOILERPLATE.search((item.answer or "").lstrip()) is not None
+        or opens_with_template(item.answer or "")
     ),
     "answer repeats the question": _repeats_the_input,
     "translated": lambda item: len(translation_marks(item.question)) > 1,
 }
 """Reason → whether it holds of an item, in the order they are asked; the first that holds is counted."""
+
+
+def opens_with_template(answer: str) -> bool:
+    """Return whether an answer opens with praise of the question (这是一个很好的问题) or thanks for it."""
+    return _PRAISE.search(parse_answer(answer).text[:80]) is not None
 
 
 def first_reason(item: Item, allowed: frozenset[str] = frozenset()) -> str | None:

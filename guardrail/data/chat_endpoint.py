@@ -1,0 +1,225 @@
+"""An OpenAI-compatible endpoint that answers chats: replies kept on disk, so that a stage that was killed goes on; tokens counted.
+
+A stage is a function of its input and of the replies. It is run again as it was, and what was answered once is not asked
+again: that is all there is to resuming. A request is known by its whole body, seed included.
+"""
+
+import hashlib
+import json
+import math
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from guardrail.engines.vllm_client import Unreachable, VllmServer
+from guardrail.errors import InputError
+from guardrail.files import append_whole
+from guardrail.text import parse_answer
+
+__all__ = ["Answerer", "ChatEndpoint", "ChatRequest", "Costs", "Reply", "user_says"]
+
+
+@dataclass(frozen=True, slots=True)
+class ChatRequest:
+    """One chat to be answered."""
+
+    messages: tuple[dict[str, str], ...]
+    purpose: str
+    """What it is for; costs are counted by it."""
+    seed: int = 0
+    temperature: float = 0.7
+    max_tokens: int = 1024
+    logprobs: bool = False
+    """Whether the reply's confidence is wanted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """One answer, its thinking apart."""
+
+    text: str
+    thinking: str = ""
+    finish_reason: str = "stop"
+    """`stop`, `length` where it was cut, `refused` where the endpoint would not answer."""
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    confidence: float | None = None
+    """Geometric mean of its tokens' probabilities; None where it was not asked for or not given."""
+
+    @property
+    def whole(self) -> bool:
+        """Whether there is an answer and it was not cut."""
+        return self.finish_reason == "stop" and bool(self.text)
+
+
+Answerer = Callable[[Sequence[ChatRequest]], list[Reply]]
+"""Chats → a reply each, in order; every stage is handed one."""
+
+
+def user_says(text: str, purpose: str, **options: Any) -> ChatRequest:
+    """Return the request of a single user turn."""
+    return ChatRequest(({"role": "user", "content": text},), purpose, **options)
+
+
+@dataclass(slots=True)
+class Costs:
+    """Requests and tokens by purpose, those of earlier tries of the stage included."""
+
+    by_purpose: dict[str, dict[str, int]] = field(
+        default_factory=lambda: defaultdict(lambda: dict.fromkeys(_COUNTED, 0))
+    )
+
+    def add(self, purpose: str, reply: Reply) -> None:
+        """Count one reply."""
+        row = self.by_purpose[purpose]
+        row["requests"] += 1
+        row["prompt_tokens"] += reply.prompt_tokens or 0
+        row["completion_tokens"] += reply.completion_tokens or 0
+        row["without_usage"] += reply.completion_tokens is None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return totals and purposes for JSON; `without_usage` counts replies whose tokens the endpoint did not tell."""
+        rows = {name: dict(row) for name, row in sorted(self.by_purpose.items())}
+        return {key: sum(row[key] for row in rows.values()) for key in _COUNTED} | {"by_purpose": rows}
+
+
+_COUNTED = ("requests", "prompt_tokens", "completion_tokens", "without_usage")
+
+
+class ChatEndpoint:
+    """A model of an endpoint, as an `Answerer`.
+
+    The endpoint's key is read from the environment variable VLLM_API_KEY.
+    """
+
+    def __init__(
+        self,
+        server: VllmServer,
+        model: str,
+        journal: Path | None = None,
+        *,
+        thinking: bool | None = None,
+        on_reply: Callable[[int], None] = lambda count: None,
+    ) -> None:
+        """Read the journal of an earlier try, if there is one.
+
+        Args:
+            server: Where it is and how it is asked.
+            model: Its name there.
+            journal: Where replies are kept; None keeps none.
+            thinking: Pins `enable_thinking` of the chat template, which vLLM takes; None sends nothing, as endpoints
+                other than vLLM want it.
+            on_reply: Told how many replies there are so far.
+
+        Raises:
+            InputError: a broken line in the journal other than its last.
+        """
+        self.server, self.model, self._thinking, self._tell = server, model, thinking, on_reply
+        self._journal, self._known = journal, dict[str, Reply]()
+        self._lock = threading.Lock()
+        self.costs = Costs()
+        if journal is not None and journal.is_file():
+            self._read(journal)
+
+    def _read(self, journal: Path) -> None:
+        data = journal.read_bytes()
+        complete = data[: data.rfind(b"\n") + 1]
+        if len(complete) < len(data):  # what follows was being written when the process ended
+            with journal.open("r+b") as file:
+                file.truncate(len(complete))
+        for number, line in enumerate(complete.decode("utf-8").splitlines(), 1):
+            try:
+                entry = json.loads(line)
+                reply = Reply(**entry["reply"])
+                self._known[entry["key"]] = reply
+                self.costs.add(entry["purpose"], reply)
+            except (ValueError, KeyError, TypeError) as error:
+                raise InputError(
+                    f"`{journal}` line {number} is no reply ({error!r}); drop the line, or the file to ask all anew"
+                ) from error
+
+    def __call__(self, requests: Sequence[ChatRequest]) -> list[Reply]:
+        """Return a reply each, in order; what is in the journal is not asked again.
+
+        A chat that the endpoint refuses has a `refused` reply, unless it never answered any: then key, name or address is wrong.
+
+        Raises:
+            InputError: the endpoint cannot be used; what was answered is kept.
+        """
+        bodies = [self._body(request) for request in requests]
+        keys = [_key(body) for body in bodies]
+        new = {k: n for n, k in enumerate(keys) if k not in self._known}
+
+        def ask(number: int) -> None:
+            reply = self._ask(bodies[number])
+            self._keep(keys[number], requests[number].purpose, reply)
+
+        self.server.each(ask, list(new.values()))
+        return [self._known[key] for key in keys]
+
+    def _body(self, request: ChatRequest) -> dict[str, Any]:
+        body: dict[str, Any] = {
+            "model": self.model,
+            "messages": list(request.messages),
+            "temperature": request.temperature,
+            "max_tokens": request.max_tokens,
+            "seed": request.seed,
+        }
+        if request.logprobs:
+            body["logprobs"] = True
+        if self._thinking is not None:
+            body["chat_template_kwargs"] = {"enable_thinking": self._thinking}
+        return body
+
+    def _ask(self, body: dict[str, Any]) -> Reply:
+        try:
+            return _read_reply(self.server.ask("/v1/chat/completions", body), self.server.url)
+        except Unreachable:
+            raise
+        except InputError:
+            if not self._known:
+                raise
+            return Reply("", finish_reason="refused", prompt_tokens=0, completion_tokens=0)
+
+    def _keep(self, key: str, purpose: str, reply: Reply) -> None:
+        with self._lock:
+            if self._journal is not None:
+                entry = {"key": key, "purpose": purpose, "reply": asdict(reply)}
+                self._journal.parent.mkdir(parents=True, exist_ok=True)
+                append_whole(self._journal, (json.dumps(entry, ensure_ascii=False) + "\n").encode())
+            self._known[key] = reply
+            self.costs.add(purpose, reply)
+            self._tell(len(self._known))
+
+
+def _key(body: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _read_reply(said: Any, url: str) -> Reply:
+    try:
+        choice = said["choices"][0]
+        message, usage = choice["message"], said.get("usage") or {}
+        raw = message.get("content") or ""
+    except (TypeError, KeyError, IndexError, AttributeError) as error:
+        raise InputError(
+            f"`{url}` does not answer as /v1/chat/completions do ({str(said)[:200]!r}); give an OpenAI-compatible endpoint"
+        ) from error
+    answer = parse_answer(raw)
+    logprobs = [t["logprob"] for t in ((choice.get("logprobs") or {}).get("content") or ())]
+    return Reply(
+        text=answer.text,
+        # vLLM's reasoning parser and some vendors keep the thinking apart under one of two names.
+        thinking=answer.thinking or message.get("reasoning_content") or message.get("reasoning") or "",
+        finish_reason=str(choice.get("finish_reason") or "stop"),
+        prompt_tokens=usage.get("prompt_tokens"),
+        completion_tokens=usage.get("completion_tokens"),
+        confidence=_confidence(logprobs),
+    )
+
+
+def _confidence(logprobs: list[float]) -> float | None:
+    return math.exp(sum(logprobs) / len(logprobs)) if logprobs else None
