@@ -3,7 +3,6 @@
 Only what the words show. That an answer is true, a model or a person has to say.
 """
 
-import math
 import tempfile
 from collections.abc import Sequence
 
@@ -23,13 +22,11 @@ _NOT_FOR_ROWS = frozenset({"too long", "not Chinese", "identity", "role-play tem
 
 
 def ifd_fault(row: DataRow) -> str | None:
-    """Return why a row's IFD drops it: above 1, or truncated so that it has none; None for rows never scored."""
-    if "ifd" not in row.scores:
-        return None
-    value = row.scores["ifd"]
-    if math.isnan(value):
+    """Return why a row's IFD drops it: above 1, or truncated so that it has none."""
+    if row.scores.get("truncated"):
         return "answer truncated"
-    return "IFD above 1" if value > 1 else None
+    above = any(row.scores.get(name, 0.0) > 1 for name in ("ifd", "superfilter"))
+    return "IFD above 1" if above else None
 
 
 def drop_faulty(rows: Sequence[DataRow], allowed: frozenset[str] = frozenset()) -> Made:
