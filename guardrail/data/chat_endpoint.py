@@ -22,6 +22,9 @@ from guardrail.text import parse_answer
 __all__ = ["Answerer", "ChatEndpoint", "ChatRequest", "Costs", "Reply", "user_says"]
 
 
+_COUNTED = ("requests", "prompt_tokens", "completion_tokens", "without_usage")
+
+
 @dataclass(frozen=True, slots=True)
 class ChatRequest:
     """One chat to be answered."""
@@ -83,10 +86,9 @@ class Costs:
     def as_dict(self) -> dict[str, Any]:
         """Return totals and purposes for JSON; `without_usage` counts replies whose tokens the endpoint did not tell."""
         rows = {name: dict(row) for name, row in sorted(self.by_purpose.items())}
-        return {key: sum(row[key] for row in rows.values()) for key in _COUNTED} | {"by_purpose": rows}
-
-
-_COUNTED = ("requests", "prompt_tokens", "completion_tokens", "without_usage")
+        return {key: sum(row[key] for row in rows.values()) for key in _COUNTED} | {
+            "by_purpose": rows
+        }
 
 
 class ChatEndpoint:
@@ -149,13 +151,57 @@ class ChatEndpoint:
         Raises:
             InputError: the endpoint cannot be used; what was answered is kept.
         """
-        bodies = [self._body(request) for request in requests]
-        keys = [_key(body) for body in bodies]
+        asked = [("/v1/chat/completions", self._body(r), r.purpose) for r in requests]
+        return self._all(asked)
+
+    def complete(
+        self,
+        texts: Sequence[str],
+        purpose: str,
+        *,
+        seed: int,
+        temperature: float,
+        max_tokens: int,
+        stop: Sequence[str],
+    ) -> list[Reply]:
+        """Return what the model writes after each raw text, no chat template added; vLLM's `/v1/completions` does that.
+
+        Args:
+            texts: As the model reads them, special tokens written out.
+            purpose: What it is for.
+            seed: Of the first text; each one after it has the next.
+            temperature: Of all.
+            max_tokens: Of one.
+            stop: Texts that end it.
+
+        Raises:
+            InputError: as asking does.
+        """
+        body = {
+            "model": self.model,
+            "temperature": temperature,
+            "max_tokens": max_tokens,
+            "stop": list(stop),
+        }
+        return self._all(
+            [
+                (
+                    "/v1/completions",
+                    {**body, "prompt": text, "seed": seed + n, "add_special_tokens": False},
+                    purpose,
+                )
+                for n, text in enumerate(texts)
+            ]
+        )
+
+    def _all(self, asked: Sequence[tuple[str, dict[str, Any], str]]) -> list[Reply]:
+        """The replies to path, body and purpose each; what is known is not asked again, and what is asked twice asked once."""
+        keys = [_key(body) for _, body, _ in asked]
         new = {k: n for n, k in enumerate(keys) if k not in self._known}
 
         def ask(number: int) -> None:
-            reply = self._ask(bodies[number])
-            self._keep(keys[number], requests[number].purpose, reply)
+            path, body, purpose = asked[number]
+            self._keep(keys[number], purpose, self._ask(path, body))
 
         self.server.each(ask, list(new.values()))
         return [self._known[key] for key in keys]
@@ -174,9 +220,9 @@ class ChatEndpoint:
             body["chat_template_kwargs"] = {"enable_thinking": self._thinking}
         return body
 
-    def _ask(self, body: dict[str, Any]) -> Reply:
+    def _ask(self, path: str, body: dict[str, Any]) -> Reply:
         try:
-            return _read_reply(self.server.ask("/v1/chat/completions", body), self.server.url)
+            return _read_reply(self.server.ask(path, body), self.server.url)
         except Unreachable:
             raise
         except InputError:
@@ -202,18 +248,24 @@ def _key(body: dict[str, Any]) -> str:
 def _read_reply(said: Any, url: str) -> Reply:
     try:
         choice = said["choices"][0]
-        message, usage = choice["message"], said.get("usage") or {}
+        message, usage = (
+            choice.get("message") or {"content": choice["text"]},
+            said.get("usage") or {},
+        )
         raw = message.get("content") or ""
     except (TypeError, KeyError, IndexError, AttributeError) as error:
         raise InputError(
-            f"`{url}` does not answer as /v1/chat/completions do ({str(said)[:200]!r}); give an OpenAI-compatible endpoint"
+            f"`{url}` does not answer as OpenAI's interface does ({str(said)[:200]!r}); give an OpenAI-compatible endpoint"
         ) from error
     answer = parse_answer(raw)
     logprobs = [t["logprob"] for t in ((choice.get("logprobs") or {}).get("content") or ())]
     return Reply(
         text=answer.text,
         # vLLM's reasoning parser and some vendors keep the thinking apart under one of two names.
-        thinking=answer.thinking or message.get("reasoning_content") or message.get("reasoning") or "",
+        thinking=answer.thinking
+        or message.get("reasoning_content")
+        or message.get("reasoning")
+        or "",
         finish_reason=str(choice.get("finish_reason") or "stop"),
         prompt_tokens=usage.get("prompt_tokens"),
         completion_tokens=usage.get("completion_tokens"),

@@ -19,16 +19,22 @@ _MET = re.compile(r"^\s*(?:[-•*]|\d{1,2}[.、)）])?\s*(没|未)?做到[:：]"
 
 
 def _asked(answerer: Answerer, prompts: Sequence[str], purpose: str, most: int) -> list[Reply]:
-    requests: list[ChatRequest] = [user_says(text, purpose, temperature=0.0, max_tokens=most) for text in prompts]
+    requests: list[ChatRequest] = [
+        user_says(text, purpose, temperature=0.0, max_tokens=most) for text in prompts
+    ]
     return answerer(requests)
 
 
-def difficulty(answerer: Answerer, prompts: Prompts, questions: Sequence[str]) -> list[float | None]:
+def difficulty(
+    answerer: Answerer, prompts: Prompts, questions: Sequence[str]
+) -> list[float | None]:
     """Return how difficult each question is, 1 to 10, as a judge says; None where it gives no number.
 
     The scale is Evol-Instruct's, whose rounds went from 5.48 to 7.08; as a score of a row it is its complexity.
     """
-    replies = _asked(answerer, [prompts("difficulty", question=q) for q in questions], "difficulty", 16)
+    replies = _asked(
+        answerer, [prompts("difficulty", question=q) for q in questions], "difficulty", 16
+    )
     found = [_NUMBER.search(reply.text) for reply in replies]
     return [float(match[1]) if match else None for match in found]
 
@@ -39,7 +45,9 @@ def density(answerer: Answerer, prompts: Prompts, rows: Sequence[DataRow]) -> li
     None where the judge was cut off, or listed nothing and did not say 无.
     """
     texts = [parse_answer(row.answer).text for row in rows]
-    asked = [prompts("density", question=r.question, answer=t) for r, t in zip(rows, texts, strict=True)]
+    asked = [
+        prompts("density", question=r.question, answer=t) for r, t in zip(rows, texts, strict=True)
+    ]
     scores: list[float | None] = []
     for text, reply in zip(texts, _asked(answerer, asked, "density", 1024), strict=True):
         points = len(_POINT.findall(reply.text))
@@ -50,11 +58,15 @@ def density(answerer: Answerer, prompts: Prompts, rows: Sequence[DataRow]) -> li
 
 def following(answerer: Answerer, prompts: Prompts, rows: Sequence[DataRow]) -> list[float | None]:
     """Return the share of each question's requirements that its answer meets, as a judge takes them apart; None where it lists none."""
-    asked = [prompts("following", question=r.question, answer=parse_answer(r.answer).text) for r in rows]
+    asked = [
+        prompts("following", question=r.question, answer=parse_answer(r.answer).text) for r in rows
+    ]
     scores: list[float | None] = []
     for reply in _asked(answerer, asked, "following", 1024):
         verdicts = [not missed for missed in _MET.findall(reply.text)]
-        scores.append(sum(verdicts) / len(verdicts) if verdicts and reply.finish_reason == "stop" else None)
+        scores.append(
+            sum(verdicts) / len(verdicts) if verdicts and reply.finish_reason == "stop" else None
+        )
     return scores
 
 

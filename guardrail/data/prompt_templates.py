@@ -12,7 +12,9 @@ from guardrail.errors import InputError
 __all__ = ["Prompts", "shipped_prompts"]
 
 _SHIPPED = Path(__file__).parent / "templates"
-_JINJA = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False)
+_JINJA = Environment(
+    undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False
+)
 
 
 def shipped_prompts() -> dict[str, Path]:
@@ -45,4 +47,8 @@ class Prompts:
         """Return which templates are the user's own, for the stage's record."""
         if self.folder is None:
             return {}
-        return {name: str(self.folder) for name in shipped_prompts() if (self.folder / f"{name}.zh.md").is_file()}
+        return {
+            name: str(self.folder)
+            for name in shipped_prompts()
+            if (self.folder / f"{name}.zh.md").is_file()
+        }

@@ -55,7 +55,10 @@ class DataRow:
     @property
     def ability(self) -> str:
         """What it was made for, or a guess from its words."""
-        return str(self.provenance.get("ability") or guess_ability(self.question, self.provenance.get("task")))
+        return str(
+            self.provenance.get("ability")
+            or guess_ability(self.question, self.provenance.get("task"))
+        )
 
     def scored(self, **scores: float) -> "DataRow":
         """Return it with further scores."""
@@ -113,7 +116,12 @@ def read_data_rows(path: str | Path, *, answered: bool = True) -> list[DataRow]:
                 "`guardrail data generate answers`"
             )
         known = raw.value.get("provenance")
-        provenance = dict(known) if isinstance(known, Mapping) else {"method": "given", "source": str(path)}
+        provenance = (
+            dict(known) if isinstance(known, Mapping) else {"method": "given", "source": str(path)}
+        )
+        for name in ("instruction", "input"):  # apart where the file has them apart
+            if known is None and isinstance(raw.value.get(name), str):
+                provenance[name] = raw.value[name]
         if said.task and "task" not in provenance:
             provenance["task"] = said.task
         scores = raw.value.get("scores")
@@ -138,7 +146,7 @@ def row_item(row: DataRow) -> Item:
         source=f"{method}: {row.provenance.get('model') or row.provenance.get('source') or 'own'}",
         licence=str(row.provenance.get("licence", "LicenseRef-own")),
         messages=tuple(
-            Message(role=m["role"], content=m["content"])  # type: ignore[arg-type]
+            Message(role=m["role"], content=m["content"])
             for m in row.messages[:-1]
             if m["role"] != "tool"
         ),

@@ -30,10 +30,16 @@ class Made:
     def funnel(self) -> dict[str, Any]:
         """Return how many were made, lost for which reason, and kept."""
         lost = Counter(reason for reason, _ in self.dropped)
-        return {"made": len(self.rows) + len(self.dropped), "lost": dict(lost.most_common()), "kept": len(self.rows)}
+        return {
+            "made": len(self.rows) + len(self.dropped),
+            "lost": dict(lost.most_common()),
+            "kept": len(self.rows),
+        }
 
 
-def write_stage(out: Path, made: Made, costs: Costs | None, settings: dict[str, Any]) -> dict[str, Any]:
+def write_stage(
+    out: Path, made: Made, costs: Costs | None, settings: dict[str, Any]
+) -> dict[str, Any]:
     """Write a stage's files below `out` and return its facts.
 
     `rows.jsonl` trains as it stands; `items.jsonl` are its prompts for `sets compose` and `sets lint`, each prompt once;
@@ -43,9 +49,17 @@ def write_stage(out: Path, made: Made, costs: Costs | None, settings: dict[str, 
     write_rows(out / "rows.jsonl", made.rows)
     items = {item.id: item for row in made.rows if (item := row_item(row)).messages}
     write_items(out / "items.jsonl", items.values())
-    dropped = [json.dumps({"reason": r, **row.as_dict()}, ensure_ascii=False) + "\n" for r, row in made.dropped]
+    dropped = [
+        json.dumps({"reason": r, **row.as_dict()}, ensure_ascii=False) + "\n"
+        for r, row in made.dropped
+    ]
     write_whole(out / "dropped.jsonl", "".join(dropped))
-    facts = {"funnel": made.funnel(), "costs": costs.as_dict() if costs else None, **made.facts, "settings": settings}
+    facts = {
+        "funnel": made.funnel(),
+        "costs": costs.as_dict() if costs else None,
+        **made.facts,
+        "settings": settings,
+    }
     _write_json(out / "stage.json", facts)
     if costs is not None:
         _write_json(out / "costs.json", costs.as_dict())
@@ -54,5 +68,3 @@ def write_stage(out: Path, made: Made, costs: Costs | None, settings: dict[str, 
 
 def _write_json(path: Path, value: Any) -> None:
     write_whole(path, json.dumps(value, ensure_ascii=False, indent=2) + "\n")
-
-

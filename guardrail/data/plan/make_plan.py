@@ -53,7 +53,9 @@ def businesses(path: Path | None = None) -> dict[str, Any]:
         own = yaml.safe_load(path.read_text(encoding="utf-8"))
         for name, business in own.items():
             total = sum(float(part["share"]) for part in business["parts"])
-            kinds = {part["kind"] for part in business["parts"]} - {k["key"] for k in sources()["kinds"]}
+            kinds = {part["kind"] for part in business["parts"]} - {
+                k["key"] for k in sources()["kinds"]
+            }
             if abs(total - 1) > 0.001 or kinds:
                 raise InputError(
                     f"business `{name}` of `{path}`: shares must sum to 1 and kinds be known, got {total:g} and "
@@ -66,7 +68,7 @@ def businesses(path: Path | None = None) -> dict[str, Any]:
             f"business file `{path}` must map a name to `zh`, `en` and `parts` (key, share, kind, zh, en): {error!r}; "
             "take a shipped entry of businesses.yaml as the pattern"
         ) from error
-    return known | own
+    return {**known, **own}
 
 
 def make_plan(
@@ -98,7 +100,9 @@ def make_plan(
             f"active parameters ({size.active:g}B) must not exceed all parameters ({size.total:g}B); swap `--size` and `--active`"
         )
     if business not in known:
-        raise InputError(f"business `{business}` is not known; take {', '.join(known)}, or give a file of your own")
+        raise InputError(
+            f"business `{business}` is not known; take {', '.join(known)}, or give a file of your own"
+        )
     if domain_rows is not None and domain_rows < 1:
         raise InputError(f"domain rows must be at least 1, got {domain_rows}")
     figures: dict[str, Figure] = {
@@ -133,7 +137,13 @@ def make_plan(
         "general_rows": [round(t * g) for t, g in zip(totals, general, strict=True)],
         "total_rows": totals,
         "parts": parts,
-        "over_sample": ["safety_and_refusals", "tools_and_formats", "multi_turn", "reasoning_chains", "reflection"],
+        "over_sample": [
+            "safety_and_refusals",
+            "tools_and_formats",
+            "multi_turn",
+            "reasoning_chains",
+            "reflection",
+        ],
         "no_need_to_balance": ["chat_or_reasoning", "writing_or_qa", "knowledge_or_common_sense"],
         "curriculum": ["general", "long_tail", "safety"],
         "hard_examples": ["wrong", "hesitant", "inconsistent_in_style"],
@@ -177,9 +187,13 @@ def _price(parts: list[dict[str, Any]], refusals: int, prices: Prices) -> dict[s
     """Tokens and people's hours of all parts and of the refusals, which experts write; money where prices are known."""
     by_hand = next(kind for kind in sources()["kinds"] if kind["key"] == "human_written")
     tokens = sum(part["tokens"] for part in parts)
-    hours = round(sum(part["hours"] for part in parts) + refusals * by_hand["minutes_a_row"] / 60, 1)
+    hours = round(
+        sum(part["hours"] for part in parts) + refusals * by_hand["minutes_a_row"] / 60, 1
+    )
     money = {
-        "of_tokens": None if prices.per_million_tokens is None else round(tokens / 1e6 * prices.per_million_tokens, 2),
+        "of_tokens": None
+        if prices.per_million_tokens is None
+        else round(tokens / 1e6 * prices.per_million_tokens, 2),
         "of_people": None if prices.per_hour is None else round(hours * prices.per_hour, 2),
     }
     return {"tokens": tokens, "hours": hours, "money": money, "refusal_rows_by_experts": refusals}

@@ -61,7 +61,9 @@ def parameters(size: str) -> float:
     match = _SIZE.fullmatch(size.strip())
     value = float(match[1]) / (1000 if match[2] in tuple("mM") else 1) if match else 0.0
     if match is None or value == 0:
-        raise InputError(f"model size `{size}` must be billions or millions of parameters; write 8B, 0.6B or 350M")
+        raise InputError(
+            f"model size `{size}` must be billions or millions of parameters; write 8B, 0.6B or 350M"
+        )
     return value
 
 

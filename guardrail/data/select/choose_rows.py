@@ -1,9 +1,8 @@
 """Top-k by a score under quotas, and the three scores that make rows good: complex, dense, following."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
-from guardrail.data.rows import DataRow
 from guardrail.data.stage_folder import Made
 from guardrail.errors import InputError
 

@@ -70,8 +70,14 @@ def find_hard(
         for k in range(replicates)
     ]
     replies = answerer(requests)
-    answers = [[r.text for r in replies[n * replicates : (n + 1) * replicates]] for n in range(len(rows))]
-    triples = [(row.question, row.answer, text) for row, texts in zip(rows, answers, strict=True) for text in texts]
+    answers = [
+        [r.text for r in replies[n * replicates : (n + 1) * replicates]] for n in range(len(rows))
+    ]
+    triples = [
+        (row.question, row.answer, text)
+        for row, texts in zip(rows, answers, strict=True)
+        for text in texts
+    ]
     verdicts = agrees(judge, prompts, triples)
     return [
         _hardness(row.question, texts, verdicts[n * replicates : (n + 1) * replicates])
@@ -98,7 +104,11 @@ def _hardness(question: str, texts: Sequence[str], verdicts: Sequence[bool | Non
 def style_wavers(question: str, texts: Sequence[str]) -> bool:
     """Return whether answers to one question differ in form: refused, list, Markdown, or one over twice as long as another."""
     forms = {
-        (is_refusal(text, question), count_list_items(text) >= 2, plain_text(text).strip() != text.strip())
+        (
+            is_refusal(text, question),
+            count_list_items(text) >= 2,
+            plain_text(text).strip() != text.strip(),
+        )
         for text in texts
     }
     lengths = [max(1, count_characters(text)) for text in texts]

@@ -71,8 +71,12 @@ def ifd_scores(
     """
     opening = opening_tokens(tokenizer, thinking=thinking)
     if not opening:
-        raise InputError("the chat template opens the assistant's turn with no token; IFD needs one before the answer")
-    prompts = encode_prompts(tokenizer, [list(row.messages[:-1]) for row in rows], thinking=thinking)
+        raise InputError(
+            "the chat template opens the assistant's turn with no token; IFD needs one before the answer"
+        )
+    prompts = encode_prompts(
+        tokenizer, [list(row.messages[:-1]) for row in rows], thinking=thinking
+    )
     answers = [list(tokenizer(row.answer, add_special_tokens=False)["input_ids"]) for row in rows]
     fits = [
         n
@@ -112,7 +116,9 @@ def same_order(one: Sequence[IfdScore], other: Sequence[IfdScore]) -> float:
 
     It is what superfiltering rests on: measure it on a sample before a small model chooses for a large one.
     """
-    pairs = [(a.ifd, b.ifd) for a, b in zip(one, other, strict=True) if not (a.truncated or b.truncated)]
+    pairs = [
+        (a.ifd, b.ifd) for a, b in zip(one, other, strict=True) if not (a.truncated or b.truncated)
+    ]
     if len(pairs) < 3:
         return float("nan")
     return float(spearmanr([a for a, _ in pairs], [b for _, b in pairs]).statistic)

@@ -17,7 +17,17 @@ from guardrail.text import parse_answer
 
 __all__ = ["drop_faulty", "drop_judged", "ifd_fault"]
 
-_NOT_FOR_ROWS = frozenset({"too long", "not Chinese", "identity", "role-play template", "too many turns", "unsafe", "attack"})
+_NOT_FOR_ROWS = frozenset(
+    {
+        "too long",
+        "not Chinese",
+        "identity",
+        "role-play template",
+        "too many turns",
+        "unsafe",
+        "attack",
+    }
+)
 """Filters that say what is no good as an item of a set, and are no fault of a training row: refusals need wicked requests."""
 
 
@@ -42,9 +52,22 @@ def drop_faulty(rows: Sequence[DataRow], allowed: frozenset[str] = frozenset()) 
         InputError: an allowed reason that does not exist.
     """
     made = Made()
-    unknown = allowed - set(FILTERS) - {"empty answer", CONFLICT, "duplicate", "near duplicate", "IFD above 1", "answer truncated"}
+    unknown = (
+        allowed
+        - set(FILTERS)
+        - {
+            "empty answer",
+            CONFLICT,
+            "duplicate",
+            "near duplicate",
+            "IFD above 1",
+            "answer truncated",
+        }
+    )
     if unknown:
-        raise InputError(f"`--allow` names {', '.join(sorted(unknown))}, which no filter is called; known are {', '.join(FILTERS)}")
+        raise InputError(
+            f"`--allow` names {', '.join(sorted(unknown))}, which no filter is called; known are {', '.join(FILTERS)}"
+        )
     clash = set() if CONFLICT in allowed else _conflicts(rows)
     with tempfile.TemporaryFile() as file:
         kept = KeptPrompts(file)

@@ -44,18 +44,32 @@ def score_by_model(
     )
 
 
-def with_ifd(rows: Sequence[DataRow], scores: Sequence[IfdScore], name: str = "ifd") -> list[DataRow]:
+def with_ifd(
+    rows: Sequence[DataRow], scores: Sequence[IfdScore], name: str = "ifd"
+) -> list[DataRow]:
     """Return the rows with their IFD under a name; a truncated one has none and is marked."""
     return [
         row.scored(truncated=1.0)
         if score.truncated
-        else row.scored(**{name: score.ifd, f"{name}_conditioned": score.conditioned, f"{name}_direct": score.direct})
+        else row.scored(
+            **{
+                name: score.ifd,
+                f"{name}_conditioned": score.conditioned,
+                f"{name}_direct": score.direct,
+            }
+        )
         for row, score in zip(rows, scores, strict=True)
     ]
 
 
 def score_by_endpoint(
-    rows: Sequence[DataRow], names: Sequence[str], answerer: Answerer, judge: Answerer, prompts: Prompts, *, seed: int
+    rows: Sequence[DataRow],
+    names: Sequence[str],
+    answerer: Answerer,
+    judge: Answerer,
+    prompts: Prompts,
+    *,
+    seed: int,
 ) -> list[DataRow]:
     """Return the rows with the scores of `JUDGED` that are named; what the judge could not say scores 0.
 
@@ -66,9 +80,15 @@ def score_by_endpoint(
         found = difficulty(judge, prompts, [row.question for row in rows])
         scored = [r.scored(complexity=v or 0.0) for r, v in zip(scored, found, strict=True)]
     if "density" in names:
-        scored = [r.scored(density=v or 0.0) for r, v in zip(scored, density(judge, prompts, rows), strict=True)]
+        scored = [
+            r.scored(density=v or 0.0)
+            for r, v in zip(scored, density(judge, prompts, rows), strict=True)
+        ]
     if "following" in names:
-        scored = [r.scored(following=v or 0.0) for r, v in zip(scored, following(judge, prompts, rows), strict=True)]
+        scored = [
+            r.scored(following=v or 0.0)
+            for r, v in zip(scored, following(judge, prompts, rows), strict=True)
+        ]
     if "hard" in names:
         hard = find_hard(answerer, judge, prompts, rows, seed=seed)
         scored = [

@@ -57,7 +57,9 @@ def selection_picture(made: Made, by: str, title: str) -> str:
     )
 
 
-def _bar(y: float, name: str, count: int, most: int, style: str, kept: int | None = None) -> Iterator[Markup]:
+def _bar(
+    y: float, name: str, count: int, most: int, style: str, kept: int | None = None
+) -> Iterator[Markup]:
     room = _WIDTH - 2 * _EDGE - _LABEL - 110
     left = _EDGE + _LABEL
     long = room * count / max(1, most)
@@ -70,7 +72,9 @@ def _bar(y: float, name: str, count: int, most: int, style: str, kept: int | Non
     yield _text(left + long + 8, y + 13, said, "soft")
 
 
-def _histogram(top: float, by: str, every: Sequence[DataRow], kept: Sequence[DataRow]) -> Iterator[Markup]:
+def _histogram(
+    top: float, by: str, every: Sequence[DataRow], kept: Sequence[DataRow]
+) -> Iterator[Markup]:
     values = [row.scores[by] for row in every if by in row.scores]
     if not values:
         yield _text(_EDGE, top + 20, "没有分数 no scores", "soft")
@@ -78,7 +82,10 @@ def _histogram(top: float, by: str, every: Sequence[DataRow], kept: Sequence[Dat
     low, high = min(values), max(values)
     width = (high - low) / _BINS or 1.0
     edges = [low + width * n for n in range(1, _BINS)]
-    bins = [Counter(bisect_right(edges, row.scores[by]) for row in rows if by in row.scores) for rows in (every, kept)]
+    bins = [
+        Counter(bisect_right(edges, row.scores[by]) for row in rows if by in row.scores)
+        for rows in (every, kept)
+    ]
     most = max(bins[0].values())
     step = (_WIDTH - 2 * _EDGE) / _BINS
     for style, counts in zip(("all", "kept"), bins, strict=True):
@@ -90,12 +97,14 @@ def _histogram(top: float, by: str, every: Sequence[DataRow], kept: Sequence[Dat
 
 
 def _rect(style: str, x: float, y: float, width: float, height: float) -> Markup:
-    return Markup('<rect class="{}" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}" rx="2"/>').format(
-        style, x, y, width, height
-    )
+    return Markup(
+        '<rect class="{}" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}" rx="2"/>'
+    ).format(style, x, y, width, height)
 
 
 def _text(x: float, y: float, text: str, style: str, *, end: bool = False) -> Markup:
     anchor = Markup(' text-anchor="end"') if end else ""
     shown = "".join(c if c.isprintable() else "�" for c in text)
-    return Markup('<text class="{}" x="{:.1f}" y="{:.1f}"{}>{}</text>').format(style, x, y, anchor, shown)
+    return Markup('<text class="{}" x="{:.1f}" y="{:.1f}"{}>{}</text>').format(
+        style, x, y, anchor, shown
+    )

@@ -19,7 +19,7 @@ from guardrail.files import whole_file
 from guardrail.sets.items import Item
 from guardrail.sets.wording import ABILITY_NAMES, describe_check
 
-__all__ = ["describe_check", "export_xlsx"]
+__all__ = ["describe_check", "export_xlsx", "text_cell"]
 
 COLUMNS: tuple[tuple[str, int], ...] = (
     ("编号", 24),
@@ -61,9 +61,9 @@ def export_xlsx(items: Iterable[Item], path: str | Path) -> Path:
     workbook = Workbook()
     sheet = workbook.worksheets[0]
     sheet.title = "题目"
-    sheet.append([_cell(sheet, name, header=True) for name, _ in COLUMNS])
+    sheet.append([text_cell(sheet, name, header=True) for name, _ in COLUMNS])
     for item in items:
-        sheet.append([_cell(sheet, text) for text in _row(item)])
+        sheet.append([text_cell(sheet, text) for text in _row(item)])
     for column, (_, width) in enumerate(COLUMNS, start=1):
         sheet.column_dimensions[get_column_letter(column)].width = width
     sheet.freeze_panes = "B2"
@@ -107,7 +107,8 @@ def _printable(text: str) -> str:
     return shown.encode("utf-16-le")[:room].decode("utf-16-le", errors="ignore") + CUT
 
 
-def _cell(sheet: Worksheet, text: str, *, header: bool = False) -> Cell:
+def text_cell(sheet: Worksheet, text: str, *, header: bool = False) -> Cell:
+    """Return a cell that shows a text and can never become a formula."""
     cell = WriteOnlyCell(sheet, _printable(text))
     cell.data_type = "s"  # a leading = would have made it a formula
     cell.number_format = "@"

@@ -1,0 +1,1 @@
+"""How rows are made: one file a method, each to the letter of its source."""

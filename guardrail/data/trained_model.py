@@ -1,0 +1,117 @@
+"""A model trained on rows by the project's own SFT path, and asked in this process: what trained rounds are made of.
+
+These models score and label; none of them is shipped, so they are trained unguarded.
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from guardrail.build_trainer import build_trainer
+from guardrail.data.chat_endpoint import ChatRequest, Costs, Reply
+from guardrail.data.rows import DataRow
+from guardrail.errors import InputError
+from guardrail.recipe import Recipe
+from guardrail.text import parse_answer
+
+__all__ = ["LocalAnswerer", "train_on"]
+
+_DONE = "trained"
+
+
+def train_on(recipe: Recipe, rows: Sequence[DataRow], folder: Path) -> Path:
+    """Train the recipe's start model on rows and return the folder; one that is finished there is not trained again.
+
+    Everything of the recipe's `train` counts but its data and held-out share. Rows must be the same at a second call; a
+    folder trained on others is refused.
+
+    Raises:
+        InputError: the recipe is not for TRL's SFT, or the folder holds a model of other rows.
+    """
+    if recipe.trainer != "trl-sft":
+        raise InputError(
+            f"recipe `{recipe.name}` has `trainer: {recipe.trainer}`; trained rounds need `trl-sft`"
+        )
+    ids = "\n".join(row.id for row in rows)
+    done = folder / _DONE
+    if done.is_file():
+        if done.read_text(encoding="utf-8") != ids:
+            raise InputError(
+                f"`{folder}` holds a model trained on other rows; give a new `--out`, or take the folder away"
+            )
+        return folder
+    changed = recipe.model_copy(update={"train": recipe.train.model_copy(update={"held_out": 0.0})})
+    trainer: Any = build_trainer(
+        changed, [{"messages": list(row.messages)} for row in rows], folder / "checkpoints"
+    )
+    trainer.train()
+    trainer.save_model(str(folder))
+    trainer.processing_class.save_pretrained(str(folder))
+    done.write_text(ids, encoding="utf-8")
+    return folder
+
+
+class LocalAnswerer:
+    """A model's folder as an `Answerer`, with the confidence of every reply."""
+
+    def __init__(self, folder: Path, *, thinking: bool, batch_size: int | None = None) -> None:
+        """Load the model.
+
+        Raises:
+            InputError: its template cannot render a plain question.
+        """
+        from guardrail.models.end_of_turn import resolve_profile
+        from guardrail.models.load import load_model, on_accelerator
+
+        model, self._tokenizer = load_model(folder)
+        self._profile = resolve_profile(folder, self._tokenizer, thinking=thinking)
+        self._model, self._batch_size = on_accelerator(model).eval(), batch_size
+        self.costs = Costs()
+
+    def __call__(self, requests: Sequence[ChatRequest]) -> list[Reply]:
+        """Return a reply each, in order; requests alike in seed, temperature and length are answered together."""
+        groups: dict[tuple[int, float, int], list[int]] = defaultdict(list)
+        for number, request in enumerate(requests):
+            groups[request.seed, request.temperature, request.max_tokens].append(number)
+        replies: dict[int, Reply] = {}
+        for (seed, temperature, most), numbers in groups.items():
+            some = self._answered([requests[n] for n in numbers], seed, temperature, most)
+            replies |= dict(zip(numbers, some, strict=True))
+        for number, request in enumerate(requests):
+            self.costs.add(request.purpose, replies[number])
+        return [replies[n] for n in range(len(requests))]
+
+    def _answered(
+        self, requests: Sequence[ChatRequest], seed: int, temperature: float, most: int
+    ) -> list[Reply]:
+        from guardrail.anchors.decoding import Decoding
+        from guardrail.engines.in_process import InProcessEngine, encode_prompts
+
+        decoding = Decoding(
+            mode="sampled" if temperature > 0 else "greedy",
+            temperature=temperature or 1.0,
+            max_new_tokens=most,
+        )
+        engine = InProcessEngine(
+            self._model, self._tokenizer, decoding, self._profile, self._batch_size
+        )
+        chats = [list(request.messages) for request in requests]
+        prompts = encode_prompts(self._tokenizer, chats, thinking=self._profile.thinking)
+        completions = engine.complete(prompts, seed=seed)
+        told = engine.mean_logprobs(prompts, [c.token_ids for c in completions])
+        replies = []
+        for prompt, made, logprob in zip(prompts, completions, told, strict=True):
+            said = parse_answer(made.text)
+            replies.append(
+                Reply(
+                    said.text,
+                    said.thinking,
+                    made.finish_reason,
+                    len(prompt),
+                    len(made.token_ids),
+                    math.exp(logprob),
+                )
+            )
+        return replies
