@@ -6,6 +6,7 @@ preference rows (prompt, chosen, rejected, annotation_metrics).
 
 import json
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -125,15 +126,7 @@ def read_sheet(
         raise InputError(f"sheet `{path}` does not exist; write it first, and fill it in")
     known = {row.id: (row, texts) for row, texts in zip(rows, answers, strict=True)}
     made, preferences = Made(), list[dict[str, Any]]()
-    values = load_workbook(path, read_only=True).worksheets[0].iter_rows(values_only=True)
-    head = [str(name) for name in next(values)]
-    for number, line in enumerate(values, start=2):
-        cells = {
-            name: "" if value is None else str(value).strip()
-            for name, value in zip(head, line, strict=False)
-        }
-        if not cells.get("编号"):
-            continue
+    for number, cells in _lines(path):
         if cells["编号"] not in known:
             raise InputError(
                 f"`{path}` line {number}: 编号 `{cells['编号']}` is not a task of this stage; give the sheet that it wrote"
@@ -177,6 +170,20 @@ def read_sheet(
     text = "".join(json.dumps(p, ensure_ascii=False) + "\n" for p in preferences)
     path.with_name("preferences.jsonl").write_text(text, encoding="utf-8")
     return made
+
+
+def _lines(path: Path) -> list[tuple[int, dict[str, str]]]:
+    """Line number and cells by their column's head, of every line that has an id."""
+    with closing(load_workbook(path, read_only=True)) as book:
+        values = list(book.worksheets[0].iter_rows(values_only=True))
+    head = [str(name) for name in values[0]] if values else []
+    lines = []
+    for number, line in enumerate(values[1:], start=2):
+        texts = ["" if value is None else str(value).strip() for value in line]
+        cells = dict(zip(head, texts, strict=False))
+        if cells.get("编号"):
+            lines.append((number, cells))
+    return lines
 
 
 def _number(cells: dict[str, str], name: str, low: int, high: int, where: str) -> int | None:
