@@ -234,10 +234,11 @@ def select_command(
         if unknown := sorted({*wanted} - {*JUDGED}):
             raise InputError(f"`--score {unknown[0]}` is none of {', '.join(JUDGED)}")
         read = [row for path in rows for row in read_data_rows(path)]
-        # What the words show costs nothing: it goes first, so that no model is asked about it.
-        made = drop_judged(
-            drop_faulty(read, frozenset(allow or ())), judged_prompts(judged, benchmark)
-        )
+        allowed = frozenset(allow or ())
+        # What the words show costs nothing: it goes first, so that no model is asked about it. Near duplicates wait
+        # for the scores, since of two the better one is to stay: an evolved question is often near its parent.
+        first = drop_faulty(read, allowed | {"near duplicate"})
+        made = drop_judged(first, judged_prompts(judged, benchmark))
         facts: dict[str, Any] = {}
         found = {}
         for name, folder in (("superfilter", small_model), ("ifd", model)):
@@ -259,7 +260,8 @@ def select_command(
                     made.rows, wanted, asked, judging, Prompts(prompts), seed=seed
                 )
                 costs = together(asked, judging)
-        after = drop_faulty(made.rows, frozenset(allow or ()))
+        made.rows.sort(key=lambda row: -row.scores.get(by, float("inf")))
+        after = drop_faulty(made.rows, allowed)
         after.dropped = [*made.dropped, *after.dropped]
         chosen = choose_rows(after, keep, by=by, quotas=_quotas(quota), per_ability=per_ability)
         chosen.facts |= facts

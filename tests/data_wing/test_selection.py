@@ -271,6 +271,32 @@ def test_the_command_chooses_by_ifd_and_leaves_a_funnel(tmp_path):
     assert len(lines) + len(kept) == 40
 
 
+def test_of_two_near_duplicates_the_one_with_the_higher_score_stays(tmp_path):
+    plain, harder = (
+        made_row(q, a, method="own").scored(density=d)
+        for q, a, d in (
+            ("请介绍一下黄河的发源地和流经的省份", "青海。", 0.2),
+            ("请介绍一下黄河的发源地和流经的各个省份", "青海，九省。", 0.9),
+        )
+    )
+    write_rows(tmp_path / "in.jsonl", [plain, harder])
+    arguments = [
+        "data",
+        "select",
+        str(tmp_path / "in.jsonl"),
+        "--by",
+        "density",
+        "--keep",
+        "2",
+        "--out",
+        str(tmp_path / "out"),
+        "--json",
+    ]
+    done = CliRunner().invoke(app, arguments)
+    assert json.loads(done.stdout)["funnel"]["lost"] == {"near duplicate": 1}
+    assert [r.question for r in read_data_rows(tmp_path / "out/rows.jsonl")] == [harder.question]
+
+
 def test_a_reply_that_was_cut_is_not_whole():
     assert Reply("答").whole
     assert not Reply("答", finish_reason="length").whole
