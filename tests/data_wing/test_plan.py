@@ -151,6 +151,15 @@ def test_shares_outside_of_the_plan_are_found(refusals, general, subject, says):
     assert (subject, says) in {(f["subject"], f["says"]) for f in checked["findings"]}
 
 
+def test_more_general_rows_than_the_limit_are_told_from_more_than_advised():
+    def said(general):
+        found = check_mix(_mix(15, general), make_plan(Sized(8, 8)))["findings"]
+        return next(f["en"] for f in found if f["subject"] == "general")
+
+    assert "limit of 10%" in said(12)
+    assert "advised 3%" in said(5)
+
+
 def test_shares_inside_are_not_found_but_missing_behaviours_are():
     checked = check_mix(_mix(15, 2), make_plan(Sized(8, 8)))
     found = {f["subject"] for f in checked["findings"]}
