@@ -7,12 +7,15 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from guardrail.build_trainer import build_trainer
 from guardrail.data.chat_endpoint import ChatRequest
 from guardrail.data.generate.data_distillation import data_distillation
-from guardrail.data.rows import read_data_rows
+from guardrail.data.rows import made_row, read_data_rows, write_rows
 from guardrail.data.trained_model import LocalAnswerer, train_on
 from guardrail.errors import InputError
 from guardrail.recipe import read_recipe
+from guardrail.sets.read.row_forms import check_row_forms
+from guardrail.sets.read.training_rows import read_training_rows
 from guardrail.shipped import shipped_root
 
 pytestmark = [
@@ -104,3 +107,20 @@ def test_a_recipe_of_another_trainer_is_refused(rows, recipe, tmp_path):
     other = recipe.model_copy(update={"trainer": "ms-swift"})
     with pytest.raises(InputError, match="need `trl-sft`"):
         train_on(other, rows, tmp_path)
+
+
+def test_rows_of_different_stages_train_as_they_stand(recipe, tmp_path):
+    made = [
+        made_row(
+            "三加四", "七。", method="self-instruct", cell={"task": "qa"}, classification=None
+        ).scored(ifd=0.3),
+        made_row("二加四", "六。", method="people-and-model", annotation_metrics={"accuracy": 5}),
+        made_row("一加四", "五。", method="evol-instruct", parents=["x"], round=2),
+    ]
+    write_rows(tmp_path / "rows.jsonl", made)
+    rows = read_training_rows(tmp_path / "rows.jsonl")
+    check_row_forms(rows, trainer="trl-sft", source="rows")
+    whole = recipe.model_copy(update={"train": recipe.train.model_copy(update={"held_out": 0.0})})
+    trainer = build_trainer(whole, rows, tmp_path / "out")
+    trainer.train()
+    assert trainer.state.global_step == 2
