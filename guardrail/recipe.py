@@ -15,6 +15,7 @@ from guardrail.files import write_whole
 from guardrail.judge.ladder import LadderConfig
 from guardrail.judge.look_values import default_metric_rules
 from guardrail.judge.rule import Budget, DriftConfig
+from guardrail.kl.draw_by_ability import Order
 from guardrail.models.fingerprint import is_adapter
 from guardrail.models.hub import Hub, is_hub_name, model_folder
 from guardrail.probes.metrics import METRICS
@@ -143,6 +144,10 @@ class Rehearsal(_Section):
     golds in a micro-batch of their own, as in SFT; or both, each at `fraction`. Left out: `literal` wherever
     the KL reference is at hand (`beta` above 0, or LoRA on it, then with the adapter off) and no setting of
     the trainer's is in the way, else `anchored`; the run says which and why."""
+    order: Order = "shuffled"
+    """Which golds come next: all in one `shuffled` pass after the other; `stratified`, so that every beginning of a pass holds each
+    ability by its share; or `by need`, where an ability whose KL is above the others' is drawn up to three times as
+    often. The fraction stays exact. Prompts among GRPO's rollouts are always shuffled."""
     weight: float = Field(default=1.0, gt=0)
     """The KL weight at boost 1; the ladder multiplies it."""
     loss: Literal["kl", "ce"] = "kl"
@@ -161,6 +166,20 @@ class Rehearsal(_Section):
             raise ValueError(
                 "`rehearsal.direction: reverse` needs the reference's full logits, and stored top-k "
                 "log-probabilities do not bound it; set `rehearsal.reference` to `adapter off` or `frozen`"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _order_has_its_measure(self) -> Self:
+        if self.order == "by need" and self.loss != "kl":
+            raise ValueError(
+                f"`rehearsal.order: by need` goes by the KL of the samples, which `loss: {self.loss}` does not "
+                "measure; set `order: stratified` or `loss: kl`"
+            )
+        if self.order != "shuffled" and self.grpo == "literal":
+            raise ValueError(
+                f"`rehearsal.order: {self.order}` orders golds, and `grpo: literal` injects none; remove "
+                "`order`, or set `grpo` to `anchored` or `both`"
             )
         return self
 

@@ -19,6 +19,7 @@ from guardrail.judge.ladder import Judged
 from guardrail.judge.look_values import Measured
 from guardrail.judge.rule import RuleState
 from guardrail.judge.verdict import LEVELS, UNTESTED, rank
+from guardrail.kl.draw_by_ability import Drawn
 from guardrail.read_back import SEAL, NotAsWritten, read_json, sealed, unsealed
 
 __all__ = [
@@ -47,6 +48,8 @@ class Seen:
     """Rehearsal samples seen by all ranks: the cursor into the rehearsal order."""
     weight_sum: float = 0.0
     """KL weight summed over optimizer steps, 0 for steps without rehearsal."""
+    drawn: Drawn = field(default_factory=Drawn)
+    """Where the order by ability stands; empty where the items are shuffled."""
 
     def exposure(self, prompts: int) -> dict[str, float]:
         """Return what was seen of so many rehearsal prompts: samples of both kinds, share, unique, passes."""
@@ -142,7 +145,7 @@ class GuardState(Seen):
 
 def _as_json(state: GuardState) -> dict[str, Any]:
     content = {entry.name: getattr(state, entry.name) for entry in fields(state)}
-    content["golds"] = asdict(state.golds)
+    content["golds"], content["drawn"] = asdict(state.golds), asdict(state.drawn)
     for name in ("gold_wire", "task_wire"):
         wire = content[name]
         content[name] = None if wire is None else asdict(wire)
@@ -181,7 +184,7 @@ def put_back(state: GuardState, kept: GuardState) -> None:
         if entry.name != "golds":
             setattr(state, entry.name, copy.deepcopy(getattr(kept, entry.name)))
     for entry in fields(kept.golds):
-        setattr(state.golds, entry.name, getattr(kept.golds, entry.name))
+        setattr(state.golds, entry.name, copy.deepcopy(getattr(kept.golds, entry.name)))
 
 
 def _stored(folder: Path) -> dict[str, Any]:
@@ -274,7 +277,9 @@ def _as_state(content: dict[str, Any]) -> GuardState:
         spent = {kind: Spent(dead) for kind, dead in rule["spent"].items()}
         content[name] = RuleState(**{**rule, "spent": spent})
     content["asked"] = [Asked(**ask) for ask in content.get("asked", [])]
-    content["golds"] = Seen(**content["golds"])
+    golds = content["golds"]
+    content["golds"] = Seen(**{**golds, "drawn": Drawn(**golds.get("drawn", {}))})
+    content["drawn"] = Drawn(**content.get("drawn", {}))  # earlier versions had none
     content.pop(
         "tripwire_base", None
     )  # earlier versions watched all golds whole: there is none to go on

@@ -44,6 +44,7 @@ class BothForms:
     def __init__(self, rollouts: KlOnly, golds: Injection) -> None:
         """Keep both; `golds` counts for itself (`GuardState.golds`)."""
         self.rollouts, self.golds = rollouts, golds
+        self._of_rollouts = 0
 
     @property
     def weight(self) -> float:
@@ -57,13 +58,14 @@ class BothForms:
 
     def take_counts(self) -> list[int]:
         """Return the task samples counted since the last call: the golds' last."""
-        return [*self.rollouts.take_counts(), *self.golds.take_counts()]
+        of_rollouts = self.rollouts.take_counts()
+        self._of_rollouts = len(of_rollouts)
+        return [*of_rollouts, *self.golds.take_counts()]
 
     def add_counts(self, on_all_ranks: Sequence[int]) -> None:
         """Move both schedules on."""
-        *of_rollouts, of_golds = on_all_ranks
-        self.rollouts.add_counts(of_rollouts)
-        self.golds.add_counts([of_golds])
+        self.rollouts.add_counts(on_all_ranks[: self._of_rollouts])
+        self.golds.add_counts(on_all_ranks[self._of_rollouts :])
 
     def exposure(self) -> dict[str, Any]:
         """Return what was seen of the prompts in the rollouts, and under `golds` of the golds."""

@@ -42,6 +42,7 @@ class Injection(RehearsalSamples):
         mine = due[self._rank :: self._world_size]
         started = time.perf_counter()
         losses = self._losses(model, mine, self._loss, self._batches(model, due))
+        self.note_losses(mine, losses)
         total = torch.stack([loss.sum() for loss in losses]).sum()
         self._normalisation.watch(total, self.weight * self._world_size / tokens)
         self._state.spend("kl", time.perf_counter() - started)

@@ -82,4 +82,6 @@ def recipe_samples(
         rank=ranks.rank,
         world_size=ranks.size,
         seen=seen,
+        order=options.order,
+        abilities={item.id: item.ability for item in guarded.rehearsal},
     )

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from guardrail.guard.state import GuardState, Seen
 from guardrail.kl.divergence import Direction
+from guardrail.kl.draw_by_ability import Order, draw_by_ability, note_kl
 from guardrail.kl.schedule import due_samples, rehearsal_order
 from guardrail.kl.token_losses import Reference, RehearsalSample, pinned, token_losses
 from guardrail.trainers.checks.kl_gradient_check import Normalisation
@@ -18,6 +19,7 @@ __all__ = ["KlOnly", "Probe", "RehearsalSamples"]
 
 _PROBED = 8
 """Golds the self-test measures on."""
+_MICRO = 1e6
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,11 +87,13 @@ class RehearsalSamples:
         rank: int = 0,
         world_size: int = 1,
         seen: Seen | None = None,
+        order: Order = "shuffled",
+        abilities: Mapping[str, str] | None = None,
     ) -> None:
         """Keep the samples; `state` holds the boost, and the cursor unless `seen` does; changed in place.
 
         `reference` gives the KL reference's logits of samples under the policy at hand; by default their
-        stored top-k stand for it.
+        stored top-k stand for it. `abilities` names each item's; an order other than `shuffled` needs it.
         """
         self._samples = samples
         self._ids = sorted(samples)
@@ -101,6 +105,11 @@ class RehearsalSamples:
         self._reference = reference
         self._rank, self._world_size = rank, world_size
         self._normalisation = Normalisation()
+        self._order, self._abilities = order, abilities or {}
+        self._by_ability: dict[str, list[str]] = {}
+        for item in self._ids if order != "shuffled" else ():
+            self._by_ability.setdefault(self._abilities[item], []).append(item)
+        self._measured = {ability: [0.0, 0] for ability in sorted(self._by_ability)}
         self._rows = 0
         self._kl_sum = torch.zeros((), dtype=torch.float64)
         self._kl_tokens = 0
@@ -114,15 +123,26 @@ class RehearsalSamples:
         """Return the items that are due now on all ranks; it depends on samples seen before."""
         seen = self._seen
         due = due_samples(self._fraction, seen.task_samples, seen.rehearsal_seen, self._world_size)
-        drawn = rehearsal_order(self._ids, seen.rehearsal_seen, due, self._seed)
+        drawn = self._next(due)
         seen.rehearsal_seen += due
         if drawn:
             seen.weight_sum += self.weight
         return drawn
 
+    def _next(self, due: int) -> list[str]:
+        seen = self._seen
+        if self._order == "shuffled":
+            return rehearsal_order(self._ids, seen.rehearsal_seen, due, self._seed)
+        by_need = self._order == "by need"
+        return draw_by_ability(seen.drawn, self._by_ability, due, self._seed, by_need=by_need)
+
     def exposure(self) -> dict[str, float]:
         """Return what was seen so far: samples of both kinds, share, unique prompts, passes."""
-        return self._seen.exposure(len(self._ids))
+        exposure, counts = self._seen.exposure(len(self._ids)), self._seen.drawn.counts
+        if self._by_ability:
+            unique = (min(counts.get(a, 0), len(ids)) for a, ids in self._by_ability.items())
+            exposure["unique_prompts"] = sum(unique)
+        return exposure
 
     def numbers(self) -> dict[str, Any]:
         """Return what a log line says: mean KL since the last call, weight, exposure."""
@@ -136,18 +156,36 @@ class RehearsalSamples:
         """Count the samples of a micro-batch of the user's data."""
         self._rows += on_this_rank
 
-    def take_counts(self) -> list[int]:
-        """Return the samples this rank has counted since the last call.
+    def note_losses(self, samples: Sequence[RehearsalSample], losses: Sequence[Tensor]) -> None:
+        """Add the KL of this rank's samples to what is known of their abilities."""
+        if self._order == "by need":
+            for sample, loss in zip(samples, losses, strict=True):
+                measured = self._measured[self._abilities[sample.item]]
+                measured[0] += float(loss.detach().double().sum())
+                measured[1] += loss.numel()
 
-        Packed batches hold unequal numbers of samples, so the ranks add theirs up before the schedule
+    def take_counts(self) -> list[int]:
+        """Return the samples this rank has counted since the last call, and of each ability KL and tokens.
+
+        The KL in whole micronats: whole numbers add up alike in every order, so that all ranks draw the same. Packed batches hold unequal numbers of samples, so the ranks add theirs up before the schedule
         moves: `task_samples` must be the same everywhere.
         """
-        rows, self._rows = self._rows, 0
-        return [rows]
+        counts, self._rows = [self._rows], 0
+        for measured in self._measured.values():
+            counts += [round(_MICRO * measured[0]), int(measured[1])]
+            measured[:] = [0.0, 0]
+        return counts
 
     def add_counts(self, on_all_ranks: Sequence[int]) -> None:
         """Move the schedule on by the samples of all ranks."""
-        self._seen.task_samples += on_all_ranks[0]
+        rows, *measured = on_all_ranks
+        self._seen.task_samples += rows
+        pairs = zip(measured[::2], measured[1::2], strict=True)
+        of_abilities = {
+            ability: (micronats / _MICRO, tokens)
+            for ability, (micronats, tokens) in zip(self._measured, pairs, strict=True)
+        }
+        note_kl(self._seen.drawn, of_abilities)
 
     def add(self, task_loss: Tensor, term: Tensor) -> Tensor:
         """Return the sum of both losses, with the backward pass of the term timed.
