@@ -19,6 +19,7 @@ import typer
 
 from guardrail.shipped import shipped_root
 from recipes.toy.make.tasks import TASKS, draw_task
+from tests.real.easy.build import taught
 
 ROOT = Path(__file__).parent.parent.parent
 TEMPLATE = ROOT / "tests/contracts/templates/gemma3.jinja"
@@ -46,13 +47,15 @@ def assembled_gguf(folder: Path) -> Path:
 
 
 def rows_of(path: Path) -> list[Row]:
-    """Read `messages` rows (JSONL) or Alpaca rows (a JSON list or JSONL)."""
+    """Read `messages` or prompt and completion rows (JSONL), or Alpaca rows (a JSON list or JSONL)."""
     text = path.read_text("utf-8")
     rows = json.loads(text) if text.lstrip().startswith("[") else map(json.loads, text.splitlines())
     made = []
     for row in rows:
         if "messages" in row:
             made.append((row["messages"][-2]["content"], row["messages"][-1]["content"]))
+        elif "completion" in row:
+            made.append((row["prompt"][-1]["content"], row["completion"][-1]["content"]))
         else:
             answer = row.get("output") or row["std_answer"]
             asked = [row.get("instruction") or row["question"], row.get("input", "")]
@@ -148,7 +151,7 @@ def tune(model: Any, tokenizer: Any, rows: list[Row], minutes: float, learning_r
         if len(queue) < 8:
             queue += rng.sample(rows, len(rows))
         chosen, queue = queue[:8], queue[8:]
-        ids, labels = _batch(tokenizer, chosen)
+        ids, labels = batch_of(tokenizer, chosen)
         left = max(0.02, 1 - spent / (60 * minutes))
         for group in optimizer.param_groups:
             group["lr"] = learning_rate * min(1, (step + 1) / 20) * left
@@ -165,12 +168,16 @@ def tune(model: Any, tokenizer: Any, rows: list[Row], minutes: float, learning_r
             print(f"tuning: step {step}, {mean:.2f} nats a token, {spent:.0f} s", flush=True)
 
 
-def _batch(tokenizer: Any, rows: list[Row]) -> tuple[torch.Tensor, torch.Tensor]:
+def batch_of(tokenizer: Any, rows: list[Row]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return token ids and labels of rows, padded on the right; only answers, and their end, have labels."""
+    end = TURNS[1] if TURNS[1] in tokenizer.get_vocab() else tokenizer.eos_token
     pairs = []
     for asked, answered in rows:
         chat = [{"role": "user", "content": asked}]
-        prompt = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_dict=False)
-        answer = tokenizer(answered.strip() + "<end_of_turn>", add_special_tokens=False).input_ids
+        prompt = tokenizer.apply_chat_template(
+            chat, add_generation_prompt=True, enable_thinking=False, return_dict=False
+        )
+        answer = tokenizer(answered.strip() + end, add_special_tokens=False).input_ids
         pairs.append((prompt, answer))
     width = max(len(p) + len(a) for p, a in pairs)
     ids = torch.full((len(pairs), width), tokenizer.pad_token_id)
@@ -206,6 +213,10 @@ def make(
         list[Path] | None,
         typer.Option(help="chat or Alpaca rows to tune on, whose text the vocabulary covers"),
     ] = None,
+    texts_too: Annotated[
+        list[Path] | None,
+        typer.Option(help="rows whose text the vocabulary covers, and nothing more"),
+    ] = None,
     minutes: Annotated[float, typer.Option(help="of tuning; 0 leaves the weights alone")] = 10,
     learning_rate: float = 1.5e-4,
     longest: Annotated[int, typer.Option(help="characters of a row to tune on, at most")] = 260,
@@ -215,6 +226,8 @@ def make(
     torch.manual_seed(0)
     out.mkdir(parents=True, exist_ok=True)
     given = [row for path in rows or [] for row in rows_of(path)]
+    covered = [row for path in texts_too or [] for row in rows_of(path)]
+    covered += [(task.question, task.answer) for task in taught(1800)]
     tuned_on = [row for row in given or shipped_rows() if len(row[0] + row[1]) <= longest]
     gguf = assembled_gguf(out)
     tokenizer = transformers.AutoTokenizer.from_pretrained(out, gguf_file=GGUF)
@@ -222,7 +235,7 @@ def make(
         out, gguf_file=GGUF, dtype=torch.float32
     )
     content = json.loads(tokenizer.backend_tokenizer.to_str())
-    texts = shipped_texts() + [part for row in [*shipped_rows(), *given] for part in row]
+    texts = shipped_texts() + [part for row in [*shipped_rows(), *given, *covered] for part in row]
     texts += ["user\n", "model\n"]
     kept = kept_tokens(tokenizer, content, texts)
     old_ids = [content["model"]["vocab"][token] for token in kept]

@@ -1,0 +1,173 @@
+"""The arms of the study as data: what each does beside the task's own loss, and which rates it is tried at."""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Beside = Literal["nothing", "task KL", "source answers"]
+Gate = Literal["none", "mean score", "answer probability"]
+
+SWEEP = (0.67, 1.0, 1.5)
+"""Rates of every arm of the main cell, as factors of the study's; between them the rate of equal domain loss is found."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """One way to train. With a `recipe` it is the product's; else TRL's trainer with something beside its loss."""
+
+    about: str
+    recipe: dict[str, Any] | None = None
+    """Keys of the recipe, one level deep."""
+    ladder: bool = False
+    """Whether looks are as dense and as large as the ladder needs; else there are two lean ones and no action."""
+    beside: Beside = "nothing"
+    weight: float = 0.0
+    """Of the KL on the task's rows, or the share of source answers among all samples."""
+    gate: Gate = "none"
+    factors: tuple[float, ...] = SWEEP
+    steps: float = 1.0
+    """Factor of the study's steps."""
+    rate_of: str | None = None
+    """Runs at that arm's rate of equal domain loss, once it is known."""
+    domain: str = "medical"
+    arguments: dict[str, Any] = field(default_factory=dict)
+    """Of the trainer, over the study's own."""
+    grpo: bool = False
+
+
+def _kl(fraction: float, **more: Any) -> dict[str, Any]:
+    return {"fraction": fraction, **more}
+
+
+MAIN = {
+    "nothing": Arm("SFT alone"),
+    "slow": Arm("half the rate, twice the steps", factors=(0.33, 0.5, 0.75), steps=2.0),
+    "ce-golds": Arm(
+        "cross-entropy on base's own answers, 3 %", recipe={"rehearsal": _kl(0.03, loss="ce")}
+    ),
+    "kl3": Arm("KL-only samples, 3 %", recipe={"rehearsal": _kl(0.03)}),
+    "task-kl": Arm(
+        "KL to base on the task's rows, ASFT's idea without its reweighting",
+        beside="task KL",
+        weight=0.05,
+    ),
+    "kl3-ladder": Arm(
+        "KL-only samples, 3 %, looks and ladder", recipe={"rehearsal": _kl(0.03)}, ladder=True
+    ),
+}
+"""Three seeds each, at the rate of equal domain loss."""
+
+_ONE = (1.0,)
+_LORA = {"r": 16, "lora_alpha": 32, "target_modules": "all-linear"}
+_GRPO = {"per_device_train_batch_size": 16, "num_generations": 8, "max_completion_length": 48}
+
+SINGLE = {
+    "kl1": Arm(
+        "KL-only samples, 1 %", recipe={"rehearsal": _kl(0.01)}, factors=_ONE, rate_of="kl3"
+    ),
+    "kl5": Arm(
+        "KL-only samples, 5 %", recipe={"rehearsal": _kl(0.05)}, factors=_ONE, rate_of="kl3"
+    ),
+    "kl3-heavy": Arm(
+        "KL-only samples, 3 %, weight 4",
+        recipe={"rehearsal": _kl(0.03, weight=4.0)},
+        factors=_ONE,
+        rate_of="kl3",
+    ),
+    "reverse": Arm(
+        "KL(policy || base), 3 %",
+        recipe={"rehearsal": _kl(0.03, reference="frozen", direction="reverse")},
+        factors=_ONE,
+        rate_of="kl3",
+    ),
+    "stratified": Arm(
+        "KL-only samples, 3 %, each ability by its share",
+        recipe={"rehearsal": _kl(0.03, order="stratified")},
+        factors=_ONE,
+        rate_of="kl3",
+    ),
+    "by-need": Arm(
+        "KL-only samples, 3 %, by need",
+        recipe={"rehearsal": _kl(0.03, order="by need")},
+        factors=_ONE,
+        rate_of="kl3",
+    ),
+    "task-kl-heavy": Arm(
+        "KL to base on the task's rows, weight 0.5",
+        beside="task KL",
+        weight=0.5,
+        factors=_ONE,
+        rate_of="task-kl",
+    ),
+    "source": Arm(
+        "cross-entropy on others' answers the base was tuned on, 3 %",
+        beside="source answers",
+        weight=0.03,
+        factors=_ONE,
+        rate_of="ce-golds",
+    ),
+    "soup-way": Arm(
+        "source answers, 10 %; after an epoch stopped if the mean score fell by 0.05",
+        beside="source answers",
+        weight=0.10,
+        gate="mean score",
+        factors=_ONE,
+        rate_of="ce-golds",
+    ),
+    "pyrecall-way": Arm(
+        "source answers, 10 %; after an epoch rolled back if the mean answer probability fell by 0.10",
+        beside="source answers",
+        weight=0.10,
+        gate="answer probability",
+        factors=_ONE,
+        rate_of="ce-golds",
+    ),
+    "lora": Arm("LoRA alone", factors=(7.0,), arguments={"lora": _LORA}),
+    "lora-kl3": Arm(
+        "LoRA, KL-only samples, 3 %",
+        recipe={"rehearsal": _kl(0.03)},
+        factors=(7.0,),
+        arguments={"lora": _LORA},
+    ),
+    "finance": Arm("SFT alone, finance", factors=_ONE, rate_of="nothing", domain="finance"),
+    "finance-ce-golds": Arm(
+        "golds by cross-entropy, finance",
+        recipe={"rehearsal": _kl(0.03, loss="ce")},
+        factors=_ONE,
+        rate_of="ce-golds",
+        domain="finance",
+    ),
+    "finance-kl3": Arm(
+        "KL-only samples, 3 %, finance",
+        recipe={"rehearsal": _kl(0.03)},
+        factors=_ONE,
+        rate_of="kl3",
+        domain="finance",
+    ),
+    "grpo": Arm("GRPO alone", factors=(0.33,), steps=0.3, grpo=True, arguments=_GRPO),
+    "grpo-beta": Arm(
+        "GRPO, beta 0.04",
+        factors=(0.33,),
+        steps=0.3,
+        grpo=True,
+        arguments={**_GRPO, "beta": 0.04},
+    ),
+    "grpo-literal": Arm(
+        "GRPO, general prompts among the rollouts, 5 %",
+        recipe={"rehearsal": _kl(0.05, grpo="literal")},
+        factors=(0.33,),
+        steps=0.3,
+        grpo=True,
+        arguments={**_GRPO, "beta": 0.001},
+    ),
+    "grpo-anchored": Arm(
+        "GRPO, golds beside the loss, 5 %",
+        recipe={"rehearsal": _kl(0.05, grpo="anchored")},
+        factors=(0.33,),
+        steps=0.3,
+        grpo=True,
+        arguments=_GRPO,
+    ),
+}
+"""One seed each."""
+
+ARMS = MAIN | SINGLE

@@ -1,0 +1,116 @@
+"""One cell: an arm at a rate with a seed, trained and evaluated into OUT/cells/NAME.json; taken up where it was left.
+
+Exit codes: 0 the cell is done, 75 there is more to do (run the same again), else it failed.
+Run: python -m tests.real.study.cell --study runs/study --arm kl3 --rate 3e-5 --seed 0
+"""
+
+import json
+import resource
+import shutil
+import sys
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any
+
+import datasets
+import torch
+import transformers
+import typer
+
+from tests.real.study.arms import ARMS
+from tests.real.study.evaluate import evaluate
+from tests.real.study.train import checkpoint_of, steps_of, train
+
+AGAIN = 75
+
+
+def cell_name(arm: str, rate: float, seed: int) -> str:
+    return f"{arm}-{rate:.2e}-{seed}"
+
+
+def _spent(folder: Path, what: str, seconds: float) -> dict[str, float]:
+    """Add to the seconds that the cell's processes have spent on `what`."""
+    file = folder / "spent.json"
+    spent: dict[str, float] = json.loads(file.read_text()) if file.is_file() else {}
+    spent[what] = round(spent.get(what, 0.0) + seconds, 1)
+    spent["peak_gb"] = max(
+        spent.get("peak_gb", 0.0),
+        round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
+    )
+    if torch.cuda.is_available():
+        spent["gpu_gb"] = round(torch.cuda.max_memory_allocated() / 2**30, 2)
+    file.write_text(json.dumps(spent))
+    return spent
+
+
+def cell(
+    study: Annotated[Path, typer.Option(help="folder that `material` prepared")],
+    arm: Annotated[str, typer.Option(help="name in arms.py, or `base`")],
+    rate: float = 0.0,
+    seed: int = 0,
+    minutes: Annotated[float, typer.Option(help="after which it ends with a checkpoint")] = 7.0,
+    quick: Annotated[bool, typer.Option("--quick", help="evaluate without answers")] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="keep the checkpoints")] = False,
+) -> None:
+    """Train and evaluate."""
+    began = time.monotonic()
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    datasets.disable_progress_bars()
+    settings: dict[str, Any] = json.loads((study / "study.json").read_text())
+    out = study / "cells" / f"{cell_name(arm, rate, seed)}.json"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    row: dict[str, Any] = json.loads(out.read_text()) if out.is_file() else {}
+    if row and (quick or "passed" in row):
+        return
+    folder = study / "work" / out.stem
+    folder.mkdir(parents=True, exist_ok=True)
+    domain = "medical"
+    if arm == "base":
+        checkpoint, trained = Path(settings["base"]), folder / "trained.json"
+        trained.write_text("{}")
+        domain = "finance" if seed else "medical"
+    else:
+        plan, trained = ARMS[arm], folder / "trained.json"
+        domain = plan.domain
+        if trained.is_file() and checkpoint_of(folder) is None:  # a quick cell left none
+            shutil.rmtree(folder)
+            folder.mkdir()
+        if not trained.is_file():
+            facts = train(study, settings, plan, rate, seed, folder, began + 60 * minutes)
+            _spent(folder, "training", time.monotonic() - began)
+            if facts is None:
+                sys.exit(AGAIN)
+            trained.write_text(json.dumps(facts, ensure_ascii=False))
+            if time.monotonic() > began + 30 * minutes and not quick:
+                sys.exit(AGAIN)  # answers take minutes of their own
+        found = checkpoint_of(folder)
+        if found is None:
+            raise SystemExit(f"{folder} holds no checkpoint; delete it and run the cell anew")
+        checkpoint = found
+    evaluating = time.monotonic()
+    measured = evaluate(study, settings, checkpoint, domain, answers=not quick)
+    spent = _spent(folder, "evaluating", time.monotonic() - evaluating)
+    packages = ("transformers", "trl", "torch", "peft", "accelerate")
+    row = {
+        "arm": arm,
+        "rate": rate,
+        "seed": seed,
+        "planned_steps": None if arm == "base" else steps_of(ARMS[arm], settings),
+        "trained": json.loads(trained.read_text()),
+        "spent": spent,
+        "settings": {k: v for k, v in settings.items() if k != "base"},
+        "versions": {name: version(name) for name in packages},
+        **measured,
+    }
+    text = json.dumps(row, ensure_ascii=False, indent=1)
+    out.with_suffix(".new").write_text(text + "\n", "utf-8")
+    out.with_suffix(".new").replace(out)
+    print(out)
+    if not keep:
+        shutil.rmtree(folder / "run/checkpoints", ignore_errors=True)
+
+
+if __name__ == "__main__":
+    typer.run(cell)

@@ -1,0 +1,88 @@
+"""Which cells the study has, in order; those of equal domain loss follow from the sweep before them."""
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.real.study.arms import ARMS, MAIN, SINGLE
+
+SEEDS = (0, 1, 2)
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    arm: str
+    rate: float
+    seed: int
+    quick: bool = False
+
+
+def rows_of(study: Path) -> list[dict[str, Any]]:
+    return [json.loads(path.read_text()) for path in sorted(study.glob("cells/*.json"))]
+
+
+def equal_rate(points: list[tuple[float, float]], target: float) -> tuple[float, bool]:
+    """Return the rate at which an arm's domain loss meets `target`, and whether it does within the sweep.
+
+    Between two rates the loss is taken to be straight in the logarithm of the rate; of several crossings the one at
+    the lowest rate counts. Where none crosses, the rate that comes nearest is returned.
+
+    Args:
+        points: (rate, domain loss), at least one.
+        target: Domain loss to meet.
+    """
+    ordered = sorted(points)
+    for (low, above), (high, below) in zip(ordered, ordered[1:], strict=False):
+        if min(above, below) <= target <= max(above, below):
+            part = 0.0 if above == below else (above - target) / (above - below)
+            return math.exp((1 - part) * math.log(low) + part * math.log(high)), True
+    rate, loss = min(ordered, key=lambda point: abs(point[1] - target))
+    return rate, loss == target
+
+
+def equal_rates(study: Path) -> dict[str, dict[str, Any]]:
+    """Return each main arm's rate of equal domain loss, as far as its sweep is done.
+
+    The target is the loss of SFT alone at the study's own rate with seed 0.
+    """
+    settings = json.loads((study / "study.json").read_text())
+    swept = [row for row in rows_of(study) if row["arm"] in MAIN and row["seed"] == 0]
+    by_arm: dict[str, dict[float, float]] = {}
+    for row in swept:
+        by_arm.setdefault(row["arm"], {})[row["rate"]] = row["domain"]["loss"]
+    own = {f"{rate:.2e}": loss for rate, loss in by_arm.get("nothing", {}).items()}
+    target = own.get(f"{settings['rate']:.2e}")
+    found: dict[str, dict[str, Any]] = {}
+    for name, arm in MAIN.items():
+        wanted = {f"{factor * settings['rate']:.2e}" for factor in arm.factors}
+        points = {r: v for r, v in by_arm.get(name, {}).items() if f"{r:.2e}" in wanted}
+        if target is not None and len(points) == len(wanted):
+            rate, met = equal_rate(list(points.items()), target)
+            found[name] = {"rate": float(f"{rate:.2e}"), "met": met, "target": target}
+    return found
+
+
+def cells(study: Path, *, one_each: bool = False) -> Iterator[Cell]:
+    """Yield what is to be done, as far as it follows from what is done; ask again after each cell."""
+    rate = json.loads((study / "study.json").read_text())["rate"]
+    yield Cell("base", 0.0, 0)
+    yield Cell("base", 0.0, 1)
+    if one_each:
+        yield from (Cell(name, arm.factors[-1] * rate, 0) for name, arm in ARMS.items())
+        return
+    for name, arm in MAIN.items():
+        for factor in arm.factors:
+            yield Cell(name, factor * rate, 0, quick=True)
+    equal = equal_rates(study)
+    for seed in SEEDS:
+        for name in MAIN:
+            if name in equal:
+                yield Cell(name, equal[name]["rate"], seed)
+    for name, arm in SINGLE.items():
+        if arm.rate_of is None:
+            yield from (Cell(name, factor * rate, 0) for factor in arm.factors)
+        elif arm.rate_of in equal:
+            yield Cell(name, equal[arm.rate_of]["rate"], 0)
