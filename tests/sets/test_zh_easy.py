@@ -39,9 +39,7 @@ def test_there_are_200_judged_items_over_six_abilities(shipped):
 
 def test_a_good_answer_passes_each_item(shipped, drawn):
     for part, items in shipped.items():
-        failed = [
-            i.id for i, t in zip(items, drawn[part], strict=True) if not passed(i, t.answer)
-        ]
+        failed = [i.id for i, t in zip(items, drawn[part], strict=True) if not passed(i, t.answer)]
         assert failed == []
 
 

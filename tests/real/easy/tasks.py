@@ -289,9 +289,11 @@ def composed(rng: random.Random) -> Iterator[tuple[str, str]]:
 
 
 def _fact(rng: random.Random) -> str:
-    name = rng.choice("钱吴冯蒋沈韩朱许吕施") + rng.choice("建国 晓梅 子涵 志远 淑兰 一鸣".split())
-    city = rng.choice("沈阳 太原 福州 合肥 兰州 南宁 贵阳 海口".split())
-    age, job = rng.randint(21, 65), rng.choice("木匠 画家 电工 裁缝 船长 飞行员".split())
+    name = rng.choice("钱吴冯蒋沈韩朱许吕施") + rng.choice(
+        ["建国", "晓梅", "子涵", "志远", "淑兰", "一鸣"]
+    )
+    city = rng.choice(["沈阳", "太原", "福州", "合肥", "兰州", "南宁", "贵阳", "海口"])
+    age, job = rng.randint(21, 65), rng.choice(["木匠", "画家", "电工", "裁缝", "船长", "飞行员"])
     return rng.choice(
         (
             f"{name}{age}岁，老家在{city}。|姓名={name} 年龄={age}",

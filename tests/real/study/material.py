@@ -102,7 +102,9 @@ def others(data: Path) -> Iterator[Row]:
 def kept(rows: Iterator[Row], longest: int) -> list[Row]:
     """Return short rows, each question once, in the order of their hashes."""
     once = {
-        asked: (asked, answer) for asked, answer in rows if asked and answer and "\ufffd" not in answer
+        asked: (asked, answer)
+        for asked, answer in rows
+        if asked and answer and "\ufffd" not in answer
     }
     short = [row for row in once.values() if len(row[0] + row[1]) <= longest and len(row[1]) >= 4]
     return sorted(short, key=lambda row: _hash(row[0]))

@@ -1,5 +1,6 @@
 """Which cells the study has, in order; those of equal domain loss follow from the sweep before them."""
 
+import itertools
 import json
 import math
 from collections.abc import Iterator
@@ -35,7 +36,7 @@ def equal_rate(points: list[tuple[float, float]], target: float) -> tuple[float,
         target: Domain loss to meet.
     """
     ordered = sorted(points)
-    for (low, above), (high, below) in zip(ordered, ordered[1:], strict=False):
+    for (low, above), (high, below) in itertools.pairwise(ordered):
         if min(above, below) <= target <= max(above, below):
             part = 0.0 if above == below else (above - target) / (above - below)
             return math.exp((1 - part) * math.log(low) + part * math.log(high)), True

@@ -51,7 +51,9 @@ def _carry_out(study: Path, cell: Cell, minutes: float, failed: dict[Cell, int])
 def run_plan(
     study: Annotated[Path, typer.Option(help="folder that `material` prepared")],
     minutes: Annotated[float, typer.Option(help="of one process's training")] = 7.0,
-    one_each: Annotated[bool, typer.Option("--one-each", help="every arm once: a smoke test")] = False,
+    one_each: Annotated[
+        bool, typer.Option("--one-each", help="every arm once: a smoke test")
+    ] = False,
     hours: Annotated[float, typer.Option(help="after which no further cell is begun")] = 24.0,
 ) -> None:
     """Run until nothing is left to do."""

@@ -1,0 +1,182 @@
+"""The study's tables in Markdown and its picture, from the cells that are done.
+
+Run: python -m tests.real.study.table --study runs/study
+"""
+
+import json
+import math
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+
+from tests.real.study.arms import ARMS, MAIN
+from tests.real.study.plan import equal_rates, rows_of
+
+T95 = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78}
+"""Student's t, two-sided 95 %, by number of seeds."""
+
+Row = dict[str, Any]
+Measure = tuple[str, Callable[[Row], float], int]
+
+_WEIGHTS = np.random.default_rng(0)
+
+
+def measures(base: Row) -> list[Measure]:
+    """Return column heading, value against base, digits."""
+
+    def less(path: tuple[str, str]) -> Callable[[Row], float]:
+        return lambda row: row[path[0]][path[1]] - base[path[0]][path[1]]
+
+    return [
+        ("domain loss", less(("domain", "loss")), 3),
+        ("others' answers", less(("others", "loss")), 3),
+        ("passed", lambda row: row["passed"]["all"], 3),
+        ("KL there", lambda row: row["others"].get("kl", 0.0), 3),
+        ("KL on domain", lambda row: row["domain"].get("kl", 0.0), 3),
+        ("language faults", lambda row: row["language_faults"], 3),
+        ("字", lambda row: row["characters"], 1),
+        ("min", lambda row: row["spent"].get("training", 0.0) / 60, 1),
+        ("GB", lambda row: row["spent"]["peak_gb"], 1),
+    ]
+
+
+def spread(values: list[float], digits: int) -> str:
+    """Return mean and half the width of its 95 % interval over seeds; the value alone for one seed."""
+    if len(values) == 1:
+        return f"{values[0]:.{digits}f}"
+    half = T95.get(len(values), 2.0) * stdev(values) / math.sqrt(len(values))
+    return f"{fmean(values):.{digits}f} ± {half:.{digits}f}"
+
+
+def passed_interval(arm: list[Row], other: list[Row]) -> tuple[float, float, float]:
+    """Return how much more of the items one arm passes than another, with a 95 % interval over items.
+
+    Items are drawn again 2,000 times, the same for both arms; an item's value is its mean over seeds. Seeds are not
+    drawn again: three say little of their spread.
+    """
+    ids = sorted(arm[0]["passed_items"])
+    differences = np.array(
+        [
+            fmean(r["passed_items"][i] for r in arm) - fmean(r["passed_items"][i] for r in other)
+            for i in ids
+        ]
+    )
+    drawn = _WEIGHTS.integers(0, len(ids), (2000, len(ids)))
+    low, high = np.percentile(differences[drawn].mean(axis=1), [2.5, 97.5])
+    return float(differences.mean()), float(low), float(high)
+
+
+def acted(row: Row) -> str:
+    trained = row["trained"]
+    actions = [
+        f"{action}@{step}" for step, action in trained.get("actions", []) if action != "none"
+    ]
+    ended = [f"ended@{trained['steps']}"] if trained.get("halted") else []
+    return ", ".join([*actions, *ended])
+
+
+def table(groups: dict[str, list[Row]], base: Row) -> str:
+    columns = measures(base)
+    lines = [
+        "| arm | rate | seeds | " + " | ".join(name for name, *_ in columns) + " | acted |",
+        "|---" * (len(columns) + 4) + "|",
+    ]
+    own = "| base | | | 0 | 0 | "
+    own += f"{base['passed']['all']:.3f} | 0 | 0 | {base['language_faults']:.3f} | {base['characters']:.1f} | | | |"
+    lines.append(own)
+    for name, rows in groups.items():
+        values = [spread([value(row) for row in rows], digits) for _, value, digits in columns]
+        rates = ", ".join(sorted({f"{row['rate']:.1e}" for row in rows}))
+        did = "; ".join(filter(None, map(acted, rows)))
+        seeds = len({row["seed"] for row in rows})
+        lines.append(f"| {name} | {rates} | {seeds} | {' | '.join(values)} | {did} |")
+    return "\n".join(lines)
+
+
+def frontier(rows: list[Row], base: Row) -> str:
+    """Return an SVG: domain loss to the left is learnt, others' loss downwards is kept; a line an arm over its rates."""
+    points: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    for row in sorted(rows, key=lambda row: row["rate"]):
+        if row["arm"] in MAIN and row["seed"] == 0:
+            at = row["domain"]["loss"] - base["domain"]["loss"]
+            points[row["arm"]].append((at, row["others"]["loss"] - base["others"]["loss"]))
+    every = [point for line in points.values() for point in line]
+    if not every:
+        return ""
+    lowest, highest = min(0.0, *(y for _, y in every)), max(0.001, *(y for _, y in every))
+    left, right = min(x for x, _ in every), max(x for x, _ in every)
+
+    def place(point: tuple[float, float]) -> tuple[float, float]:
+        x = 70 + 480 * (point[0] - left) / max(1e-9, right - left)
+        return x, 330 - 290 * (point[1] - lowest) / (highest - lowest)
+
+    colours = ("#444", "#999", "#b3541e", "#1f6f54", "#6a4c93", "#1d4e89")
+    parts = [
+        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 760 380" font-family="sans-serif" font-size="13">',
+        '<rect width="760" height="380" fill="#fff"/>',
+        '<text x="300" y="370" text-anchor="middle">change of domain loss, nats a token (left: more learnt)</text>',
+        '<text x="16" y="190" transform="rotate(-90 16 190)" text-anchor="middle">lost on others\' answers, nats a token</text>',
+    ]
+    for y in (lowest, 0.0, highest):
+        height = place((left, y))[1]
+        parts.append(
+            f'<path d="M70 {height:.1f}H550" stroke="#ddd"/><text x="64" y="{height + 4:.1f}" text-anchor="end">{y:+.2f}</text>'
+        )
+    for x in (left, right):
+        parts.append(
+            f'<text x="{place((x, 0))[0]:.1f}" y="348" text-anchor="middle">{x:+.2f}</text>'
+        )
+    for number, (name, line) in enumerate(sorted(points.items())):
+        colour = colours[number % len(colours)]
+        placed = [place(point) for point in sorted(line)]
+        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in placed)
+        parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
+        parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{colour}"/>' for x, y in placed]
+        top = 60 + 24 * number
+        parts.append(f'<circle cx="580" cy="{top - 4}" r="5" fill="{colour}"/>')
+        parts.append(f'<text x="592" y="{top}">{name}</text>')
+    return "\n".join([*parts, "</svg>"]) + "\n"
+
+
+def main(study: Annotated[Path, typer.Option(help="folder of the study")]) -> None:
+    """Print the tables, and write them to OUT/tables.md, the picture to OUT/frontier.svg, all rows to OUT/cells.jsonl."""
+    rows = rows_of(study)
+    bases = {row["seed"]: row for row in rows if row["arm"] == "base"}
+    if 0 not in bases:
+        raise SystemExit("the base is not evaluated yet; run the plan")
+    whole = [row for row in rows if "passed" in row and row["arm"] != "base"]
+    equal = equal_rates(study)
+    kept: dict[str, list[Row]] = defaultdict(list)
+    for name in ARMS:
+        wanted = equal.get(name, {}).get("rate")
+        for row in whole:
+            if row["arm"] == name and (name not in MAIN or wanted in (None, row["rate"])):
+                kept[name].append(row)
+    out = []
+    for domain, number in (("medical", 0), ("finance", 1)):
+        groups = {n: r for n, r in kept.items() if r and ARMS[n].domain == domain}
+        if groups and number in bases:
+            out += [f"### {domain}", "", table(groups, bases[number]), ""]
+    if reference := kept.get("ce-golds"):
+        out += ["Items passed, less those of `ce-golds` (95 % over items):", ""]
+        for name, group in kept.items():
+            if group and name != "ce-golds" and ARMS[name].domain == "medical":
+                mean, low, high = passed_interval(group, reference)
+                out.append(f"- {name}: {mean:+.3f} ({low:+.3f} to {high:+.3f})")
+        out.append("")
+    out.append("Rates of equal domain loss: " + json.dumps(equal))
+    text = "\n".join(out)
+    (study / "tables.md").write_text(text + "\n", "utf-8")
+    (study / "frontier.svg").write_text(frontier(rows, bases[0]), "utf-8")
+    lines = [json.dumps(row, ensure_ascii=False) for row in rows]
+    (study / "cells.jsonl").write_text("\n".join(lines) + "\n", "utf-8")
+    print(text)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,94 @@
+"""The study's arithmetic: rates of equal domain loss, the order of its cells, its tables."""
+
+import json
+
+import pytest
+
+from tests.real.study.arms import MAIN, SINGLE
+from tests.real.study.plan import Cell, cells, equal_rate, equal_rates
+from tests.real.study.table import frontier, passed_interval, spread, table
+from tests.real.teach_base import BATCH, rate_at, rows_at
+
+
+def row(arm, rate, seed, domain, others=3.2, **more):
+    return {
+        "arm": arm,
+        "rate": rate,
+        "seed": seed,
+        "domain": {"loss": domain, "kl": 0.1},
+        "others": {"loss": others, "kl": 0.1},
+        "passed": {"all": 0.5},
+        "passed_items": {"a": 1.0, "b": 0.0},
+        "language_faults": 0.1,
+        "characters": 20.0,
+        "spent": {"training": 60.0, "peak_gb": 4.0},
+        "trained": {"steps": 60, "halted": False, "actions": []},
+        **more,
+    }
+
+
+@pytest.fixture
+def study(tmp_path):
+    (tmp_path / "study.json").write_text(json.dumps({"rate": 3e-5}))
+    (tmp_path / "cells").mkdir()
+    return tmp_path
+
+
+def put(study, *rows):
+    for number, one in enumerate(rows):
+        (study / f"cells/{one['arm']}-{one['rate']}-{number}.json").write_text(json.dumps(one))
+
+
+def test_the_rate_of_equal_loss_lies_between_the_rates_that_enclose_it():
+    rate, met = equal_rate([(4e-5, 3.0), (1e-5, 4.0), (1e-4, 2.9)], 3.5)
+    assert met
+    assert rate == pytest.approx(2e-5)
+
+
+def test_where_no_rate_meets_the_target_the_nearest_is_taken_and_said_to_miss():
+    assert equal_rate([(1e-5, 4.0), (4e-5, 3.0)], 2.0) == (4e-5, False)
+
+
+def test_the_sweep_comes_first_and_what_follows_from_it_once_it_is_there(study):
+    first = list(cells(study))
+    assert len([c for c in first if c.quick]) == 3 * len(MAIN)
+    assert {c.arm for c in first if not c.quick} == {"base"} | {
+        name for name, arm in SINGLE.items() if arm.rate_of is None
+    }
+    for name, arm in MAIN.items():
+        put(study, *(row(name, f * 3e-5, 0, 4.0 - 0.5 * f) for f in arm.factors))
+    assert equal_rates(study)["kl3"] == {"rate": 3e-5, "met": True, "target": 3.5}
+    assert not equal_rates(study)["slow"]["met"]
+    later = list(cells(study))
+    assert {c for c in later if c.arm == "kl3" and not c.quick} == {
+        Cell("kl3", 3e-5, seed) for seed in (0, 1, 2)
+    }
+    assert {c.arm for c in later} == {"base", *MAIN, *SINGLE}
+
+
+def test_the_table_tells_change_against_base_with_its_spread():
+    base = row("base", 0.0, 0, 4.0, others=3.0)
+    rows = [row("kl3", 3e-5, s, 3.0 + 0.1 * s, others=3.0 + 0.1 * s) for s in (0, 1, 2)]
+    text = table({"kl3": rows}, base)
+    assert "| kl3 | 3.0e-05 | 3 | -0.900 ± 0.248 | 0.100 ± 0.248 |" in text
+    assert spread([0.5], 2) == "0.50"
+    assert frontier(rows, base).startswith("<svg")
+
+
+def test_items_passed_are_compared_item_by_item():
+    one, other = row("a", 1, 0, 1), row("b", 1, 0, 1, passed_items={"a": 0.0, "b": 0.0})
+    mean, low, high = passed_interval([one], [other])
+    assert mean == 0.5
+    assert (low, high) == (0.0, 1.0)
+
+
+def test_the_base_is_taught_rows_that_follow_from_the_step():
+    general = [(f"g{n}", "a") for n in range(20)]
+    tasks = [(f"t{n}", "a") for n in range(9)]
+    assert all(r in general for r in rows_at(3, 10, general, tasks))
+    mixed = rows_at(11, 10, general, tasks)
+    assert mixed == rows_at(11, 10, general, tasks)
+    assert [r[0] for r in mixed if r in tasks] == ["t6", "t7", "t8", "t0", "t1", "t2"]
+    assert len(mixed) == BATCH
+    assert rate_at(0, 100, 1.0) == 0.05
+    assert rate_at(99, 100, 1.0) == 0.02
