@@ -20,7 +20,7 @@ INSTALLED_DEEPSPEED := .venv-deepspeed/.installed
 INSTALLED_REAL := .venv-real/.installed
 INSTALLED_VLLM := .venv-vllm/.installed
 
-.PHONY: release-check demo gpu-check install lint real test test-contracts test-deepspeed test-full test-qlora test-quick test-run test-trl test-trl1 test-swift test-units test-vllm format clean
+.PHONY: release-check demo gpu-check install lint real real-study test test-contracts test-deepspeed test-full test-qlora test-quick test-run test-trl test-trl1 test-swift test-units test-vllm format clean
 
 demo: $(INSTALLED)
 	$(BIN)/guardrail demo
@@ -130,6 +130,13 @@ $(REAL)/base-bf16/model.safetensors: | $(INSTALLED_REAL)
 real: $(INSTALLED_REAL) $(REAL)/base-bf16/model.safetensors
 	HF_HUB_OFFLINE=1 $(BIN_REAL)/python -m tests.real.run --base $(REAL)/base --out $(REAL)/full --way full
 	HF_HUB_OFFLINE=1 $(BIN_REAL)/python -m tests.real.run --base $(REAL)/base --out $(REAL)/lora --way lora
+
+# One cell of docs/real-study.md, its folder prepared: make real-study CELL="--arm kl3 --rate 3e-5 --seed 0"
+STUDY ?= runs/study
+CELL ?= --arm base
+
+real-study: $(INSTALLED_REAL)
+	HF_HUB_OFFLINE=1 $(BIN_REAL)/python -m tests.real.study.cell --study $(STUDY) $(CELL)
 
 # Wheel and sdist into dist/, every extra resolved anew, README's pip line from the wheel; minutes, and the package index.
 release-check:

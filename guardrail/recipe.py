@@ -15,7 +15,6 @@ from guardrail.files import write_whole
 from guardrail.judge.ladder import LadderConfig
 from guardrail.judge.look_values import default_metric_rules
 from guardrail.judge.rule import Budget, DriftConfig
-from guardrail.kl.draw_by_ability import Order
 from guardrail.models.fingerprint import is_adapter
 from guardrail.models.hub import Hub, is_hub_name, model_folder
 from guardrail.probes.metrics import METRICS
@@ -144,7 +143,7 @@ class Rehearsal(_Section):
     golds in a micro-batch of their own, as in SFT; or both, each at `fraction`. Left out: `literal` wherever
     the KL reference is at hand (`beta` above 0, or LoRA on it, then with the adapter off) and no setting of
     the trainer's is in the way, else `anchored`; the run says which and why."""
-    order: Order = "shuffled"
+    order: Literal["shuffled", "stratified", "by need"] = "shuffled"
     """Which golds come next: all in one `shuffled` pass after the other; `stratified`, so that every beginning of a pass holds each
     ability by its share; or `by need`, where an ability whose KL is above the others' is drawn up to three times as
     often. The fraction stays exact. Prompts among GRPO's rollouts are always shuffled."""

@@ -39,6 +39,11 @@ def test_greedy_decoding_needs_one_replicate(tmp_path):
         ({"rehearsal": {"fraction": 0.2}}, r"between 0.01 and 0.10, got 0.2"),
         ({"rehearsal": {"fraction": 0.07}}, "allow_large_fraction"),
         ({"rehearsal": {"weight": 0}}, "rehearsal.weight"),
+        ({"rehearsal": {"order": "by need", "loss": "ce"}}, "does not measure"),
+        (
+            {"trainer": "trl-grpo", "rehearsal": {"order": "stratified", "grpo": "literal"}},
+            "injects none",
+        ),
         (
             {"drift": {"margins": {"beauty": {"margin": 0.1, "critical": 0.2}}}},
             "unknown metric `beauty`",

@@ -78,7 +78,7 @@ def teach(
         optimizer.load_state_dict(kept["optimizer"])
         step = kept["step"]
     model.train()
-    began, mean = time.monotonic(), None
+    began, first, mean = time.monotonic(), step, None
     kind = next(model.parameters()).device.type
     while step < steps and time.monotonic() < began + 60 * minutes:
         ids, labels = batch_of(tokenizer, rows_at(step, general_steps, general, tasks))
@@ -97,12 +97,14 @@ def teach(
         if step % 10 == 0 or step == steps:
             spent = time.monotonic() - began
             print(f"step {step} of {steps}, {mean:.2f} nats a token, {spent:.0f} s", flush=True)
-    content: dict[str, Any] = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
-    torch.save(content | {"step": step}, state.with_suffix(".new"))
-    state.with_suffix(".new").replace(state)
-    if step < steps or time.monotonic() > began + 30 * minutes:
-        if step == steps:
-            print("taught; the same command examines it")
+    if step > first:
+        content: dict[str, Any] = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
+        torch.save(content | {"step": step}, state.with_suffix(".new"))
+        state.with_suffix(".new").replace(state)
+    if step < steps:
+        sys.exit(AGAIN)
+    if step > first and time.monotonic() > began + 30 * minutes:
+        print("taught; the same command examines it")
         sys.exit(AGAIN)
     for file in base.iterdir():
         if file.suffix in (".json", ".jinja") and "safetensors" not in file.name:
