@@ -39,8 +39,8 @@ SETTINGS: dict[str, Any] = {
 }
 """Sizes of every cell; `--smoke` makes them so small that a cell is a matter of seconds on the toy."""
 SMOKE = {
-    "steps": 3,
-    "batch": 2,
+    "steps": 10,
+    "batch": 8,
     "bf16": False,
     "tokens": 12,
     "held_domain": 4,
@@ -152,7 +152,7 @@ def prepare(
     data: Annotated[Path, typer.Option(help="folder of the corpora")],
     out: Annotated[Path, typer.Option(help="folder of the study")],
     base: Annotated[Path, typer.Option(help="the base; it may be made later")],
-    smoke: Annotated[bool, typer.Option("--smoke", help="as small as it can be")] = False,
+    smoke: Annotated[bool, typer.Option("--smoke", help="as small as still injects")] = False,
     target_rate: Annotated[float, typer.Option(help="rate all others are factors of")] = 3e-5,
 ) -> None:
     """Write OUT/material and OUT/study.json."""
