@@ -6,6 +6,12 @@ from guardrail.guard.state import GuardState, put_back, read_state, write_state
 from guardrail.kl.draw_by_ability import Drawn, draw_by_ability
 from guardrail.trainers.kl_only.normalised_kl_term import Injection
 
+pytestmark = [
+    pytest.mark.run,
+    pytest.mark.trl1,
+    pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning"),
+]
+
 
 @pytest.fixture
 def needy(samples, tokenizer, make_trainer):
