@@ -64,8 +64,8 @@ def test_what_teaches_a_base_holds_no_prompt_of_either_set(shipped):
                 {"role": "assistant", "content": task.answer},
             ]
         }
-        for task in taught(270)
+        for task in taught(900)
     ]
-    assert len({str(row) for row in rows}) > 240
+    assert len({str(row) for row in rows}) > 600
     for items in shipped.values():
         check_contamination(rows, items, (), allowed=(), source="the taught tasks")
