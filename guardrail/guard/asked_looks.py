@@ -1,7 +1,7 @@
 """Looks that another process answers: what the training asks in its ledger, what comes back as a file.
 
 The ledger is the queue: an `asked` record without a look or an error of its number is open. The answer of an ask
-lies under its token, whole or not there, so that an answer of a branch that a resume has left is never taken for one.
+lies under its nonce, whole or not there, so that an answer of a branch that a resume has left is never taken for one.
 """
 
 import json
@@ -38,7 +38,7 @@ FOLDER = "sidecar"
 class Asked:
     """One look that was asked of the sidecar."""
 
-    token: str
+    nonce: str
     """Of this ask alone; its answer repeats it."""
     step: int
     """Whose weights are judged."""
@@ -97,7 +97,7 @@ def open_asks(records: Iterable[Record]) -> list[Asked]:
 
 def answer_file(run: Path, ask: Asked) -> Path:
     """Return where the answer of an ask lies once it is whole."""
-    return run / FOLDER / f"step-{ask.step}-{ask.token}.json"
+    return run / FOLDER / f"step-{ask.step}-{ask.nonce}.json"
 
 
 def write_answer(run: Path, ask: Asked, measured: Measurement) -> None:

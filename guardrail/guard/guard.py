@@ -152,9 +152,9 @@ class Guard:
             applied_step: The step of the training that asks, where it is a later one.
         """
         # Every rank keeps the state, and what one of them draws is no other's: the first one's counts.
-        token = self.ranks.shared([0], lambda mine: [uuid4().hex for _ in mine])[0]
+        nonce = self.ranks.shared([0], lambda mine: [uuid4().hex for _ in mine])[0]
         ask = Asked(
-            token, step, self.state.looks, trigger, checkpoint, self._samples(step, trigger)
+            nonce, step, self.state.looks, trigger, checkpoint, self._samples(step, trigger)
         )
         self._count(trigger)
         self.state.asked = sorted([*self.state.asked, ask], key=lambda one: one.order)

@@ -101,7 +101,7 @@ class Answerer:
         rounding = None
         if ask.trigger == "start" and self.start_is_gold_base:
             rounding = coarser(forward_dtype(local.model), getattr(torch, manifest.dtype))
-        file = f"{answers_file(ask.look, ask.step).removesuffix('.jsonl')}-{ask.token[:8]}.jsonl"
+        file = f"{answers_file(ask.look, ask.step).removesuffix('.jsonl')}-{ask.nonce[:8]}.jsonl"
         with answering(
             local, self.server, self.served_as, model, meter.anchors, self.rehearsal
         ) as (server, served):

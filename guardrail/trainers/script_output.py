@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.text import Text
 from tqdm import tqdm
 
+from guardrail.errors import InputError
 from guardrail.guard.course import Course
 from guardrail.ledger.file import Record
 from guardrail.live.closing import closing_words
@@ -49,7 +50,7 @@ def record_crash(course: Course, step: int, error: BaseException) -> None:
             error=f"{type(error).__name__}: {error}"[:2000],
             last_ok_checkpoint=course.last_ok_checkpoint(),
         )
-    except OSError:  # a full disk, say; what is raised is what ended the training
+    except (OSError, InputError):  # a full disk, say; what is raised is what ended the training
         logger.exception("the ledger did not take the end of the training")
 
 

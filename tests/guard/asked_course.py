@@ -57,7 +57,7 @@ def says(course: Course, ask: Asked, text: str) -> None:
     """The sidecar's answer to an ask: every item says this."""
     guard, items = course.guard, course.guard.red_line
     values = measure_completions(items, [[text] * ask.samples] * len(items), [GOLD] * len(items))
-    answers = f"looks/{ask.token}.jsonl"
+    answers = f"looks/{ask.nonce}.jsonl"
     write_answer(guard.run, ask, Measurement(guard.meter.only_judged(values), answers, 1.0))
 
 

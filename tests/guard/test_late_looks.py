@@ -124,7 +124,7 @@ def test_an_answer_to_another_ask_or_half_of_one_is_never_applied(course):
     step_ends(course, 12)
     assert guard.state.asked == [first]
     other = json.loads(whole)
-    other["asked"]["token"] = "of another attempt"
+    other["asked"]["nonce"] = "of another attempt"
     path.write_text(json.dumps(other), encoding="utf-8")
     step_ends(course, 13)
     assert "answers another question" in read_ledger(guard.run)[-1]["error"]

@@ -29,7 +29,7 @@ def story(tmp_path: Path) -> Story:
     rewritten(story, 0, **header)
     story.look(0, trigger="start")
     for look, step in ((1, 20), (2, 40)):
-        told = {"look": look, "token": str(look), "checkpoint": "x", "samples": 1}
+        told = {"look": look, "nonce": str(look), "checkpoint": "x", "samples": 1}
         story.ledger.append("asked", step, trigger="save", **told)
     story.look(20)
     rewritten(story, -1, applied_step=35)

@@ -24,7 +24,7 @@ def run(tmp_path):
     ledger.append("started", 0, recipe={"looks": {"engine": "sidecar"}})
     for look, step in enumerate((0, 400)):
         told = {"trigger": "start" if step == 0 else "save", "checkpoint": "x", "samples": 1}
-        ledger.append("asked", step, look=look, token=str(look), **told)
+        ledger.append("asked", step, look=look, nonce=str(look), **told)
     return tmp_path
 
 
