@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from guardrail.engines.in_process import InProcessEngine
-from guardrail.guard import guard
+from guardrail.guard.measure_look import SEED_STRIDE
 from guardrail.kl.schedule import rehearsal_order
 from guardrail.ledger.file import read_ledger
 from guardrail.models.end_of_turn import resolve_profile
@@ -122,7 +122,7 @@ def test_two_ranks_answer_a_look_as_one_would(recipe, whole):
     profile = resolve_profile(checked.gold_base, base[1], thinking=False)
     engine = InProcessEngine(*base, checked.looks.decoding, profile, 8)
     items = read_items(checked.sets.red_line)
-    alone = engine.answer(items, seed=checked.seed + guard._SEED_STRIDE)
+    alone = engine.answer(items, seed=checked.seed + SEED_STRIDE)
     look = whole / records(whole, "look")[0]["answers"]
     rows = [json.loads(line) for line in look.read_text(encoding="utf-8").splitlines()]
     shared = {row["item"]: row["text"] for row in rows if row["replicate"] == 0}
