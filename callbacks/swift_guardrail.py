@@ -10,26 +10,12 @@ of `guardrail run`: 3 halted by the guard, 4 finished but not tested, 2 bad inpu
 checkpoint. With NPROC_PER_NODE torchrun makes 1 of each; `guardrail status OUT --json` has it as `exit_code`.
 """
 
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from swift.callbacks import TrainerCallback, callbacks_map
 
-from guardrail.errors import InputError
-from guardrail.exit_codes import BAD_INPUT, FINISHED
 from guardrail.trainers.ms_swift.plugin import attach_swift, recipe_from_environment
-
-
-@contextmanager
-def _clear_errors() -> Iterator[None]:
-    """Turn a user's mistake into one message and exit code 2."""
-    try:
-        yield
-    except InputError as error:
-        print(f"guardrail: error: {error}", file=sys.stderr, flush=True)
-        raise SystemExit(BAD_INPUT) from error
+from guardrail.trainers.script_output import clear_errors, exit_as_it_ended
 
 
 class GuardrailCallback(TrainerCallback):
@@ -38,24 +24,14 @@ class GuardrailCallback(TrainerCallback):
     def __init__(self, args: Any, trainer: Any) -> None:
         """Read the recipe; a mistake in it shows before anything is trained."""
         super().__init__(args, trainer)
-        with _clear_errors():
+        with clear_errors():
             self.recipe = recipe_from_environment()
 
     def on_init_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Attach the guard, which adds a callback of its own, and let the training exit as it ended."""
-        trainer = self.trainer
-        with _clear_errors():
-            callback = attach_swift(trainer, self.recipe)
-        train = trainer.train
-
-        def guarded_train(*args: Any, **kwargs: Any) -> Any:
-            with _clear_errors():
-                output = train(*args, **kwargs)
-            if callback.exit_code != FINISHED:
-                raise SystemExit(callback.exit_code)
-            return output
-
-        trainer.train = guarded_train
+        with clear_errors():
+            callback = attach_swift(self.trainer, self.recipe)
+        exit_as_it_ended(self.trainer, callback.course)
 
 
 callbacks_map["guardrail"] = GuardrailCallback

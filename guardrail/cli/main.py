@@ -177,14 +177,19 @@ def _close(run: Path, recipe: str, changes: list[str]) -> None:
 
 
 @app.command("plugin-path")
-def plugin_path() -> None:
+def plugin_path(
+    megatron: Annotated[
+        bool, typer.Option("--megatron", help="That of `megatron sft` in place of `swift`.")
+    ] = False,
+) -> None:
     """Print the file that ms-swift loads: `--external_plugins $(guardrail plugin-path) --callbacks guardrail`.
 
     Example: `GUARDRAIL_RECIPE=my.yaml swift sft ... --external_plugins $(guardrail plugin-path) --callbacks guardrail`
     """
     from guardrail.shipped import shipped_root
 
-    typer.echo(shipped_root() / "callbacks/swift_guardrail.py")
+    name = "megatron_guardrail.py" if megatron else "swift_guardrail.py"
+    typer.echo(shipped_root() / "callbacks" / name)
 
 
 @app.command()

@@ -52,6 +52,8 @@ class Guard:
     """GRPO's own beta at boost 1, where the ladder moves it too."""
     start_weights: str = ""
     """Hash of the weights the run starts from."""
+    kl_term: bool = True
+    """Whether the training has a KL term, without which a raise or a relaxation moves nothing."""
 
     @property
     def start_is_gold_base(self) -> bool:
@@ -254,6 +256,7 @@ class Guard:
                 look=number,
                 kind=action.kind,
                 carried_out=self.recipe.mode == "guard"
+                and (self.kl_term or action.kind not in ("raise_kl", "relax_kl"))
                 and (not after_end or action.kind == "repeat_look"),
                 after_end=after_end or None,
                 reason=action.reason,
@@ -306,7 +309,8 @@ class Guard:
     def _levers(self, action: Action) -> Levers:
         """Where the levers stand after an action."""
         beta = None if self.beta is None else self.beta * action.boost
-        return Levers(boost=action.boost, lr_factor=action.lr_factor, beta=beta)
+        boost = action.boost if self.kl_term else 1.0
+        return Levers(boost=boost, lr_factor=action.lr_factor, beta=beta)
 
 
 def _later(step: int, applied_step: int | None) -> dict[str, int]:

@@ -274,7 +274,7 @@ def _actions_table(status: Mapping[str, Any]) -> Table:
         table.add_row("…", Text(f"{earlier} earlier", "dim"), "", "", "")
     for action in status["actions"][-_ACTIONS_SHOWN:]:
         before, after = action["before"], action["after"]
-        watched = "" if action["carried_out"] else " (watch only)"
+        watched = "" if action["carried_out"] else " (not carried out)"
         table.add_row(
             str(action["step"]),
             Text(one_line(action["action"], 20) + watched),

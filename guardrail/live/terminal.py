@@ -80,6 +80,9 @@ def _start_lines(record: Record) -> list[Text]:
             lines.append(Text(said, "yellow"))
     if form := record.get("rehearsal_form"):
         lines.append(Text(f"  KL-only samples: {form['said']}"))
+    if record.get("kl_term") is False and record["mode"] == "guard":
+        said = "  no KL term here: a raise of its weight moves nothing, the ladder begins with the rate cut"
+        lines.append(Text(said, "yellow"))
     rows = record.get("training_rows_opened") or {"opened": 0, "as_looks": 0}
     if (
         rows["as_looks"] < rows["opened"] / 2
@@ -186,7 +189,7 @@ def action_line(action: ActionFacts) -> Text:
         moved.append(f"beta {before.beta:g} → {after.beta:g}")
     if after.lr_factor != before.lr_factor:
         moved.append(f"learning rate ×{before.lr_factor:g} → ×{after.lr_factor:g}")
-    watched = "" if action.carried_out else " (watch only, not carried out)"
+    watched = "" if action.carried_out else " (not carried out)"
     why = "; ".join(moved) or one_line(action.reason)
     return Text(f"  step {action.step:>4}  {action.kind}{watched}: {why}", "bold")
 

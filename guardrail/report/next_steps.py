@@ -125,7 +125,9 @@ def _another_attempt(data: RunData, run: Path) -> list[Step]:
         kept = place(data, data.last_ok.path, data.last_ok.step)
         steps.append(Step(code="use_last_ok", place=kept))
     changes = recipe_changes(data)
-    if not _used_up(data):
+    if not data.kl_term:
+        pass  # there is nothing to rehearse by
+    elif not _used_up(data):
         steps.append(Step(code="enough_rehearsal"))
     elif weak := _weak_abilities(data):
         steps.append(Step(code="more_rehearsal", abilities=tuple(weak)))
@@ -167,7 +169,7 @@ def recipe_changes(data: RunData) -> tuple[RecipeChange, ...]:
         key = "train.arguments.learning_rate" if data.run_by_recipe else "learning_rate"
         change(key, rate, new, why, **values)
     fraction = rehearsal.get("fraction")
-    if isinstance(fraction, float) and fraction < _MOST_FRACTION:
+    if data.kl_term and isinstance(fraction, float) and fraction < _MOST_FRACTION:
         change("rehearsal.fraction", fraction, _MOST_FRACTION, "fraction")
     weight = rehearsal.get("weight")
     at = conditions(data)

@@ -115,6 +115,11 @@ class RunData(LiveBranch):
         return self.mode == "watch"
 
     @property
+    def kl_term(self) -> bool:
+        """Whether this kind of training has a KL term at all."""
+        return self.started.get("kl_term") is not False
+
+    @property
     def last_look(self) -> LookFacts | None:
         """The newest look that was measured."""
         return self.looks[-1] if self.looks else None
@@ -174,7 +179,8 @@ class RunData(LiveBranch):
     def kl_weights(self) -> list[tuple[float, float]]:
         """(step, KL weight from then on); empty where nothing was injected or the weight is unknown."""
         weight = self.recipe_section("rehearsal").get("weight")
-        if self.watching or not isinstance(weight, float | int) or not 0 <= weight < 1e9:
+        none = self.watching or not self.kl_term
+        if none or not isinstance(weight, float | int) or not 0 <= weight < 1e9:
             return []
         moves = [(float(a.step), weight * a.after.boost) for a in self.actions if a.carried_out]
         return [(0.0, float(weight)), *moves]

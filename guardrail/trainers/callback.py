@@ -29,7 +29,7 @@ from guardrail.trainers.checks.kl_gradient_check import loss_scale
 from guardrail.trainers.kl_only.samples import KlOnly
 from guardrail.trainers.policy import Policy
 
-__all__ = ["GuardCallback"]
+__all__ = ["GuardCallback", "finite"]
 
 
 class GuardCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
@@ -229,8 +229,8 @@ class GuardCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
         guard = self.guard
         self.course.count_seconds()
         record: dict[str, Any] = {
-            "loss": _finite(logs["loss"]),
-            "learning_rate": _finite(logs.get("learning_rate")),
+            "loss": finite(logs["loss"]),
+            "learning_rate": finite(logs.get("learning_rate")),
             "lr_factor": guard.state.lr_factor,
             "seconds": guard.state.rounded_seconds(),
         }
@@ -240,7 +240,7 @@ class GuardCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
             average = guard.state.weight_sum / max(1, state.global_step)
             record |= {"kl_weight_average": average, **self.injection.numbers()}
         if "reward" in logs:
-            record["reward"] = _finite(logs["reward"])
+            record["reward"] = finite(logs["reward"])
         guard.ledger.append("log", state.global_step, **record)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -253,6 +253,6 @@ class GuardCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
         self.course.finish(state.global_step)
 
 
-def _finite(value: Any) -> float | None:
-    """A NaN is never 0: what is not a finite number is recorded as None."""
+def finite(value: Any) -> float | None:
+    """Return a number as the ledger has it. A NaN is never 0: what is not a finite number is None."""
     return float(value) if value is not None and math.isfinite(float(value)) else None

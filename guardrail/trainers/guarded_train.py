@@ -17,7 +17,7 @@ from typing import Any
 from guardrail.errors import HaltedByGuard, InputError
 from guardrail.guard.course import Course
 from guardrail.trainers.callback import GuardCallback
-from guardrail.trainers.script_output import record_crash, report_end
+from guardrail.trainers.script_output import end_recorded
 
 __all__ = ["guard_training"]
 
@@ -51,15 +51,15 @@ def guard_training(
                 "spent over them. Build the trainer anew and attach again: with `resume=True` to go on, or with "
                 "another `run` folder for a run of its own"
             )
-        with _rotation_off(trainer, callback), _sigterm_noted(callback.course):
-            try:
-                output = train(*args, **kwargs)
-            except BaseException as error:
-                record_crash(callback.course, trainer.state.global_step, error)
-                raise
-            finally:
-                if report and callback.guard.ranks.writes:
-                    report_end(callback.guard.run, go_on, quiet=quiet)
+        course = callback.course
+        with (
+            _rotation_off(trainer, callback),
+            _sigterm_noted(course),
+            end_recorded(
+                course, lambda: trainer.state.global_step, go_on, quiet=quiet, report=report
+            ),
+        ):
+            output = train(*args, **kwargs)
         if callback.halted and raise_on_halt:
             step = trainer.state.global_step
             checkpoint = Path(trainer.args.output_dir) / f"checkpoint-{step}"

@@ -17,7 +17,7 @@ from guardrail.trainers.checks.versions import MS_SWIFT, TRL, untried
 from guardrail.trainers.grpo.choice import Form
 from guardrail.trainers.guarded_recipe import GuardedRecipe
 
-__all__ = ["run_header"]
+__all__ = ["recipe_header", "run_header"]
 
 
 def run_header(
@@ -41,44 +41,53 @@ def run_header(
         form: GRPO's alone: the form of its KL-only samples.
         vllm: What answers the looks in the model's place, or None.
     """
-    recipe, red_line, rehearsal = guarded.recipe, guarded.red_line, guarded.rehearsal
-    rows = trainer.train_dataset
+    recipe, rows = guarded.recipe, trainer.train_dataset
     driven = [TRL, MS_SWIFT] if "ms-swift" in packages else [TRL]
     data = Path(recipe.train.data or "")
     header = {
-        "name": recipe.name,
-        "mode": recipe.mode,
-        "seed": recipe.seed,
-        "recipe": recipe.model_dump(mode="json"),
+        **recipe_header(guarded, manifest, start_weights, ("trl", *packages)),
         "trainer": type(trainer).__name__,
         "processes": trainer.accelerator.num_processes,
         "device": trainer.accelerator.device.type,
         "engine": _engine(recipe, vllm),
-        "profile": manifest.profile.model_dump(mode="json"),
         "training_rows_opened": rows_opened_as_looks(
             rows, trainer.processing_class, thinking=recipe.thinking
         ),
         "precision": describe_precision(trainer),
+        "training_sha256": file_sha256(data) if data.is_file() else None,
+        "training_rows": len(rows) if isinstance(rows, Sized) else None,
+        "untried_versions": [words for words in map(untried, driven) if words],
+    }
+    if form is not None:
+        header["rehearsal_form"] = form.record()
+    return header
+
+
+def recipe_header(
+    guarded: GuardedRecipe, manifest: Manifest, start_weights: str, packages: Sequence[str]
+) -> dict[str, Any]:
+    """Return what a header says whoever trains: recipe, weights, sets, versions; arguments as of `run_header`."""
+    recipe, red_line, rehearsal = guarded.recipe, guarded.red_line, guarded.rehearsal
+    return {
+        "name": recipe.name,
+        "mode": recipe.mode,
+        "seed": recipe.seed,
+        "recipe": recipe.model_dump(mode="json"),
+        "profile": manifest.profile.model_dump(mode="json"),
         "weights": {
             "gold_base": manifest.gold_base["weights"],
             "kl_reference": manifest.kl_reference["weights"],
             "start_model": start_weights,
         },
-        "training_sha256": file_sha256(data) if data.is_file() else None,
-        "training_rows": len(rows) if isinstance(rows, Sized) else None,
         "red_line_items": len(red_line),
         "red_line_sha256": items_sha256(red_line),
         "red_line_sources": dict(Counter(i.source for i in red_line).most_common()),
         "rehearsal_items": len(rehearsal),
         "rehearsal_sources": dict(Counter(i.source for i in rehearsal).most_common()),
         "rehearsal_sha256": items_sha256(rehearsal),
-        "untried_versions": [words for words in map(untried, driven) if words],
         "versions": {"redline-guardrail": __version__}
-        | {name: version(name) for name in ("torch", "transformers", "trl", *packages)},
+        | {name: version(name) for name in ("torch", "transformers", *packages)},
     }
-    if form is not None:
-        header["rehearsal_form"] = form.record()
-    return header
 
 
 def _engine(recipe: Recipe, vllm: Any) -> str:

@@ -17,6 +17,7 @@ from guardrail.guard.asked_looks import (
 from guardrail.guard.checkpoints import complete_checkpoint
 from guardrail.guard.state import read_state, write_state
 from guardrail.ledger.file import live_records, read_ledger
+from guardrail.recipe import read_recipe
 from tests.guard.asked_course import BAD, GOLD, asked_course, look_due, says
 
 
@@ -86,6 +87,23 @@ def test_a_critical_look_is_asked_again_before_any_later_one_and_then_halts(cour
     halt = [r for r in read_ledger(run) if r["kind"] == "action"][-1]
     assert (halt["step"], halt["action"], halt["look"]) == (24, "halt", again.look)
     assert moved[-1].kind == "halt"
+
+
+def test_a_raise_without_a_kl_term_is_told_and_not_carried_out(course):
+    guard = course.guard
+    mild = [f"drift.margins.{name}.critical=99" for name in guard.recipe.drift.margins]
+    guard.recipe = read_recipe(
+        "toy-sft", changes=["looks.engine=sidecar", "ladder.max_lr_cuts=0", *mild]
+    )
+    guard.kl_term = False
+    ask = look_due(course, 10)
+    says(course, guard.state.asked[0], GOLD)
+    step_ends(course, 11)
+    says(course, ask, BAD)
+    step_ends(course, 12)
+    (action,) = [r for r in read_ledger(guard.run) if r["kind"] == "action"]
+    assert (action["action"], action["carried_out"]) == ("raise_kl", False)
+    assert action["after"]["boost"] == 1.0
 
 
 def test_what_could_not_be_measured_goes_the_way_of_an_error_while_looking(course):

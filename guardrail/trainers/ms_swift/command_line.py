@@ -21,7 +21,14 @@ from guardrail.trainers.grpo.choice import Form, NoLiteral, choose_form
 from guardrail.trainers.guarded_recipe import GuardedRecipe
 from guardrail.trainers.kl_only.references import adapter_fault
 
-__all__ = ["check_run", "find_kind", "swift_form", "swift_name"]
+__all__ = [
+    "another_model",
+    "check_run",
+    "check_training_data",
+    "find_kind",
+    "swift_form",
+    "swift_name",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -135,7 +142,7 @@ def check_run(trainer: Any, kind: str, guarded: GuardedRecipe) -> None:
     _check_start_model(trainer.model, recipe, resumed=bool(arguments.resume_from_checkpoint))
     if kind == "grpo" and recipe.mode == "guard":
         swift_form(recipe, trainer)  # refused by name before anchors are made
-    _check_training_data(guarded, trainer.train_dataset)
+    check_training_data(guarded, trainer.train_dataset)
 
 
 def _check_checkpointing(trainer: Any) -> None:
@@ -195,7 +202,7 @@ def swift_form(recipe: Recipe, trainer: Any) -> Form:
     return choose_form(
         recipe,
         beta=arguments.beta,
-        own_fault=_another_model("kl_reference", recipe, "--ref_model", trainer.ref_model)
+        own_fault=another_model("kl_reference", recipe, "--ref_model", trainer.ref_model.model_dir)
         if full
         else fault,
         adapter_fault=fault,
@@ -204,16 +211,16 @@ def swift_form(recipe: Recipe, trainer: Any) -> Form:
     )
 
 
-def _another_model(key: str, recipe: Recipe, option: str, model: Any) -> str | None:
+def another_model(key: str, recipe: Recipe, option: str, folder: str) -> str | None:
     """Say how the loaded model is not the recipe's; None for the same folder, or the same weights."""
-    loaded, wanted = Path(model.model_dir), Path(str(getattr(recipe, key)))
+    loaded, wanted = Path(folder), Path(str(getattr(recipe, key)))
     if loaded.resolve() == wanted.resolve() or weights_sha256(loaded) == weights_sha256(wanted):
         return None
     return f"the recipe's `{key}` is `{wanted}`, `{option}` is `{loaded}`, and their weights differ"
 
 
 def _check_start_model(model: Any, recipe: Recipe, *, resumed: bool) -> None:
-    differs = _another_model("start_model", recipe, "--model", model)
+    differs = another_model("start_model", recipe, "--model", model.model_dir)
     if differs:
         raise InputError(
             f"recipe and command line disagree: {differs}. Name the same model in both"
@@ -230,8 +237,12 @@ def _check_start_model(model: Any, recipe: Recipe, *, resumed: bool) -> None:
         )
 
 
-def _check_training_data(guarded: GuardedRecipe, dataset: Any) -> None:
-    """What is judged must not stand in the training data."""
+def check_training_data(guarded: GuardedRecipe, dataset: Any) -> None:
+    """Refuse rows of ms-swift in which something judged stands; what is streamed or tokenised is let in with a warning.
+
+    Raises:
+        InputError: as `check_contamination`.
+    """
     while not hasattr(dataset, "column_names") and hasattr(dataset, "dataset"):
         dataset = dataset.dataset  # ms-swift wraps the rows, to tokenise and pack them late
     if not isinstance(dataset, Sized) or "messages" not in getattr(dataset, "column_names", ()):

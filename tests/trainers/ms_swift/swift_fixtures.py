@@ -80,17 +80,22 @@ def rows(folder: Path) -> Path:
     return file
 
 
-def reckless_recipe(folder: Path) -> Path:
-    """A ladder that runs through all its steps: no level is critical, and a KL too weak to save the run."""
+def never_critical() -> dict[str, Any]:
+    """A recipe's drift section under which the ladder runs through all its steps."""
     margin = {"margin": 0.03, "critical": 1.0}
     names = (
         "passed format missed_refusal over_refusal shorter longer similarity language translation"
     )
     margins = {name: margin for name in names.split()}
+    return {"margins": margins | {"fluency": {"margin": 0.25, "critical": 99.0}}}
+
+
+def reckless_recipe(folder: Path) -> Path:
+    """A ladder that runs through all its steps: no level is critical, and a KL too weak to save the run."""
     content = {
         "looks": {"every_steps": 2, "tripwire_every_steps": 4, "early_look_kl": 0.0}
         | {"batch_size": 100, "benchmark_questions": 0},
-        "drift": {"margins": margins | {"fluency": {"margin": 0.25, "critical": 99.0}}},
+        "drift": never_critical(),
         "ladder": {"cooldown_looks": 0, "max_lr_cuts": 2, "persistent_serious_looks": 2},
         "rehearsal": {"fraction": 0.1, "allow_large_fraction": True, "weight": 0.02},
     }
