@@ -7,7 +7,10 @@ import ast
 import re
 from types import SimpleNamespace
 
+import datasets
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from guardrail.errors import InputError
 from guardrail.guard.state import read_state
@@ -141,6 +144,13 @@ def test_looks_in_the_training_itself_are_refused(stand_in):
         attach_megatron(trainer(stand_in), read_recipe("toy-sft"))
 
 
+def test_another_model_than_the_recipes_is_refused(stand_in, tmp_path):
+    save_file({"weight": torch.ones(2)}, tmp_path / "model.safetensors")
+    wanted = read_recipe("toy-sft", changes=["looks.engine=sidecar"])
+    with pytest.raises(InputError, match="recipe and command line disagree"):
+        attach_megatron(trainer(stand_in, model_dir=str(tmp_path)), wanted)
+
+
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory):
     """Looks of few items and short answers; no level is critical, three serious ones in a row halt."""
@@ -158,6 +168,17 @@ def recipe(tmp_path_factory):
 
 def megatron_sft(recipe, *args, ranks=1):
     return script("trainers.ms_swift.megatron_stand_in", recipe, *args, ranks=ranks, loaded=SWIFT)
+
+
+@pytest.mark.run
+def test_rows_that_hold_judged_items_are_refused_before_there_is_a_run(stand_in, recipe, tmp_path):
+    one = trainer(stand_in, output_dir=str(tmp_path), model_dir=str(stand_in.BASE))
+    one.train = lambda rows, held_out: pytest.fail("trained")
+    guard = attach_megatron(one, read_recipe(recipe)).course.guard
+    rows = [{"messages": list(guard.red_line[0].chat())}]
+    with pytest.raises(InputError, match=guard.red_line[0].id):
+        one.train(datasets.Dataset.from_list(rows), None)
+    assert not (tmp_path / "ledger.jsonl").exists()
 
 
 @pytest.mark.run
