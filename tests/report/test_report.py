@@ -138,7 +138,7 @@ def test_watch_mode_says_that_nothing_was_done(tmp_path: Path) -> None:
     page, facts = told(finished_drifted, tmp_path, mode="watch").build()
     text = shown_text(page)
     assert "没有注入任何复习样本，也没有执行任何动作" in text
-    assert "仅观察，未执行" in text
+    assert "（未执行）" in text
     assert facts["key_figures"]["actions_carried_out"] == 0
     changes = next(s for s in facts["next_steps"] if s["changes"])["changes"]
     assert ("mode", "watch", "guard") in [(c["key"], c["old"], c["new"]) for c in changes]
