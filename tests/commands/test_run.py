@@ -177,7 +177,7 @@ def test_an_error_while_looking_halts_with_a_checkpoint_or_goes_on_as_configured
         run = folder / "run"
         code_for_blocking = (
             "import pathlib, sys\n"
-            "import guardrail.guard.guard as g\n"
+            "import guardrail.guard.measure_look as g\n"
             "original = g.write_answers\n"
             "def refuse(path, *rest):\n"
             "    if 'step-0' not in path.name: raise OSError('no space left on device')\n"
