@@ -1,7 +1,7 @@
 """The levers: the KL weight, which is the guard's own, and the learning rate of an optimizer and its scheduler."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch.optim.lr_scheduler import ReduceLROnPlateau
@@ -17,6 +17,7 @@ __all__ = [
     "hold_levers",
     "keep_rates",
     "move_levers",
+    "move_rate",
     "scale_learning_rate",
     "scheduler_steps",
 ]
@@ -66,10 +67,15 @@ def scale_learning_rate(
 
 def move_levers(state: GuardState, action: Action, optimizer: Any, scheduler: Any) -> None:
     """Move the KL weight and the learning rate to where an action has them; the rate only ever falls."""
-    factor = action.lr_factor / state.lr_factor
     state.boost = action.boost
+    move_rate(state, action, lambda factor: scale_learning_rate(optimizer, scheduler, factor))
+
+
+def move_rate(state: GuardState, action: Action, scale: Callable[[float], object]) -> None:
+    """Let `scale` multiply the learning rate by what the ladder wants it cut by; 1 is not asked for."""
+    factor = action.lr_factor / state.lr_factor
     if factor < 1.0:
-        scale_learning_rate(optimizer, scheduler, factor)
+        scale(factor)
         state.lr_factor = action.lr_factor
 
 

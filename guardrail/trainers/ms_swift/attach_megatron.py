@@ -7,6 +7,7 @@ cut of the learning rate. Nor are there tripwires, trackers or a resume; a SIGTE
 
 import functools
 from collections.abc import Callable
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NoReturn
@@ -17,6 +18,7 @@ from torch import distributed
 from guardrail.engines.in_process import InProcessEngine
 from guardrail.engines.multiple_choice import draw_choices
 from guardrail.errors import InputError
+from guardrail.guard.apply_levers import move_rate
 from guardrail.guard.course import Course
 from guardrail.guard.guard import Guard
 from guardrail.guard.ranks import Ranks
@@ -94,10 +96,7 @@ def attach_megatron(trainer: Any, recipe: Recipe) -> MegatronGuard:
     )
 
     def cut_rates(action: Action) -> None:
-        factor = action.lr_factor / guard.state.lr_factor
-        if factor < 1.0:
-            scale_megatron_rates(trainer.optimizer, factor)
-            guard.state.lr_factor = action.lr_factor
+        move_rate(guard.state, action, partial(scale_megatron_rates, trainer.optimizer))
 
     course = Course(guard, folder, _not_here, cut_rates, lambda step: None)
     train = trainer.train
