@@ -155,17 +155,30 @@ def tune(model: Any, tokenizer: Any, rows: list[Row], minutes: float, learning_r
         left = max(0.02, 1 - spent / (60 * minutes))
         for group in optimizer.param_groups:
             group["lr"] = learning_rate * min(1, (step + 1) / 20) * left
-        with torch.autocast("cpu", torch.bfloat16):
-            mask = (ids != tokenizer.pad_token_id).long()
-            loss = model(input_ids=ids, attention_mask=mask, labels=labels).loss
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-        mean = loss.item() if mean is None else 0.95 * mean + 0.05 * loss.item()
+        loss = take_step(model, optimizer, ids, labels, tokenizer.pad_token_id)
+        mean = loss if mean is None else 0.95 * mean + 0.05 * loss
         step += 1
         if step % 10 == 0:
             print(f"tuning: step {step}, {mean:.2f} nats a token, {spent:.0f} s", flush=True)
+
+
+def take_step(
+    model: Any,
+    optimizer: Any,
+    ids: torch.Tensor,
+    labels: torch.Tensor,
+    pad: int,
+    *,
+    bf16: bool = True,
+) -> float:
+    """Take an optimizer step on a batch, where the batch lies; return its loss before."""
+    with torch.autocast(ids.device.type, torch.bfloat16, enabled=bf16):
+        loss = model(input_ids=ids, attention_mask=(ids != pad).long(), labels=labels).loss
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    optimizer.step()
+    optimizer.zero_grad()
+    return float(loss.item())
 
 
 def batch_of(tokenizer: Any, rows: list[Row]) -> tuple[torch.Tensor, torch.Tensor]:

@@ -22,7 +22,7 @@ from guardrail.models.load import load_model, on_accelerator
 from guardrail.sets.items import read_items
 from guardrail.shipped import shipped_root
 from tests.real.easy.build import taught
-from tests.real.make_base import Row, batch_of, rows_of
+from tests.real.make_base import Row, batch_of, rows_of, take_step
 from tests.real.study.cell import AGAIN
 from tests.real.study.evaluate import answered, by_kind
 
@@ -85,14 +85,8 @@ def teach(
         ids, labels = ids.to(kind), labels.to(kind)
         for group in optimizer.param_groups:
             group["lr"] = rate_at(step, steps, learning_rate)
-        with torch.autocast(kind, torch.bfloat16, enabled=bf16):
-            mask = (ids != tokenizer.pad_token_id).long()
-            loss = model(input_ids=ids, attention_mask=mask, labels=labels).loss
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-        mean = loss.item() if mean is None else 0.95 * mean + 0.05 * loss.item()
+        loss = take_step(model, optimizer, ids, labels, tokenizer.pad_token_id, bf16=bf16)
+        mean = loss if mean is None else 0.95 * mean + 0.05 * loss
         step += 1
         if step % 10 == 0 or step == steps:
             spent = time.monotonic() - began
