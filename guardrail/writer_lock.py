@@ -12,6 +12,7 @@ import os
 import socket
 import threading
 import time
+from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -22,7 +23,7 @@ try:
 except ImportError:  # Windows: runs are read there, and not written
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["LOCK_FILE", "hold", "release"]
+__all__ = ["LOCK_FILE", "hold", "holding", "release"]
 
 LOCK_FILE = "writer.lock"
 """Is there while a process holds the folder, and says which; what a kill leaves of it locks nothing."""
@@ -78,6 +79,21 @@ def release(folder: Path) -> None:
                     path
                 )  # while it is locked: who waits for it sees that the name is another file's
             _close(_held.pop(path)[1])
+
+
+@contextlib.contextmanager
+def holding(folder: Path) -> Iterator[None]:
+    """Hold a folder for the body, where this process does not hold it already.
+
+    Raises:
+        InputError: as `hold`.
+    """
+    took = hold(folder)
+    try:
+        yield
+    finally:
+        if took:
+            release(folder)
 
 
 @atexit.register

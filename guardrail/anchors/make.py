@@ -19,7 +19,7 @@ from guardrail.anchors.store import (
     write_anchors,
 )
 from guardrail.sets.items import Item, write_items
-from guardrail.writer_lock import hold, release
+from guardrail.writer_lock import holding
 
 __all__ = [
     "ACCEPTED_KL_ERROR",
@@ -112,75 +112,58 @@ def make_anchors(
         InputError: another process is making anchors there, or what was begun is not as it was written.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    held = hold(folder)
-    try:
-        made = _make(
-            folder, manifest, red_line, rehearsal, gold_engine, reference_engine, on_progress
+    with holding(folder):
+        tell = on_progress or (lambda what, done, total: None)
+        rounds = 0 if manifest.decoding.mode == "greedy" else manifest.replicates
+        parts = [("red-line golds", red_line, 0)]
+        parts += [(f"replicate {r}", red_line, r) for r in range(1, rounds + 1)]
+        parts += [("rehearsal golds", rehearsal, 0)]
+
+        chunk_size = gold_engine.rows_at_once
+        journal = Journal(folder, manifest)
+        progress = AnchorsProgress(folder, sum(len(items) for _, items, _ in parts))
+        answers: list[AnchorAnswer] = []
+        for number, (what, items, replicate) in enumerate(parts):
+            done = 0
+            for start in range(0, len(items), chunk_size):
+                chunk = items[start : start + chunk_size]
+                made = journal.chunk([item.id for item in chunk], replicate)
+                if made is not None:
+                    progress.tell(what, found=len(made))
+                else:
+                    progress.tell(what)
+                    given = gold_engine.answer(chunk, seed=manifest.seed + number * 100_000)
+                    made = [
+                        AnchorAnswer(item.id, replicate, one.text, one.token_ids, one.finish_reason)
+                        for item, one in zip(chunk, given, strict=True)
+                    ]
+                    journal.append(made)
+                    progress.tell(what, made=len(made))
+                answers += made
+                done += len(chunk)
+                tell(what, done, len(items))
+
+        progress.tell("reference log-probabilities")
+        golds = [a.token_ids for a in answers[len(answers) - len(rehearsal) :]]
+        measured = slice(None, None, max(1, len(rehearsal) // _MEASURED_GOLDS))
+        ks = TOP_KS if manifest.top_k is None else (manifest.top_k,)
+        errors = reference_engine.topk_error(
+            rehearsal[measured], golds[measured], ks, seed=manifest.seed
         )
-    finally:
-        if held:
-            release(folder)
-    return made
-
-
-def _make(
-    folder: Path,
-    manifest: Manifest,
-    red_line: Sequence[Item],
-    rehearsal: Sequence[Item],
-    gold_engine: Engine,
-    reference_engine: Engine,
-    on_progress: Callable[[str, int, int], None] | None,
-) -> Anchors:
-    tell = on_progress or (lambda what, done, total: None)
-    rounds = 0 if manifest.decoding.mode == "greedy" else manifest.replicates
-    parts = [("red-line golds", red_line, 0)]
-    parts += [(f"replicate {r}", red_line, r) for r in range(1, rounds + 1)]
-    parts += [("rehearsal golds", rehearsal, 0)]
-
-    chunk_size = gold_engine.rows_at_once
-    journal = Journal(folder, manifest)
-    progress = AnchorsProgress(folder, sum(len(items) for _, items, _ in parts))
-    answers: list[AnchorAnswer] = []
-    for number, (what, items, replicate) in enumerate(parts):
-        done = 0
-        for start in range(0, len(items), chunk_size):
-            chunk = items[start : start + chunk_size]
-            made = journal.chunk([item.id for item in chunk], replicate)
-            if made is not None:
-                progress.tell(what, found=len(made))
-            else:
-                progress.tell(what)
-                given = gold_engine.answer(chunk, seed=manifest.seed + number * 100_000)
-                made = [
-                    AnchorAnswer(item.id, replicate, one.text, one.token_ids, one.finish_reason)
-                    for item, one in zip(chunk, given, strict=True)
-                ]
-                journal.append(made)
-                progress.tell(what, made=len(made))
-            answers += made
-            done += len(chunk)
-            tell(what, done, len(items))
-
-    progress.tell("reference log-probabilities")
-    golds = [a.token_ids for a in answers[len(answers) - len(rehearsal) :]]
-    measured = slice(None, None, max(1, len(rehearsal) // _MEASURED_GOLDS))
-    ks = TOP_KS if manifest.top_k is None else (manifest.top_k,)
-    errors = reference_engine.topk_error(
-        rehearsal[measured], golds[measured], ks, seed=manifest.seed
-    )
-    most = ks[-1] if errors or manifest.top_k is not None else UNMEASURED_TOP_K
-    k = next((k for k, error in errors.items() if error <= ACCEPTED_KL_ERROR), most)
-    tell("KL error", len(golds[measured]), len(golds[measured]))
-    stored: Mapping[str, TopK] = {
-        item.id: entry
-        for item, entry in zip(rehearsal, reference_engine.topk(rehearsal, golds, k), strict=True)
-    }
-    tell("reference log-probabilities", len(rehearsal), len(rehearsal))
-    finished = manifest.model_copy(update={"top_k": k, "kl_error": errors})
-    write_items(folder / "red-line.jsonl", red_line)
-    write_items(folder / "rehearsal.jsonl", rehearsal)
-    write_anchors(folder, finished, answers, stored)
-    journal.remove()
-    progress.remove()
-    return read_anchors(folder)
+        most = ks[-1] if errors or manifest.top_k is not None else UNMEASURED_TOP_K
+        k = next((k for k, error in errors.items() if error <= ACCEPTED_KL_ERROR), most)
+        tell("KL error", len(golds[measured]), len(golds[measured]))
+        stored: Mapping[str, TopK] = {
+            item.id: entry
+            for item, entry in zip(
+                rehearsal, reference_engine.topk(rehearsal, golds, k), strict=True
+            )
+        }
+        tell("reference log-probabilities", len(rehearsal), len(rehearsal))
+        finished = manifest.model_copy(update={"top_k": k, "kl_error": errors})
+        write_items(folder / "red-line.jsonl", red_line)
+        write_items(folder / "rehearsal.jsonl", rehearsal)
+        write_anchors(folder, finished, answers, stored)
+        journal.remove()
+        progress.remove()
+        return read_anchors(folder)
