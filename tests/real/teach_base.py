@@ -70,7 +70,9 @@ def teach(
     tasks = [(task.question, task.answer) for task in taught(min(6 * task_steps, 3600))]
     model, tokenizer = load_model(base, dtype=torch.float32)
     model = on_accelerator(model)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, betas=(0.9, 0.98))
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=learning_rate, betas=(0.9, 0.98), fused=True
+    )
     step = 0
     if state.is_file():
         kept = torch.load(state, weights_only=True)

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from tests.real.study.arms import MAIN, SINGLE
+from tests.real.study.arms import MAIN, SINGLE, WATCHED
+from tests.real.study.guarding_table import cost_table, detection_table
 from tests.real.study.plan import Cell, cells, equal_rate, equal_rates
 from tests.real.study.table import frontier, passed_interval, spread, table
 from tests.real.teach_base import BATCH, rate_at, rows_at
@@ -51,7 +52,7 @@ def test_where_no_rate_meets_the_target_the_nearest_is_taken_and_said_to_miss():
 
 def test_the_sweep_comes_first_and_what_follows_from_it_once_it_is_there(study):
     first = list(cells(study))
-    assert len([c for c in first if c.quick]) == 3 * len(MAIN)
+    assert len([c for c in first if c.quick]) == 3 * len(MAIN) + 3 * len(WATCHED)
     assert {c.arm for c in first if not c.quick} == {"base"} | {
         name for name, arm in SINGLE.items() if arm.rate_of is None
     }
@@ -63,7 +64,7 @@ def test_the_sweep_comes_first_and_what_follows_from_it_once_it_is_there(study):
     assert {c for c in later if c.arm == "kl3" and not c.quick} == {
         Cell("kl3", 3e-5, seed) for seed in (0, 1, 2)
     }
-    assert {c.arm for c in later} == {"base", *MAIN, *SINGLE}
+    assert {c.arm for c in later} == {"base", *MAIN, *SINGLE, *WATCHED}
 
 
 def test_the_table_tells_change_against_base_with_its_spread():
@@ -92,3 +93,24 @@ def test_the_base_is_taught_rows_that_follow_from_the_step():
     assert len(mixed) == BATCH
     assert rate_at(0, 100, 1.0) == 0.05
     assert rate_at(99, 100, 1.0) == 0.02
+
+
+def test_what_guarding_cost_is_told_by_the_runs_own_clock():
+    trained = {
+        "steps": 50,
+        "levels": [[0, "ok"], [50, "ok"]],
+        "seconds": {"train": 160.0, "kl": 10.0, "looks": 40.0, "tripwires": 10.0},
+    }
+    text = cost_table({"kl3": [row("kl3", 3e-5, 0, 4.0, trained=trained, planned_steps=50)]})
+    assert "| kl3 | 1 | 2.0 | 10.0 | 10.0 | 40.0 | 10.0 | 1.60 |" in text
+
+
+def test_a_watched_run_tells_what_was_lost_when_the_guard_first_spoke():
+    trained = {
+        "levels": [[0, "ok"], [10, "ok"], [20, "serious"]],
+        "tripwires": [[3, 0.1, False], [13, 0.4, True]],
+    }
+    curve = [[10, 3.1], [20, 3.3], [30, 3.5]]
+    rows = {"watched": [row("watched", 3e-5, 0, 4.0, trained=trained, curve=curve)]}
+    text = detection_table(rows, row("base", 0.0, 0, 4.0, others=3.0))
+    assert "| ok@0, ok@10, serious@20 | +0.500 | 20 | +0.300 (60%) | 13 |" in text

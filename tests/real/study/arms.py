@@ -17,8 +17,8 @@ class Arm:
     about: str
     recipe: dict[str, Any] | None = None
     """Keys of the recipe, one level deep."""
-    ladder: bool = False
-    """Whether looks are as dense and as large as the ladder needs; else there are two lean ones and no action."""
+    looks: int = 0
+    """Looks at all looked-at items during the run, tripwires between them; 0: a lean one before and after it, no action."""
     beside: Beside = "nothing"
     weight: float = 0.0
     """Of the KL on the task's rows, or the share of source answers among all samples."""
@@ -32,6 +32,11 @@ class Arm:
     arguments: dict[str, Any] = field(default_factory=dict)
     """Of the trainer, over the study's own."""
     grpo: bool = False
+
+    @property
+    def watched(self) -> bool:
+        """Whether the guard only looks: then a checkpoint a look is kept and evaluated."""
+        return self.recipe is not None and self.recipe.get("mode") == "watch"
 
 
 def _kl(fraction: float, **more: Any) -> dict[str, Any]:
@@ -51,7 +56,7 @@ MAIN = {
         weight=0.05,
     ),
     "kl3-ladder": Arm(
-        "KL-only samples, 3 %, looks and ladder", recipe={"rehearsal": _kl(0.03)}, ladder=True
+        "KL-only samples, 3 %, looks and ladder", recipe={"rehearsal": _kl(0.03)}, looks=4
     ),
 }
 """Three seeds each, at the rate of equal domain loss."""
@@ -170,4 +175,17 @@ SINGLE = {
 }
 """One seed each."""
 
-ARMS = MAIN | SINGLE
+_WATCHED = {"recipe": {"mode": "watch"}, "looks": 6}
+
+WATCHED = {
+    "watched": Arm("SFT alone, watched", factors=_ONE, **_WATCHED),
+    "watched-still": Arm("rate 0, watched", factors=(0.0,), steps=0.1, **_WATCHED),
+    "watched-own": Arm(
+        "SFT on base's own answers, watched", factors=_ONE, domain="own", **_WATCHED
+    ),
+}
+"""Nothing injected and no action: when would the guard have spoken, against the loss of others' answers at that step.
+
+Three seeds each. In the last two every level above ok is a false alarm, or nearly: base's own answers sharpen it a little."""
+
+ARMS = MAIN | SINGLE | WATCHED

@@ -5,7 +5,6 @@ Run: python -m tests.real.study.cell --study runs/study --arm kl3 --rate 3e-5 --
 """
 
 import json
-import resource
 import shutil
 import sys
 import time
@@ -14,34 +13,19 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import datasets
-import torch
 import transformers
 import typer
 
 from tests.real.study.arms import ARMS
-from tests.real.study.evaluate import evaluate
-from tests.real.study.train import checkpoint_of, steps_of, train
+from tests.real.study.evaluate import curve, evaluate
+from tests.real.study.spent import spend
+from tests.real.study.train import checkpoint_of, checkpoints_of, steps_of, train
 
 AGAIN = 75
 
 
 def cell_name(arm: str, rate: float, seed: int) -> str:
     return f"{arm}-{rate:.2e}-{seed}"
-
-
-def _spent(folder: Path, what: str, seconds: float) -> dict[str, float]:
-    """Add to the seconds that the cell's processes have spent on `what`."""
-    file = folder / "spent.json"
-    spent: dict[str, float] = json.loads(file.read_text()) if file.is_file() else {}
-    spent[what] = round(spent.get(what, 0.0) + seconds, 1)
-    spent["peak_gb"] = max(
-        spent.get("peak_gb", 0.0),
-        round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
-    )
-    if torch.cuda.is_available():
-        spent["gpu_gb"] = round(torch.cuda.max_memory_allocated() / 2**30, 2)
-    file.write_text(json.dumps(spent))
-    return spent
 
 
 def cell(
@@ -73,13 +57,13 @@ def cell(
         domain = "finance" if seed else "medical"
     else:
         plan, trained = ARMS[arm], folder / "trained.json"
-        domain = plan.domain
+        domain = "medical" if plan.domain == "own" else plan.domain
         if trained.is_file() and checkpoint_of(folder) is None:  # a quick cell left none
             shutil.rmtree(folder)
             folder.mkdir()
         if not trained.is_file():
             facts = train(study, settings, plan, rate, seed, folder, began + 60 * minutes)
-            _spent(folder, "training", time.monotonic() - began)
+            spend(folder, "training", time.monotonic() - began)
             if facts is None:
                 sys.exit(AGAIN)
             trained.write_text(json.dumps(facts, ensure_ascii=False))
@@ -91,7 +75,9 @@ def cell(
         checkpoint = found
     evaluating = time.monotonic()
     measured = evaluate(study, settings, checkpoint, domain, answers=not quick)
-    spent = _spent(folder, "evaluating", time.monotonic() - evaluating)
+    if arm != "base" and ARMS[arm].watched:
+        measured["curve"] = curve(study, settings, checkpoints_of(folder))
+    spent = spend(folder, "evaluating", time.monotonic() - evaluating)
     packages = ("transformers", "trl", "torch", "peft", "accelerate")
     row = {
         "arm": arm,

@@ -113,3 +113,16 @@ def evaluate(
     measured["characters"] = fmean(count_characters(text) for _, text, _ in drawn)
     measured["ended"] = fmean(ended for *_, ended in drawn)
     return measured
+
+
+def curve(
+    study: Path, settings: dict[str, Any], checkpoints: dict[int, Path]
+) -> list[tuple[int, float]]:
+    """Return the loss of others' held-out answers at each checkpoint's step."""
+    rows = read_rows(study / "material/others-held.jsonl")
+    found = []
+    for step, checkpoint in checkpoints.items():
+        model, tokenizer = load_model(checkpoint, dtype=torch.float32)
+        model = on_accelerator(model).eval()
+        found.append((step, likelihood(model, None, tokenizer, settings, rows)["loss"]))
+    return found

@@ -129,7 +129,7 @@ def split_items(settings: dict[str, Any]) -> dict[str, list[Item]]:
     }
 
 
-def _write(path: Path, rows: list[Row]) -> None:
+def write_rows(path: Path, rows: list[Row]) -> None:
     lines = [
         json.dumps(
             {
@@ -174,8 +174,8 @@ def prepare(
         texts = [(str(n), part) for n, row in enumerate(short) for part in row]
         met = {int(found.text) for found in find_overlaps(known, texts)}
         apart = [row for n, row in enumerate(short) if n not in met]
-        _write(folder / f"{name}-held.jsonl", apart[:held])
-        _write(folder / f"{name}-train.jsonl", apart[held:])
+        write_rows(folder / f"{name}-held.jsonl", apart[:held])
+        write_rows(folder / f"{name}-train.jsonl", apart[held:])
         counts[name] = {"train": len(apart[held:]), "held": held, "overlapping": len(met)}
     settings["rows"] = counts
     (out / "study.json").write_text(json.dumps(settings, indent=2) + "\n", "utf-8")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.real.study.arms import ARMS, MAIN, SINGLE
+from tests.real.study.arms import ARMS, MAIN, SINGLE, WATCHED
 
 SEEDS = (0, 1, 2)
 
@@ -82,6 +82,12 @@ def cells(study: Path, *, one_each: bool = False) -> Iterator[Cell]:
         for name in MAIN:
             if name in equal:
                 yield Cell(name, equal[name]["rate"], seed)
+    for seed in SEEDS:
+        yield from (
+            Cell(name, factor * rate, seed, quick=True)
+            for name, arm in WATCHED.items()
+            for factor in arm.factors
+        )
     for name, arm in SINGLE.items():
         if arm.rate_of is None:
             yield from (Cell(name, factor * rate, 0) for factor in arm.factors)

@@ -14,7 +14,8 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from tests.real.study.arms import ARMS, MAIN
+from tests.real.study.arms import ARMS, MAIN, WATCHED
+from tests.real.study.guarding_table import cost_table, detection_table
 from tests.real.study.plan import equal_rates, rows_of
 
 T95 = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78}
@@ -169,6 +170,11 @@ def main(study: Annotated[Path, typer.Option(help="folder of the study")]) -> No
                 mean, low, high = passed_interval(group, reference)
                 out.append(f"- {name}: {mean:+.3f} ({low:+.3f} to {high:+.3f})")
         out.append("")
+    watched = {name: [r for r in rows if r["arm"] == name] for name in WATCHED}
+    if any(watched.values()):
+        out += ["### When the guard spoke", "", detection_table(watched, bases[0]), ""]
+    every = {name: [r for r in rows if r["arm"] == name] for name in ARMS}
+    out += ["### What guarding cost", "", cost_table(every), ""]
     out.append("Rates of equal domain loss: " + json.dumps(equal))
     text = "\n".join(out)
     (study / "tables.md").write_text(text + "\n", "utf-8")

@@ -19,13 +19,14 @@ from guardrail.exit_codes import HALTED, TERMINATED
 from guardrail.kl.divergence import full_kl
 from guardrail.ledger.file import live_records, read_ledger
 from guardrail.models.end_of_turn import resolve_profile
-from guardrail.models.load import load_model
+from guardrail.models.load import load_model, on_accelerator
 from guardrail.recipe import Recipe, read_recipe
 from guardrail.run import run_recipe
-from guardrail.sets.items import read_items
+from guardrail.sets.items import Item, read_items
 from tests.real.study.arms import Arm
-from tests.real.study.evaluate import DECODING, pass_rate
-from tests.real.study.material import read_rows
+from tests.real.study.evaluate import DECODING, answered, pass_rate
+from tests.real.study.material import read_rows, write_rows
+from tests.real.study.spent import spend
 
 REWARDS = Path(__file__).parent / "rewards.py"
 
@@ -41,6 +42,7 @@ def recipe_of(
     material, steps = (study / "material").resolve(), steps_of(arm, settings)
     given = dict(arm.arguments)
     train: dict[str, Any] = {"data": str(material / f"{arm.domain}-train.jsonl")}
+    every = max(1, steps // arm.looks) if arm.looks else steps
     if lora := given.pop("lora", None):
         train["lora"] = lora
     if arm.grpo:
@@ -56,14 +58,14 @@ def recipe_of(
         "lr_scheduler_type": "linear",
         "warmup_steps": max(1, steps // 20),
         "logging_steps": 5,
-        "save_steps": steps,
-        "save_total_limit": 1,
+        "save_steps": every if arm.watched else steps,
+        "save_total_limit": None if arm.watched else 1,
         "use_cpu": not torch.cuda.is_available(),
         "bf16": settings["bf16"],
         "dataloader_pin_memory": torch.cuda.is_available(),
         **given,
     }
-    looked_at = "looked-at" if arm.ladder else "lean"
+    looked_at = "looked-at" if arm.looks else "lean"
     content: dict[str, Any] = {
         "name": folder.name,
         "trainer": "trl-grpo" if arm.grpo else "trl-sft",
@@ -76,9 +78,9 @@ def recipe_of(
         },
         "train": train,
         "looks": {
-            "every_steps": max(1, steps // 4) if arm.ladder else 10 * steps,
-            "tripwire_every_steps": max(1, steps // 12) if arm.ladder else 0,
-            "replicates": 2 if arm.ladder else 1,
+            "every_steps": every if arm.looks else 10 * steps,
+            "tripwire_every_steps": max(1, every // 3) if arm.looks else 0,
+            "replicates": 2 if arm.looks else 1,
             "samples": 1,
             "batch_size": 48,
             "decoding": DECODING | {"max_new_tokens": settings["tokens"]},
@@ -91,9 +93,38 @@ def recipe_of(
     return read_recipe(file)
 
 
-def checkpoint_of(folder: Path) -> Path | None:
+def write_own_answers(study: Path, settings: dict[str, Any]) -> None:
+    """Write base's own answers to others' questions, as rows to train on; once."""
+    out = study / "material/own-train.jsonl"
+    if out.is_file():
+        return
+    asked = [row[0] for row in read_rows(study / "material/others-train.jsonl")]
+    asked = asked[: 8 * settings["steps"] // 3]
+    items = [
+        Item(
+            id=f"own-{n}",
+            ability="others",
+            source="others-train.jsonl",
+            licence="see material.py",
+            messages=({"role": "user", "content": text},),
+        )
+        for n, text in enumerate(asked)
+    ]
+    model, tokenizer = load_model(settings["base"], dtype=torch.float32)
+    answers = answered(on_accelerator(model).eval(), tokenizer, settings, items, seed=0)
+    write_rows(
+        out, [(item.messages[-1].content, text) for item, text, _ in answers if text.strip()]
+    )
+
+
+def checkpoints_of(folder: Path) -> dict[int, Path]:
+    """Return the checkpoints of a cell by their step, in order."""
     found = folder.glob("run/checkpoints/checkpoint-*")
-    return max(found, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
+    return dict(sorted((int(path.name.rpartition("-")[2]), path) for path in found))
+
+
+def checkpoint_of(folder: Path) -> Path | None:
+    return next(reversed(checkpoints_of(folder).values()), None)
 
 
 def train(
@@ -109,6 +140,8 @@ def train(
 
     Returns what a table tells of the training: steps taken, whether a guard or a gate ended it, actions.
     """
+    if arm.domain == "own":
+        write_own_answers(study, settings)
     recipe = recipe_of(study, settings, arm, rate, seed, folder)
     if arm.recipe is not None:
         return _guarded(recipe, folder, until)
@@ -133,7 +166,10 @@ def _guarded(recipe: Recipe, folder: Path, until: float) -> dict[str, Any] | Non
         "halted": finished.exit_code == HALTED,
         "actions": [[r["step"], r["action"]] for r in records if r["kind"] == "action"],
         "levels": [[r["step"], r["level"]] for r in records if r["kind"] == "look"],
-        "guard_seconds": ended["seconds"],
+        "tripwires": [
+            [r["step"], r["kl"], r["early_look"]] for r in records if r["kind"] == "tripwire"
+        ],
+        "seconds": ended["seconds"],
         "last_log": logs[-1] if logs else None,
     }
 
@@ -219,7 +255,9 @@ def _plain(
         gate = _Gate(arm, trainer, study, settings, folder)
         trainer.add_callback(gate)
     before = checkpoint_of(folder)
+    began = time.monotonic()
     trainer.train(resume_from_checkpoint=str(before) if before else None)
+    spent = spend(folder, "steps", time.monotonic() - began)
     if watch.over:
         return None
     stopped = None if gate is None else gate.stopped
@@ -227,6 +265,7 @@ def _plain(
         "steps": trainer.state.global_step,
         "halted": stopped is not None,
         "actions": [],
+        "seconds": {"train": spent["steps"]},
         "gate_seconds": None if gate is None else round(gate.seconds, 1),
         "gate_scores": None if gate is None else json.loads(gate.file.read_text()),
         "last_log": trainer.state.log_history[-1] if trainer.state.log_history else None,
