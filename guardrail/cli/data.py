@@ -1,30 +1,27 @@
 """The command line of the data wing: `guardrail data plan | select | generate`."""
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 
 from guardrail.cli import data_generate
-from guardrail.cli.common import ConcurrencyOption, JsonFlag, clear_errors, console, print_json
+from guardrail.cli.common import JsonFlag, clear_errors, console, print_json
 from guardrail.cli.data_options import (
-    BenchmarkOption,
-    EndpointOption,
-    JudgedOption,
+    AskedOptions,
     JudgeOption,
-    ModelNameOption,
-    OutOption,
     PromptsOption,
     RowsArgument,
-    SeedOption,
-    endpoints,
-    judged_prompts,
+    StageOptions,
+    grouped,
     progress_bar,
-    tell,
-    together,
 )
+
+if TYPE_CHECKING:
+    from guardrail.data.chat_endpoint import Costs
 
 __all__ = ["app"]
 
@@ -85,7 +82,14 @@ def plan_command(
     What a mix lacks: `guardrail data plan --size 8B --check train.jsonl`
     """
     with clear_errors():
-        from guardrail.data.plan.make_plan import Prices, Sized, businesses, explain, make_plan
+        from guardrail.data.plan.make_plan import (
+            Prices,
+            Sized,
+            businesses,
+            explain,
+            figure_rows,
+            make_plan,
+        )
         from guardrail.data.plan.sizing import parameters
         from guardrail.errors import InputError
 
@@ -113,9 +117,10 @@ def plan_command(
             return
         for sentence in explain(plan, lang):
             console.print(escape(f"· {sentence}"), highlight=False, soft_wrap=True)
-        table = Table("figure", "source", "stated for")
-        for name, source in plan["sources"].items():
-            table.add_row(f"{name} {_shown(plan[name])}", source, plan["holds_for"][name])
+        (named, _, source, holds), *rows = figure_rows(plan, lang)
+        table = Table(named, source, holds)
+        for named, value, source, holds in rows:
+            table.add_row(f"{named} {_shown(value)}", source, holds)
         console.print(table)
 
 
@@ -156,9 +161,11 @@ def _check(path: Path, plan: dict[str, Any], lang: str, *, as_json: bool) -> Non
 
 
 @app.command("select")
+@grouped
 def select_command(
     rows: RowsArgument,
-    out: OutOption,
+    stage: StageOptions,
+    asking: AskedOptions,
     keep: Annotated[int, typer.Option(help="Rows to keep.")],
     model: Annotated[
         Path | None, typer.Option(help="Folder of the model to be trained: it gives the IFD.")
@@ -181,21 +188,11 @@ def select_command(
         list[str] | None, typer.Option(help="ABILITY=ROWS, most rows of one; may be repeated.")
     ] = None,
     max_length: Annotated[int, typer.Option(help="Tokens that the training keeps.")] = 2048,
-    thinking: Annotated[
-        bool, typer.Option("--thinking/--no-thinking", help="As the training pins it.")
-    ] = False,
     allow: Annotated[
         list[str] | None, typer.Option(help="A reason that is no fault; may be repeated.")
     ] = None,
-    server: EndpointOption = None,
-    served_as: ModelNameOption = None,
     judge: JudgeOption = None,
-    concurrency: ConcurrencyOption = 16,
     prompts: PromptsOption = None,
-    judged: JudgedOption = None,
-    benchmark: BenchmarkOption = None,
-    seed: SeedOption = 0,
-    as_json: JsonFlag = False,
 ) -> None:
     """Choose the rows worth training on: faults out, then the highest score under quotas.
 
@@ -206,76 +203,65 @@ def select_command(
 
     By a smaller model: `guardrail data select rows.jsonl --small-model models/Qwen3-0.6B --keep 6000 --out data/selected`
     """
-    with clear_errors():
-        from guardrail.data.prompt_templates import Prompts
-        from guardrail.data.rows import read_data_rows
-        from guardrail.data.select.choose_rows import choose_rows
-        from guardrail.data.select.ifd import same_order
-        from guardrail.data.select.row_faults import drop_faulty, drop_judged
-        from guardrail.data.select.score_rows import (
-            JUDGED,
-            score_by_endpoint,
-            score_by_model,
-            with_ifd,
-        )
-        from guardrail.data.select.selection_picture import selection_picture
-        from guardrail.data.stage_folder import write_stage
-        from guardrail.errors import InputError
-        from guardrail.files import write_whole
+    from guardrail.data.prompt_templates import Prompts
+    from guardrail.data.select.choose_rows import choose_rows
+    from guardrail.data.select.ifd import same_order
+    from guardrail.data.select.row_faults import drop_faulty
+    from guardrail.data.select.score_rows import (
+        JUDGED,
+        score_by_endpoint,
+        score_by_model,
+        with_ifd,
+    )
+    from guardrail.data.select.selection_picture import selection_picture
+    from guardrail.errors import InputError
+    from guardrail.files import write_whole
 
-        wanted = list(score or ())
-        by = by or (
-            "ifd" if model else "superfilter" if small_model else wanted[0] if wanted else None
+    wanted = list(score or ())
+    by = by or ("ifd" if model else "superfilter" if small_model else wanted[0] if wanted else None)
+    if by is None:
+        raise InputError(
+            "nothing to choose by; give `--model`, `--small-model`, `--score` with `--server`, or `--by`"
         )
-        if by is None:
-            raise InputError(
-                "nothing to choose by; give `--model`, `--small-model`, `--score` with `--server`, or `--by`"
+    if unknown := sorted({*wanted} - {*JUDGED}):
+        raise InputError(f"`--score {unknown[0]}` is none of {', '.join(JUDGED)}")
+    read = stage.rows(rows)
+    allowed = frozenset(allow or ())
+    # What the words show costs nothing: it goes first, so that no model is asked about it. Near duplicates wait
+    # for the scores, since of two the better one is to stay: an evolved question is often near its parent.
+    made = drop_faulty(read, allowed | {"near duplicate"})
+    facts: dict[str, Any] = {}
+    found = {}
+    for name, folder in (("superfilter", small_model), ("ifd", model)):
+        if folder is not None:
+            with progress_bar(f"{name} by {folder.name}", len(made.rows)) as done:
+                found[name] = score_by_model(
+                    made.rows,
+                    folder,
+                    thinking=bool(asking.thinking),
+                    max_length=max_length,
+                    on_scored=done,
+                )
+            made.rows = with_ifd(made.rows, found[name], name)
+    if len(found) == 2:
+        facts["superfilter_rank_correlation"] = same_order(found["superfilter"], found["ifd"])
+    costs: list[Costs] = []
+    if wanted:
+        with progress_bar("scores", None) as done:
+            # The pin is the training's; a judge with eight tokens to say a number has no use for thinking.
+            asked, judging = replace(asking, thinking=None).endpoints(stage, judge, done)
+            made.rows = score_by_endpoint(
+                made.rows, wanted, asked, judging, Prompts(prompts), seed=stage.seed
             )
-        if unknown := sorted({*wanted} - {*JUDGED}):
-            raise InputError(f"`--score {unknown[0]}` is none of {', '.join(JUDGED)}")
-        read = [row for path in rows for row in read_data_rows(path)]
-        allowed = frozenset(allow or ())
-        # What the words show costs nothing: it goes first, so that no model is asked about it. Near duplicates wait
-        # for the scores, since of two the better one is to stay: an evolved question is often near its parent.
-        first = drop_faulty(read, allowed | {"near duplicate"})
-        made = drop_judged(first, judged_prompts(judged, benchmark))
-        facts: dict[str, Any] = {}
-        found = {}
-        for name, folder in (("superfilter", small_model), ("ifd", model)):
-            if folder is not None:
-                with progress_bar(f"{name} by {folder.name}", len(made.rows)) as done:
-                    found[name] = score_by_model(
-                        made.rows, folder, thinking=thinking, max_length=max_length, on_scored=done
-                    )
-                made.rows = with_ifd(made.rows, found[name], name)
-        if len(found) == 2:
-            facts["superfilter_rank_correlation"] = same_order(found["superfilter"], found["ifd"])
-        costs = None
-        if wanted:
-            with progress_bar("scores", None) as done:
-                asked, judging = endpoints(
-                    server, served_as, judge, concurrency, out, thinking=None, on_reply=done
-                )
-                made.rows = score_by_endpoint(
-                    made.rows, wanted, asked, judging, Prompts(prompts), seed=seed
-                )
-                costs = together(asked, judging)
-        made.rows.sort(key=lambda row: -row.scores.get(by, float("inf")))
-        after = drop_faulty(made.rows, allowed)
-        after.dropped = [*made.dropped, *after.dropped]
-        chosen = choose_rows(after, keep, by=by, quotas=_quotas(quota), per_ability=per_ability)
-        chosen.facts |= facts
-        written = write_stage(
-            out,
-            chosen,
-            costs,
-            {"by": by, "keep": keep, "seed": seed, "files": [str(p) for p in rows]},
-        )
-        write_whole(
-            out / "selection.svg",
-            selection_picture(chosen, by, f"{len(chosen.rows):,} / {len(read):,}"),
-        )
-        tell(written, as_json=as_json)
+            costs = [asked.costs, judging.costs]
+    made.rows.sort(key=lambda row: -row.scores.get(by, float("inf")))
+    after = drop_faulty(made.rows, allowed)
+    after.dropped = [*made.dropped, *after.dropped]
+    chosen = choose_rows(after, keep, by=by, quotas=_quotas(quota), per_ability=per_ability)
+    chosen.facts |= facts
+    picture = selection_picture(chosen, by, f"{len(chosen.rows):,} / {len(read):,}")
+    stage.finish(chosen, costs, by=by, keep=keep, files=[str(p) for p in rows])
+    write_whole(stage.out / "selection.svg", picture)
 
 
 def _quotas(given: list[str] | None) -> dict[str, int]:

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from guardrail.data.judged_text import JudgedText
 from guardrail.engines.vllm_client import Unreachable, VllmServer
 from guardrail.errors import InputError
 from guardrail.files import append_whole
@@ -46,7 +47,8 @@ class Reply:
     text: str
     thinking: str = ""
     finish_reason: str = "stop"
-    """`stop`, `length` where it was cut, `refused` where the endpoint would not answer."""
+    """`stop`, `length` where it was cut, `refused` where the endpoint would not answer, `withheld` where it shared
+    text with a judged item."""
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     confidence: float | None = None
@@ -104,6 +106,7 @@ class ChatEndpoint:
         journal: Path | None = None,
         *,
         thinking: bool | None = None,
+        judged: JudgedText | None = None,
         on_reply: Callable[[int], None] = lambda count: None,
     ) -> None:
         """Read the journal of an earlier try, if there is one.
@@ -114,6 +117,7 @@ class ChatEndpoint:
             journal: Where replies are kept; None keeps none.
             thinking: Pins `enable_thinking` of the chat template, which vLLM takes; None sends nothing, as endpoints
                 other than vLLM want it.
+            judged: What no reply may be kept with; None keeps every reply.
             on_reply: Told how many replies there are so far.
 
         Raises:
@@ -121,6 +125,7 @@ class ChatEndpoint:
         """
         self.server, self.model, self._thinking, self._tell = server, model, thinking, on_reply
         self._journal, self._known = journal, dict[str, Reply]()
+        self._judged = judged or JudgedText({})
         self._lock = threading.Lock()
         self.costs = Costs()
         if journal is not None and journal.is_file():
@@ -135,7 +140,7 @@ class ChatEndpoint:
         for number, line in enumerate(complete.decode("utf-8").splitlines(), 1):
             try:
                 entry = json.loads(line)
-                reply = Reply(**entry["reply"])
+                reply = self._judged.cleared(Reply(**entry["reply"]))
                 self._known[entry["key"]] = reply
                 self.costs.add(entry["purpose"], reply)
             except (ValueError, KeyError, TypeError) as error:
@@ -231,6 +236,7 @@ class ChatEndpoint:
             return Reply("", finish_reason="refused", prompt_tokens=0, completion_tokens=0)
 
     def _keep(self, key: str, purpose: str, reply: Reply) -> None:
+        reply = self._judged.cleared(reply)
         with self._lock:
             if self._journal is not None:
                 entry = {"key": key, "purpose": purpose, "reply": asdict(reply)}

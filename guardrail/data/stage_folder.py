@@ -22,6 +22,8 @@ class Made:
     dropped: list[tuple[str, DataRow]] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
     """What else the stage has to report, ready for JSON."""
+    preferences: list[dict[str, Any]] = field(default_factory=list)
+    """Preference rows that came of it: prompt, chosen, rejected."""
 
     def drop(self, reason: str, row: DataRow) -> None:
         """Note a dropped row."""
@@ -43,7 +45,7 @@ def write_stage(
     """Write a stage's files below `out` and return its facts.
 
     `rows.jsonl` trains as it stands; `items.jsonl` are its prompts for `sets compose` and `sets lint`, each prompt once;
-    `dropped.jsonl` has a reason a row; `stage.json` holds funnel, costs, settings and what the stage reports.
+    `dropped.jsonl` has a reason a row; `preferences.jsonl` the preference rows, where there are any; `stage.json` holds funnel, costs, settings and what the stage reports.
     """
     out.mkdir(parents=True, exist_ok=True)
     write_rows(out / "rows.jsonl", made.rows)
@@ -54,6 +56,9 @@ def write_stage(
         for r, row in made.dropped
     ]
     write_whole(out / "dropped.jsonl", "".join(dropped))
+    if made.preferences:
+        pairs = [json.dumps(one, ensure_ascii=False) + "\n" for one in made.preferences]
+        write_whole(out / "preferences.jsonl", "".join(pairs))
     facts = {
         "funnel": made.funnel(),
         "costs": costs.as_dict() if costs else None,

@@ -6,13 +6,16 @@ These models score and label; none of them is shipped, so they are trained ungua
 import math
 from collections import defaultdict
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from guardrail.build_trainer import build_trainer
 from guardrail.data.chat_endpoint import ChatRequest, Costs, Reply
+from guardrail.data.judged_text import JudgedText
 from guardrail.data.rows import DataRow
 from guardrail.errors import InputError
+from guardrail.models.profile import Profile
 from guardrail.recipe import Recipe
 from guardrail.text import parse_answer
 
@@ -56,29 +59,48 @@ def train_on(recipe: Recipe, rows: Sequence[DataRow], folder: Path) -> Path:
 class LocalAnswerer:
     """A model's folder as an `Answerer`, with the confidence of every reply."""
 
-    def __init__(self, folder: Path, *, thinking: bool, batch_size: int | None = None) -> None:
-        """Load the model.
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        thinking: bool,
+        judged: JudgedText | None = None,
+        batch_size: int | None = None,
+    ) -> None:
+        """Name the model; it is loaded when it is first asked, since the last one of a stage never is.
 
-        Raises:
-            InputError: its template cannot render a plain question.
+        Args:
+            folder: The model's.
+            thinking: `enable_thinking` of its template.
+            judged: What no reply may be given with; None gives every reply.
+            batch_size: Chats at once; None takes what fits.
         """
+        self._folder, self._thinking, self._batch_size = folder, thinking, batch_size
+        self._judged = judged or JudgedText({})
+        self.costs = Costs()
+
+    @cached_property
+    def _loaded(self) -> tuple[Any, Any, Profile]:
         from guardrail.models.end_of_turn import resolve_profile
         from guardrail.models.load import load_model, on_accelerator
 
-        model, self._tokenizer = load_model(folder)
-        self._profile = resolve_profile(folder, self._tokenizer, thinking=thinking)
-        self._model, self._batch_size = on_accelerator(model).eval(), batch_size
-        self.costs = Costs()
+        model, tokenizer = load_model(self._folder)
+        profile = resolve_profile(self._folder, tokenizer, thinking=self._thinking)
+        return on_accelerator(model).eval(), tokenizer, profile
 
     def __call__(self, requests: Sequence[ChatRequest]) -> list[Reply]:
-        """Return a reply each, in order; requests alike in seed, temperature and length are answered together."""
+        """Return a reply each, in order; requests alike in seed, temperature and length are answered together.
+
+        Raises:
+            InputError: the model's template cannot render a plain question.
+        """
         groups: dict[tuple[int, float, int], list[int]] = defaultdict(list)
         for number, request in enumerate(requests):
             groups[request.seed, request.temperature, request.max_tokens].append(number)
         replies: dict[int, Reply] = {}
         for (seed, temperature, most), numbers in groups.items():
             some = self._answered([requests[n] for n in numbers], seed, temperature, most)
-            replies |= dict(zip(numbers, some, strict=True))
+            replies |= dict(zip(numbers, map(self._judged.cleared, some), strict=True))
         for number, request in enumerate(requests):
             self.costs.add(request.purpose, replies[number])
         return [replies[n] for n in range(len(requests))]
@@ -94,11 +116,10 @@ class LocalAnswerer:
             temperature=temperature or 1.0,
             max_new_tokens=most,
         )
-        engine = InProcessEngine(
-            self._model, self._tokenizer, decoding, self._profile, self._batch_size
-        )
+        model, tokenizer, profile = self._loaded
+        engine = InProcessEngine(model, tokenizer, decoding, profile, self._batch_size)
         chats = [list(request.messages) for request in requests]
-        prompts = encode_prompts(self._tokenizer, chats, thinking=self._profile.thinking)
+        prompts = encode_prompts(tokenizer, chats, thinking=profile.thinking)
         completions = engine.complete(prompts, seed=seed)
         told = engine.mean_logprobs(prompts, [c.token_ids for c in completions])
         replies = []

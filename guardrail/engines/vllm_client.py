@@ -8,6 +8,7 @@ import contextlib
 import http.client
 import json
 import os
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +27,7 @@ Asked = TypeVar("Asked")
 Answer = TypeVar("Answer")
 
 _TRIES = 6
+_API = re.compile(r"/v\d+\Z")
 _KEY = "VLLM_API_KEY"
 """Environment variable with the key of a server that wants one; vLLM's own name for it."""
 
@@ -55,7 +57,7 @@ class VllmServer:
     """A server and how it is asked."""
 
     url: str
-    """Such as `http://127.0.0.1:8000`, with or without `/v1`."""
+    """Such as `http://127.0.0.1:8000`, with or without `/v1`; another vendor's up to its version, such as `…/api/paas/v4`."""
     concurrency: int = 32
     """Requests under way at once; the server makes batches of them."""
     timeout_s: float = 600.0
@@ -74,7 +76,11 @@ class VllmServer:
             Unreachable: the server cannot be reached, or is not well, in six tries.
             InputError: it refuses the request.
         """
-        address = self.url.rstrip("/").removesuffix("/v1") + path
+        # An address may end where the API begins, which some vendors do not call v1; `/version` lies beside it.
+        root, below = self.url.rstrip("/"), path.startswith("/v1/")
+        if _API.search(root):
+            root, path = (root, path[3:]) if below else (_API.sub("", root), path)
+        address = root + path
         headers = {"Content-Type": "application/json"}
         if key := os.environ.get(_KEY):
             headers["Authorization"] = f"Bearer {key}"

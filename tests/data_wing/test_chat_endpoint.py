@@ -37,6 +37,27 @@ def test_what_was_answered_before_a_kill_is_not_asked_again(tmp_path):
     assert endpoint.costs.by_purpose["questions"]["prompt_tokens"] == 6 * 3
 
 
+def test_an_address_may_end_at_the_server_or_where_a_vendors_api_begins():
+    class Vendor(ScriptedServer):
+        def reply(self, path, body):
+            self.paths = [*getattr(self, "paths", ()), path]
+            version = "/version" if path.endswith("/version") else None
+            return super().reply(version or "/v1/" + path.removeprefix("/api/paas/v4/"), body)
+
+    with Vendor(lambda prompt, body: "好") as vendor:
+        root = vendor.url.removesuffix("/v1")
+        client = VllmServer(f"{root}/api/paas/v4/", 1)
+        assert ChatEndpoint(client, client.served().name)(ASKED[:1])[0].text == "好"
+        assert vendor.paths == [
+            "/api/paas/v4/models",
+            "/api/paas/version",
+            "/api/paas/v4/chat/completions",
+        ]
+    with ScriptedServer(lambda prompt, body: "好") as server:
+        for url in (server.url, server.url.removesuffix("/v1"), server.url + "/"):
+            assert ChatEndpoint(VllmServer(url, 1), "scripted")(ASKED[:1])[0].whole
+
+
 def test_a_broken_line_of_the_journal_is_named(tmp_path):
     journal = tmp_path / "asked.jsonl"
     journal.write_text("nothing\n")

@@ -31,6 +31,7 @@ from guardrail.data.generate.self_instruct import (
 from guardrail.data.generate.step_back import step_back
 from guardrail.data.prompt_templates import Prompts
 from guardrail.data.rows import made_row
+from guardrail.data.stage_folder import write_stage
 from guardrail.engines.vllm_client import VllmServer
 from guardrail.errors import InputError
 from guardrail.sets.lint.duplicates import plain
@@ -472,6 +473,7 @@ def test_people_pick_or_rewrite_and_preferences_come_of_it(serve, tmp_path):
     ]
     assert made.rows[0].provenance["annotation_metrics"] == {"accuracy": 5}
     assert [reason for reason, _ in made.dropped] == ["no answer is good enough", "left empty"]
+    write_stage(tmp_path, made, None, {})
     preferences = (tmp_path / "preferences.jsonl").read_text("utf-8").splitlines()
     assert len(preferences) == made.facts["preferences"] == 2 + 3
     page.cell(2, columns["选哪个"]).value = "四"
@@ -512,13 +514,11 @@ def test_magpie_opens_user_turns_with_the_models_own_template(serve):
 
     endpoint = serve(script)
     made = magpie(
-        endpoint.complete,
         endpoint,
         lambda chat: user_opening(tokenizer, chat, thinking=False),
         stop=["<|im_end|>"],
         rows=4,
         turns=(0.5, 0.5),
-        model="m",
     )
     opening = user_opening(tokenizer, [], thinking=False)
     assert raw.count(opening) == 4
@@ -529,7 +529,7 @@ def test_magpie_opens_user_turns_with_the_models_own_template(serve):
     assert two.messages[2]["content"] in questions
     assert "user turn empty or cut" in {reason for reason, _ in made.dropped}
     with pytest.raises(InputError, match="sum to 1"):
-        magpie(endpoint.complete, endpoint, str, stop=[], rows=1, turns=(0.5,), model="m")
+        magpie(endpoint, str, stop=[], rows=1, turns=(0.5,))
 
 
 # Trained rounds, the models of which a scripted endpoint plays; test_trained_rounds trains them

@@ -2,13 +2,14 @@
 
 import json
 import math
+import re
 
 import pytest
 from typer.testing import CliRunner
 
 from guardrail.cli.main import app
 from guardrail.data.plan import sizing
-from guardrail.data.plan.make_plan import Prices, Sized, businesses, explain, make_plan
+from guardrail.data.plan.make_plan import Prices, Sized, businesses, explain, figure_rows, make_plan
 from guardrail.data.plan.mix_check import check_mix
 from guardrail.data.rows import made_row
 from guardrail.errors import InputError
@@ -80,6 +81,16 @@ def test_translated_rows_are_named_and_forbidden_as_general_data():
     assert translated["forbidden_as_general"]
     assert len(plan["rows_from"]) == 6
     assert plan["origins"] == ["own_logs", "public", "model_made", "experts", "online_feedback"]
+
+
+@pytest.mark.parametrize("size", [0.6, 7, 8, 14, 32, 235])
+def test_the_table_of_figures_is_told_in_chinese_whole(size):
+    plan = make_plan(Sized(size, size), domain_rows=6000)
+    for named, _, source, holds in figure_rows(plan, "zh"):
+        assert all(re.search("[一-鿿]|SFT", text) for text in (named, source, holds))
+    assert [row[1:] for row in figure_rows(plan, "en")[1:]] == [
+        (plan[name], source, plan["holds_for"][name]) for name, source in plan["sources"].items()
+    ]
 
 
 @pytest.mark.parametrize("lang", ["zh", "en"])

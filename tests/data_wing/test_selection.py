@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from guardrail.cli.main import app
 from guardrail.data.chat_endpoint import ChatEndpoint, Reply
 from guardrail.data.judged_scores import density, difficulty, following
+from guardrail.data.judged_text import JudgedText
 from guardrail.data.prompt_templates import Prompts
 from guardrail.data.rows import DataRow, made_row, read_data_rows, write_rows
 from guardrail.data.select.choose_rows import choose_rows
@@ -146,7 +147,7 @@ def test_text_of_a_judged_item_is_found_in_questions_and_answers():
         made_row("出一道题", "请用三句话介绍青藏铁路的起点、终点和沿途风光", method="own"),
         made_row("介绍一下青藏铁路", "它从西宁到拉萨。", method="own"),
     ]
-    assert drop_judged(Made(rows=rows), judged).rows == rows[2:]
+    assert drop_judged(Made(rows=rows), JudgedText(judged)).rows == rows[2:]
 
 
 def _scored(ability, ifd, number):

@@ -76,6 +76,7 @@ def back_translation(
         augmented = [_tagged(row, prompts("tag-augmented"), tagged) for row in made.rows]
         scorer = train([*own, *augmented], f"M{number - 1}")
         scored = _scored(scorer, prompts, left)
+        del scorer  # a model less in memory while the next one is trained
         order = sorted(range(len(scored)), key=lambda n: -scored[n].scores["curation"])
         best = [n for n in order if scored[n].scores["curation"] > 0][:count]
         made.rows += [

@@ -51,7 +51,8 @@ def data_distillation(
     facts: list[dict[str, Any]] = []
     made = Made()
     on_stage("teacher-0")
-    teacher = train(labelled, "teacher-0")
+    # One at a time: the last one is out of memory while the next one is trained.
+    teachers = [train(labelled, "teacher-0")]
     for number in range(1, rounds + 1):
         requests = [
             ChatRequest(
@@ -61,7 +62,7 @@ def data_distillation(
         ]
         made = Made()
         sure = []
-        for row, reply in zip(unlabelled, teacher(requests), strict=True):
+        for row, reply in zip(unlabelled, teachers.pop()(requests), strict=True):
             labelled_row, confidence = _pseudo(row, reply, number)
             sure.append(confidence)
             if not reply.whole:
@@ -79,7 +80,7 @@ def data_distillation(
             }
         )
         on_stage(f"teacher-{number}")
-        teacher = train([*labelled, *made.rows], f"teacher-{number}")
+        teachers.append(train([*labelled, *made.rows], f"teacher-{number}"))
     made.facts = {"rounds": facts, "labelled": len(labelled)}
     return made
 

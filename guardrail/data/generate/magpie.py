@@ -6,9 +6,9 @@ text (vLLM's `/v1/completions`) and the model's own chat template.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
-from guardrail.data.chat_endpoint import Answerer, ChatRequest, Reply
+from guardrail.data.chat_endpoint import ChatEndpoint, ChatRequest
 from guardrail.data.diversity import diversity
 from guardrail.data.rows import DataRow, made_row
 from guardrail.data.select.row_faults import drop_faulty
@@ -16,26 +16,9 @@ from guardrail.data.stage_folder import Made
 from guardrail.errors import InputError
 from guardrail.sets.lint.duplicates import plain
 
-__all__ = ["Completes", "magpie", "user_opening"]
+__all__ = ["magpie", "user_opening"]
 
 _MARK = "甲乙丙丁戊己庚辛"
-
-
-class Completes(Protocol):
-    """`ChatEndpoint.complete`."""
-
-    def __call__(
-        self,
-        texts: Sequence[str],
-        purpose: str,
-        *,
-        seed: int,
-        temperature: float,
-        max_tokens: int,
-        stop: Sequence[str],
-    ) -> list[Reply]:
-        """Return what the model writes after each raw text."""
-        ...
 
 
 def user_opening(tokenizer: Any, chat: Sequence[dict[str, str]], *, thinking: bool) -> str:
@@ -59,29 +42,25 @@ def user_opening(tokenizer: Any, chat: Sequence[dict[str, str]], *, thinking: bo
 
 
 def magpie(
-    complete: Completes,
-    answerer: Answerer,
+    endpoint: ChatEndpoint,
     opening: Callable[[Sequence[dict[str, str]]], str],
     *,
     stop: Sequence[str],
     rows: int,
     turns: Sequence[float] = (1.0,),
     systems: Sequence[str] = ("",),
-    model: str,
     seed: int = 0,
     temperature: float = 1.0,
 ) -> Made:
     """Return chats whose every turn the model wrote, and what was dropped with the reason.
 
     Args:
-        complete: Writes after raw text.
-        answerer: The same model, answering chats.
+        endpoint: The model, which writes after raw text and answers chats.
         opening: `user_opening` of the model's template.
         stop: Texts that end a turn.
         rows: Chats that are begun; fewer are kept.
         turns: Shares of chats with one exchange, two, and so on; they sum to 1.
         systems: System turns that chats are begun under in rotation, to steer what is asked; an empty one is none.
-        model: Its name, for provenance.
         seed: Of the first request.
         temperature: Of the user's turns.
 
@@ -101,7 +80,7 @@ def magpie(
     for exchange in range(len(turns)):
         going = [n for n in range(rows) if wanted[n] > exchange and n not in faults]
         # The first completion of a chat has its own seed: the same text would give the same words.
-        asked = complete(
+        asked = endpoint.complete(
             [opening(chats[n]) for n in going],
             "user turns",
             seed=seed + exchange * rows,
@@ -115,7 +94,7 @@ def magpie(
             else:
                 faults[n] = "user turn empty or cut"
         going = [n for n in going if n not in faults]
-        said = answerer(
+        said = endpoint(
             [
                 ChatRequest(tuple(chats[n]), "answers", seed + exchange, max_tokens=2048)
                 for n in going
@@ -126,10 +105,10 @@ def magpie(
                 chats[n].append({"role": "assistant", "content": reply.text})
             else:
                 faults[n] = "answer empty or cut"
-    whole = [_row(chat, model) for n, chat in enumerate(chats) if n not in faults]
+    whole = [_row(chat, endpoint.model) for n, chat in enumerate(chats) if n not in faults]
     made = drop_faulty(whole)
     for n, reason in faults.items():
-        made.drop(reason, _row(_closed(chats[n]), model))
+        made.drop(reason, _row(_closed(chats[n]), endpoint.model))
     made.facts = {"diversity": diversity(made.rows)}
     return made
 

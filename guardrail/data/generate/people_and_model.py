@@ -4,11 +4,9 @@ The sheet is a workbook; what people wrote comes back as training rows and, wher
 preference rows (prompt, chosen, rejected, annotation_metrics).
 """
 
-import json
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 from openpyxl import Workbook, load_workbook
 from openpyxl.utils import get_column_letter
@@ -109,7 +107,7 @@ def _dialogue(row: DataRow) -> str:
 def read_sheet(
     path: Path, rows: Sequence[DataRow], answers: Sequence[Sequence[str]], *, model: str
 ) -> Made:
-    """Return what people picked or rewrote, and what they refused or left empty; `preferences` are in the facts.
+    """Return what people picked or rewrote, and what they refused or left empty; preference rows with it.
 
     Answers are taken from the stage and not from the sheet, so that only picks and rewrites come back.
 
@@ -125,7 +123,7 @@ def read_sheet(
     if not path.is_file():
         raise InputError(f"sheet `{path}` does not exist; write it first, and fill it in")
     known = {row.id: (row, texts) for row, texts in zip(rows, answers, strict=True)}
-    made, preferences = Made(), list[dict[str, Any]]()
+    made = Made()
     for number, cells in _lines(path):
         if cells["编号"] not in known:
             raise InputError(
@@ -154,7 +152,7 @@ def read_sheet(
         )
         if answer:
             made.rows.append(new)
-            preferences += [
+            made.preferences += [
                 {
                     "prompt": list(row.messages[:-1]),
                     "chosen": answer,
@@ -166,9 +164,7 @@ def read_sheet(
             ]
         else:
             made.drop("no answer is good enough" if pick == 0 else "left empty", new)
-    made.facts = {"preferences": len(preferences)}
-    text = "".join(json.dumps(p, ensure_ascii=False) + "\n" for p in preferences)
-    path.with_name("preferences.jsonl").write_text(text, encoding="utf-8")
+    made.facts = {"preferences": len(made.preferences)}
     return made
 
 

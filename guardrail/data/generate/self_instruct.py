@@ -279,6 +279,8 @@ def _pairs(reply: Reply, *, output_first: bool) -> list[tuple[str, str]]:
         rf"^\s*(?:\*\*)?(?:例子?\s*\d+\s*[.、:：]?\s*)?{first}(?:\*\*)?\s*[:：]", re.MULTILINE
     )
     divider = re.compile(rf"^\s*(?:\*\*)?{second}(?:\*\*)?\s*[:：]", re.MULTILINE)
+    if reply.finish_reason not in ("stop", "length"):
+        return []  # of a withheld reply single lines are left, which make no instance
     blocks = mark.split(reply.text)[1:]
     if reply.finish_reason == "length":
         blocks = blocks[:-1]

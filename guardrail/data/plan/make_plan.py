@@ -12,7 +12,7 @@ from guardrail.data.plan import sizing
 from guardrail.data.plan.sizing import Figure
 from guardrail.errors import InputError
 
-__all__ = ["Prices", "Sized", "businesses", "explain", "make_plan", "sources"]
+__all__ = ["Prices", "Sized", "businesses", "explain", "figure_rows", "make_plan", "sources"]
 
 _HERE = Path(__file__).parent
 _MOST_GENERAL = 0.10
@@ -204,6 +204,34 @@ def _words() -> dict[str, dict[str, str]]:
     return dict(yaml.safe_load((_HERE / "plan_words.yaml").read_text(encoding="utf-8")))
 
 
+@cache
+def _chinese() -> dict[str, str]:
+    return dict(yaml.safe_load((_HERE / "plan_figures.zh.yaml").read_text(encoding="utf-8")))
+
+
+def _told(text: str, lang: Literal["zh", "en"]) -> str:
+    return _chinese()[text] if lang == "zh" else text
+
+
+def figure_rows(
+    plan: Mapping[str, Any], lang: Literal["zh", "en"]
+) -> list[tuple[str, Any, str, str]]:
+    """Return the plan's figures: name, value, who states the rule, what for; the first row is the table's head, its value None."""
+    head = (_told("figure", lang), None, _told("source", lang), _told("stated for", lang))
+    return [
+        head,
+        *(
+            (
+                _told(name, lang),
+                plan[name],
+                _told(source, lang),
+                _told(plan["holds_for"][name], lang),
+            )
+            for name, source in plan["sources"].items()
+        ),
+    ]
+
+
 def explain(plan: Mapping[str, Any], lang: Literal["zh", "en"]) -> list[str]:
     """Return the plan in sentences, the reasons and what is uncertain included."""
     low, high = plan["sft_rows"]
@@ -224,7 +252,9 @@ def explain(plan: Mapping[str, Any], lang: Literal["zh", "en"]) -> list[str]:
         said.append("unproven")
     said += ["translated", "curriculum"]
     names = {
-        "outside_names": ", ".join(plan["outside_of_range"]),
+        "outside_names": ("、" if lang == "zh" else ", ").join(
+            _told(name, lang) for name in plan["outside_of_range"]
+        ),
         "parts_said": ("；" if lang == "zh" else "; ").join(
             f"{part[lang]} {part['rows']:,}" for part in plan["parts"]
         ),

@@ -6,11 +6,11 @@ Only what the words show. That an answer is true, a model or a person has to say
 import tempfile
 from collections.abc import Sequence
 
-from guardrail.data.rows import DataRow, row_item
+from guardrail.data.judged_text import WITHHELD, JudgedText
+from guardrail.data.rows import DataRow, made_row, row_item
 from guardrail.data.stage_folder import Made
 from guardrail.errors import InputError
 from guardrail.sets.lint.duplicates import plain
-from guardrail.sets.lint.overlap import find_overlaps
 from guardrail.sets.read.filters import FILTERS, first_reason
 from guardrail.sets.read.kept_prompts import CONFLICT, KeptPrompts
 from guardrail.text import parse_answer
@@ -106,23 +106,27 @@ def _conflicts(rows: Sequence[DataRow]) -> set[int]:
     }
 
 
-def drop_judged(made: Made, judged: dict[str, str]) -> Made:
-    """Take out of the rows what shares text with a judged or benchmark prompt, answers included.
+def drop_judged(made: Made, judged: JudgedText) -> Made:
+    """Take out rows and preferences that share text with a judged or benchmark prompt, provenance included.
 
-    Args:
-        made: The rows.
-        judged: Id → prompt of what is judged.
+    Their words, and those of rows that were dropped for another reason, do not stand in what is returned: only the id does.
     """
-    texts = [
-        (str(number), message["content"])
-        for number, row in enumerate(made.rows)
-        for message in row.messages
-    ]
-    leaks = {overlap.text for overlap in find_overlaps(judged, texts, per_known=len(texts))}
-    kept = Made(dropped=list(made.dropped), facts=made.facts)
-    for number, row in enumerate(made.rows):
-        if str(number) in leaks:
-            kept.drop("shares text with a judged item", row)
+    clean = Made(facts=dict(made.facts))
+    for row in made.rows:
+        if judged.inside(row.as_dict()):
+            judged.counts["rows made"] += 1
+            clean.drop(WITHHELD, _silenced(row))
         else:
-            kept.rows.append(row)
-    return kept
+            clean.rows.append(row)
+    first = [
+        (reason, _silenced(row) if judged.inside(row.as_dict()) else row)
+        for reason, row in made.dropped
+    ]
+    clean.dropped = [*first, *clean.dropped]
+    clean.preferences = [one for one in made.preferences if not judged.inside(one)]
+    return clean
+
+
+def _silenced(row: DataRow) -> DataRow:
+    method = str(row.provenance.get("method", "row"))
+    return made_row("（withheld）", "", method=method, withheld=row.id)

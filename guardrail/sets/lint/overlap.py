@@ -17,7 +17,7 @@ from typing import Any, Literal
 from guardrail.errors import InputError
 from guardrail.sets.lint.duplicates import NEAR, NGRAM, NearDuplicates
 
-__all__ = ["Overlap", "find_overlaps", "training_texts", "units"]
+__all__ = ["GuardedPrompts", "Overlap", "find_overlaps", "training_texts", "units"]
 
 TELLING = 6
 """Different units with a letter that a run needs to say anything."""
@@ -56,7 +56,7 @@ def _telling(run: str) -> bool:
     return sum(not unit.isdigit() for unit in set(run.split(" "))) >= TELLING
 
 
-class _Guarded:
+class GuardedPrompts:
     """The guarded prompts, indexed three ways; memory grows with them alone."""
 
     def __init__(self, known: Mapping[str, str]) -> None:
@@ -117,7 +117,7 @@ def find_overlaps(
     """
     if not known:
         return []
-    guarded = _Guarded(known)
+    guarded = GuardedPrompts(known)
     named: dict[str, set[str]] = {}
     found: list[Overlap] = []
     for name, text in texts:
