@@ -51,7 +51,7 @@ def back_translation(
         on_stage: Told what is done next.
 
     Raises:
-        InputError: fewer than two rounds, or a round that keeps nothing.
+        InputError: fewer than two rounds, or a scorer that gives no candidate a score.
     """
     if len(keep) < 2 or min(keep) < 1:
         raise InputError(
@@ -75,7 +75,7 @@ def back_translation(
         on_stage(f"M{number - 1}")
         augmented = [_tagged(row, prompts("tag-augmented"), tagged) for row in made.rows]
         scorer = train([*own, *augmented], f"M{number - 1}")
-        scored = _scored(scorer, prompts, left)
+        scored = _scored(scorer, prompts, left, f"M{number - 1}")
         del scorer  # a model less in memory while the next one is trained
         order = sorted(range(len(scored)), key=lambda n: -scored[n].scores["curation"])
         best = [n for n in order if scored[n].scores["curation"] > 0][:count]
@@ -158,11 +158,18 @@ def _tagged(row: DataRow, text: str, tagged: bool) -> DataRow:
     return replace(row, messages=({"role": "system", "content": text}, *row.messages))
 
 
-def _scored(scorer: Answerer, prompts: Prompts, rows: Sequence[DataRow]) -> list[DataRow]:
+def _scored(
+    scorer: Answerer, prompts: Prompts, rows: Sequence[DataRow], name: str
+) -> list[DataRow]:
     """Candidates with the score 1 to 5 that the model gives, 0 where it gives none."""
     texts = [prompts("curate", question=row.question, answer=row.answer) for row in rows]
     replies = scorer([user_says(text, "curation", temperature=0.0, max_tokens=8) for text in texts])
     found = [_SCORE.search(reply.text) for reply in replies]
+    if rows and not any(found):
+        raise InputError(
+            f"{name} gives none of {len(rows)} candidates a score from 1 to 5, but says such as {replies[0].text[:40]!r}; give it "
+            "more seeds, some of them prompts of `curate` answered by a number, or take a larger base"
+        )
     return [
         row.scored(curation=float(match[0]) if match else 0.0)
         for row, match in zip(rows, found, strict=True)
