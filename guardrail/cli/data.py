@@ -8,7 +8,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from guardrail.cli import data_generate
+from guardrail.cli import data_business, data_generate
 from guardrail.cli.common import JsonFlag, clear_errors, console, print_json
 from guardrail.cli.data_options import (
     AskedOptions,
@@ -35,6 +35,8 @@ FOUND = 1
 """Exit code of a check that found what is lacking or too much."""
 
 app.add_typer(data_generate.app, name="generate")
+app.command("outcomes")(data_business.outcomes)
+app.command("probe")(data_business.probe)
 
 LanguageOption = Annotated[Literal["zh", "en"], typer.Option("--lang", help="Language.")]
 

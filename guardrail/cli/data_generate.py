@@ -316,5 +316,53 @@ def magpie_command(
     stage.finish(made, [asked.costs], method="magpie", rows=rows, turns=shares, model=asked.model)
 
 
+@app.command("dialogues")
+@grouped
+def dialogues_command(
+    stage: StageOptions,
+    asking: AskedOptions,
+    rows: Annotated[int, typer.Option(help="Dialogues asked for.")] = 200,
+    scenes: Annotated[
+        Path | None,
+        typer.Option(help="YAML of acts, roles, causes, noise; by default the collection agent's."),
+    ] = None,
+    probes: Annotated[
+        Path | None,
+        typer.Option(help="The business's probes; by default the collection agent's."),
+    ] = None,
+    prompts: PromptsOption = None,
+) -> None:
+    """Write a business's dialogues in scenes: the agent's act, who is called, the root of it, noise (arXiv 2502.18228).
+
+    Example: `guardrail data generate dialogues --server http://127.0.0.1:8000 --rows 500 --out data/dialogues`
+    """
+    from guardrail.data import business
+    from guardrail.data.business.probe_chats import read_probes
+    from guardrail.data.diversity import read_quotas
+    from guardrail.data.generate.dialogues import dialogues
+    from guardrail.data.prompt_templates import Prompts
+
+    shipped, templates = Path(business.__file__).parent, Prompts(prompts)
+    with progress_bar("dialogues", rows) as done:
+        asked = asking.endpoint(stage, done)
+        made = dialogues(
+            asked,
+            templates,
+            read_quotas(scenes or shipped / "collection_scenes.yaml"),
+            read_probes(probes or shipped / "collection_agent.py"),
+            model=asked.model,
+            rows=rows,
+            seed=stage.seed,
+        )
+    stage.finish(
+        made,
+        [asked.costs],
+        method="dialogues",
+        rows=rows,
+        model=asked.model,
+        **templates.record(),
+    )
+
+
 app.command("back-translation")(back_translation_command)
 app.command("data-distillation")(data_distillation_command)

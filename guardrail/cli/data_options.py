@@ -72,6 +72,12 @@ ThinkingOption = Annotated[
         "--thinking/--no-thinking", help="Pin the template's thinking mode; vLLM takes it."
     ),
 ]
+MostTokensOption = Annotated[
+    int | None,
+    typer.Option(
+        "--most-tokens", min=1, help="Of a reply, for endpoints with a short context; less is cut."
+    ),
+]
 PromptsOption = Annotated[
     Path | None,
     typer.Option("--prompts", metavar="FOLDER", help="Templates of your own (see `data prompts`)."),
@@ -149,6 +155,7 @@ class AskedOptions:
     served_as: ModelNameOption = None
     concurrency: ConcurrencyOption = 16
     thinking: ThinkingOption = None
+    most_tokens: MostTokensOption = None
 
     def endpoint(
         self,
@@ -183,6 +190,7 @@ class AskedOptions:
             name or self.served_as or client.served().name,
             stage.out / journal,
             thinking=self.thinking,
+            most_tokens=self.most_tokens,
             judged=stage.judged_text,
             on_reply=on_reply,
         )

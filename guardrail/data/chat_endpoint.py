@@ -106,6 +106,7 @@ class ChatEndpoint:
         journal: Path | None = None,
         *,
         thinking: bool | None = None,
+        most_tokens: int | None = None,
         judged: JudgedText | None = None,
         on_reply: Callable[[int], None] = lambda count: None,
     ) -> None:
@@ -117,6 +118,7 @@ class ChatEndpoint:
             journal: Where replies are kept; None keeps none.
             thinking: Pins `enable_thinking` of the chat template, which vLLM takes; None sends nothing, as endpoints
                 other than vLLM want it.
+            most_tokens: Of any reply, where that is less than a stage asks for; None leaves it to the stages.
             judged: What no reply may be kept with; None keeps every reply.
             on_reply: Told how many replies there are so far.
 
@@ -125,7 +127,7 @@ class ChatEndpoint:
         """
         self.server, self.model, self._thinking, self._tell = server, model, thinking, on_reply
         self._journal, self._known = journal, dict[str, Reply]()
-        self._judged = judged or JudgedText({})
+        self._judged, self._most = judged or JudgedText({}), most_tokens
         self._lock = threading.Lock()
         self.costs = Costs()
         if journal is not None and journal.is_file():
@@ -185,7 +187,7 @@ class ChatEndpoint:
         body = {
             "model": self.model,
             "temperature": temperature,
-            "max_tokens": max_tokens,
+            "max_tokens": self._capped(max_tokens),
             "stop": list(stop),
         }
         return self._all(
@@ -216,7 +218,7 @@ class ChatEndpoint:
             "model": self.model,
             "messages": list(request.messages),
             "temperature": request.temperature,
-            "max_tokens": request.max_tokens,
+            "max_tokens": self._capped(request.max_tokens),
             "seed": request.seed,
         }
         if request.logprobs:
@@ -225,12 +227,19 @@ class ChatEndpoint:
             body["chat_template_kwargs"] = {"enable_thinking": self._thinking}
         return body
 
+    def _capped(self, tokens: int) -> int:
+        return tokens if self._most is None else min(tokens, self._most)
+
     def _ask(self, path: str, body: dict[str, Any]) -> Reply:
         try:
             return _read_reply(self.server.ask(path, body), self.server.url)
         except Unreachable:
             raise
-        except InputError:
+        except InputError as error:
+            if "max_tokens" in str(
+                error
+            ):  # no chat of this stage fits, and none is refused for what it says
+                raise InputError(f"{error}; or give a smaller `--most-tokens`") from error
             if not self._known:
                 raise
             return Reply("", finish_reason="refused", prompt_tokens=0, completion_tokens=0)

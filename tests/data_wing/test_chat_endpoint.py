@@ -91,6 +91,22 @@ def test_a_refused_chat_is_a_reply_but_a_wrong_endpoint_ends_the_stage():
         assert second.finish_reason == "refused"
 
 
+def test_an_endpoint_with_too_short_a_context_ends_the_stage_and_a_cap_helps():
+    class Short(ScriptedServer):
+        def reply(self, path, body):
+            if body.get("max_tokens", 0) > 64:
+                said = "max_tokens=1024 cannot be greater than max_model_len=64"
+                return 400, {"error": {"message": said}}
+            return super().reply(path, body)
+
+    with Short(lambda prompt, body: "好") as server:
+        endpoint = _endpoint(server)
+        assert endpoint([user_says("短", "a", max_tokens=8)])[0].whole
+        with pytest.raises(InputError, match="--most-tokens"):
+            endpoint(ASKED)
+        assert _endpoint(server, most_tokens=64)(ASKED)[0].whole
+
+
 def test_thinking_confidence_and_cut_answers_are_read():
     def script(prompt, body):
         if prompt == "想":

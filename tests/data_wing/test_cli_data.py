@@ -189,6 +189,7 @@ def test_templates_are_copied_once(tmp_path):
         "answers",
         "people-and-model",
         "magpie",
+        "dialogues",
         "back-translation",
         "data-distillation",
     ],

@@ -2,16 +2,20 @@
 
 import re
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from openpyxl import load_workbook
 from transformers import AutoTokenizer
 
+from guardrail.data.business import collection_agent
+from guardrail.data.business.probe_chats import read_probes
 from guardrail.data.chat_endpoint import ChatEndpoint, Reply
 from guardrail.data.diversity import diversity, next_cell, read_quotas
 from guardrail.data.generate.answers import Teacher, answers
 from guardrail.data.generate.back_translation import back_translation
 from guardrail.data.generate.data_distillation import data_distillation
+from guardrail.data.generate.dialogues import dialogues
 from guardrail.data.generate.evol_instruct import (
     BREADTH,
     DEPTH,
@@ -39,6 +43,7 @@ from guardrail.shipped import shipped_root
 from tests.data_wing.scripted_server import ScriptedServer
 
 BASE = shipped_root() / "recipes/toy/base"
+COLLECTION = Path(collection_agent.__file__).parent
 
 
 @pytest.fixture
@@ -480,6 +485,38 @@ def test_people_pick_or_rewrite_and_preferences_come_of_it(serve, tmp_path):
     book.save(sheet)
     with pytest.raises(InputError, match="line 2: 选哪个"):
         read_sheet(sheet, rows, three, model="m")
+
+
+# Dialogues
+
+
+def test_dialogues_are_written_in_scenes_and_dropped_where_a_probe_finds_harm(serve):
+    facts = []
+
+    def script(prompt, body):
+        amount, day = re.search(r"应还 ([\d.]+) 元，(\d+) 日", prompt).groups()
+        facts.append(prompt)
+        opens = f"客户：喂，哪位？\n坐席：我是青穗贷专员，请问是您本人吗？\n客户：是我，我发工资就还。\n坐席：您逾期的{amount}元，{day}日在App里还清就行。"
+        return (
+            opens,
+            opens.replace(f"{amount}元", "99999元"),
+            opens + "不然我告诉你单位。",
+            "坐席：您好。\n客户：你好。",
+        )[body["seed"] % 4]
+
+    scenes = read_quotas(COLLECTION / "collection_scenes.yaml")
+    probes = read_probes(COLLECTION / "collection_agent.py")
+    made = dialogues(serve(script), Prompts(), scenes, probes, model="m", rows=20)
+    assert Counter(reason for reason, _ in made.dropped) == {
+        "probe wrong_amount": 5,
+        "probe threat": 5,
+        "no whole dialogue in the reply": 5,
+    }
+    assert len(made.rows) == 5
+    assert [m["role"] for m in made.rows[0].messages] == ["user", "assistant"] * 2
+    assert set(made.rows[0].provenance["cell"]) == {"act", "role", "cause", "noise"}
+    zh = {v["zh"] for values in scenes.values() for v in values.values()}
+    assert all(sum(words in prompt for words in zh) == 4 for prompt in facts)
 
 
 # Magpie

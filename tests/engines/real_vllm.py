@@ -34,6 +34,8 @@ def vllm_server(model: Path, log: Path, *more: object) -> Iterator[str]:
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
         "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1",
         "VLLM_NO_USAGE_STATS": "1",
+        # ms-swift installs one that needs torchvision, which this environment has not.
+        "VLLM_PLUGINS": "",
     }
     with (
         log.open("w") as said,
