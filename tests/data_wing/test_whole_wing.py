@@ -70,6 +70,7 @@ def _generators(inputs, url):
         "answers": (seeds, "--how", "teachers", "--teacher", "other", *asked),
         "people-and-model": (seeds, *asked),
         "magpie": (BASE, "--rows", 40, *asked),
+        "dialogues": ("--rows", 30, *asked),
     }
 
 
@@ -120,6 +121,7 @@ def test_every_generator_keeps_rows_and_says_what_it_kept_out(wing):
         "grounded",
         "answers",
         "magpie",
+        "dialogues",
         "people-and-model",
         "select",
     ):

@@ -108,6 +108,9 @@ def _said(prompt: str, body: dict[str, Any]) -> str:
         return "- 选料\n- 火候"
     if "一条条要求" in prompt:
         return "做到：说清步骤\n没做到：举例"
+    if "坐席：”开头" in prompt:
+        amount, day = re.search(r"应还 ([\d.]+) 元，(\d+) 日", prompt).groups()
+        return f"客户：喂，我发工资就还。\n坐席：我是专员小林，您逾期的{amount}元，{day}日前在App里还清就行，记{chance(prompt, 997)}号。"
     if "写出用户当时提的那个问题" in prompt:
         return f"{prompt[-12:-2]}是怎么回事？"
     return f"先看{prompt[-9:]}，再看其余，编号{chance(prompt + str(body['seed']), 10**6)}。"
