@@ -1,5 +1,6 @@
 """The command line of the data wing: `guardrail data plan | select | generate`."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -276,6 +277,28 @@ def _quotas(given: list[str] | None) -> dict[str, int]:
             raise InputError(f"`--quota {text}` must be ABILITY=ROWS, such as reasoning=500")
         quotas[name] = int(number)
     return quotas
+
+
+@app.command("export")
+@grouped
+def export_command(
+    rows: RowsArgument,
+    out: Annotated[Path, typer.Option("--out", help="The JSONL file to write.")],
+    to: Annotated[Literal["data-juicer", "distilabel"], typer.Option("--to", help="Whose format.")],
+) -> None:
+    """Write rows in the format of another tool, which need not be installed.
+
+    Example: `guardrail data export data/selected/rows.jsonl --to data-juicer --out juicer.jsonl`
+    """
+    from guardrail.data.export_rows import EXPORTS
+    from guardrail.data.rows import read_data_rows
+    from guardrail.files import write_whole
+
+    read = [row for path in rows for row in read_data_rows(path)]
+    lines = [json.dumps(EXPORTS[to](row), ensure_ascii=False) + "\n" for row in read]
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(out, "".join(lines))
+    console.print(f"{len(read):,} rows: {out}", soft_wrap=True)
 
 
 @app.command("prompts")

@@ -12,6 +12,7 @@ from guardrail.data.business.debt_outcomes import Outcome, debt_metrics, read_ou
 from guardrail.data.business.probe_chats import measure_chats, read_probes
 from guardrail.data.rows import made_row, read_data_rows, write_rows
 from guardrail.errors import InputError
+from guardrail.ledger.file import Ledger, read_ledger
 from guardrail.shipped import shipped_root
 
 PLUG_IN = Path(collection_agent.__file__)
@@ -177,3 +178,26 @@ def test_a_wrong_log_is_named_by_its_line(tmp_path, lines, fault):
     (tmp_path / "log.jsonl").write_text("\n".join(lines))
     with pytest.raises(InputError, match=fault):
         read_outcomes(tmp_path / "log.jsonl")
+
+
+def test_outcomes_and_probes_stand_on_the_runs_timeline(tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    ledger = Ledger(run)
+    ledger.append("started", 0, name="own")
+    ledger.append("ended", 120, outcome="finished")
+    log = tmp_path / "log.jsonl"
+    lines = [
+        {"debtor": arm, "owed": 10, "paid": paid, "agreed": True, "contacts": 1, "arm": arm}
+        for arm, paid in (("A", 10), ("B", 5))
+    ]
+    log.write_text("\n".join(map(json.dumps, lines)))
+    write_rows(tmp_path / "chats.jsonl", _rows(3))
+    chats = tmp_path / "chats.jsonl"
+    for line in (["outcomes", log], ["probe", PLUG_IN, chats, "--base", chats]):
+        done = CliRunner().invoke(app, ["data", *map(str, line), "--run", str(run), "--json"])
+        assert done.exit_code == 0, done.output
+    taken = {r["name"]: (r["step"], r["value"]) for r in read_ledger(run) if r["kind"] == "metric"}
+    assert taken["debt/recovery_rate (A)"] == (120, 1.0)
+    assert taken["debt/recovery_efficiency (B)"] == (120, 0.5)
+    assert taken["probe/threat"] == (120, 0.05)
