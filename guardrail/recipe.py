@@ -86,6 +86,9 @@ class Train(_Section):
     """Arguments of peft's `LoraConfig`; left out: full fine-tuning, or the start model's own adapter."""
     quantization: dict[str, Any] | None = None
     """Arguments of transformers' `BitsAndBytesConfig`: anchors and training (LoRA) load the model so (QLoRA)."""
+    order: Literal["shuffled", "curriculum"] = "shuffled"
+    """In which order rows are trained on: `shuffled`, as the trainer draws them, or `curriculum`, general → long tail → safety by
+    each row's column `stage` (`guardrail data curriculum` writes it), shuffled within a stage, the same in every epoch."""
     held_out: float = Field(default=0.0, ge=0, lt=0.5)
     """Share of the rows kept out of SFT to measure the domain loss; 0 measures none."""
     allow_overlap: tuple[str, ...] = ()

@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from guardrail.cli import data_business, data_generate
+from guardrail.cli import data_business, data_curriculum, data_generate
 from guardrail.cli.common import JsonFlag, clear_errors, console, print_json
 from guardrail.cli.data_options import (
     AskedOptions,
@@ -38,6 +38,7 @@ FOUND = 1
 app.add_typer(data_generate.app, name="generate")
 app.command("outcomes")(data_business.outcomes)
 app.command("probe")(data_business.probe)
+app.command("curriculum")(data_curriculum.curriculum_command)
 
 LanguageOption = Annotated[Literal["zh", "en"], typer.Option("--lang", help="Language.")]
 

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from guardrail.errors import InputError
 from guardrail.recipe import Recipe
 from guardrail.sets.lint.contamination import check_contamination
+from guardrail.sets.read.curriculum import require_order, require_stages
 from guardrail.sets.read.row_forms import check_row_forms, with_all_columns
 from guardrail.sets.read.training_rows import prompt_rows, read_training_rows
 from guardrail.track.alert_services import alert_services
@@ -65,11 +66,17 @@ def preflight(recipe: Recipe) -> Checked:
     if swift:  # its rows have many forms, and are checked as it has read them
         if recipe.train.data or recipe.train.arguments:
             arguments = check_swift_arguments(recipe)
+        if recipe.train.order == "curriculum" and recipe.train.data:
+            require_order(
+                read_training_rows(recipe.train.data), f"training data `{recipe.train.data}`"
+            )
         return Checked(guardrail, [], arguments)
     assert recipe.train.data is not None  # the recipe's rule
     rows = read_training_rows(recipe.train.data)
     source = f"training data `{recipe.train.data}`"
     check_row_forms(rows, trainer=recipe.trainer, source=source)
+    if recipe.train.order == "curriculum":
+        require_stages(rows, source)
     rows = with_all_columns(rows)
     if grpo:
         rows = prompt_rows(rows)

@@ -24,6 +24,12 @@ def check_trainer_fits(recipe: Recipe, trainer: Any, *, grpo: bool) -> None:
     """
     if recipe.looks.engine == "sidecar" and trainer.args.load_best_model_at_end:
         raise InputError(BEST_BESIDE)
+    if recipe.train.order == "curriculum" and not _takes_rows_in_order(trainer, grpo=grpo):
+        key = "shuffle_dataset=False" if grpo else "train_sampling_strategy='sequential'"
+        raise InputError(
+            f"the recipe says `train.order: curriculum`, and the trainer would shuffle the rows; make it with {key} on rows "
+            "in that order, or remove the key"
+        )
     rehearsal, name = recipe.rehearsal, type(trainer).__name__
     if not grpo and (rehearsal.grpo is not None or recipe.ladder.beta == "raise"):
         key = "ladder.beta" if rehearsal.grpo is None else "rehearsal.grpo"
@@ -53,3 +59,9 @@ def check_trainer_fits(recipe: Recipe, trainer: Any, *, grpo: bool) -> None:
             "`ladder.beta: raise` needs a `beta` above 0, and no Liger loss, which keeps the beta it began "
             f"with; got beta {trainer.beta} and use_liger_kernel {trainer.args.use_liger_kernel}"
         )
+
+
+def _takes_rows_in_order(trainer: Any, *, grpo: bool) -> bool:
+    if grpo:
+        return not trainer.shuffle_dataset
+    return bool(trainer.args.train_sampling_strategy == "sequential")

@@ -34,6 +34,7 @@ from guardrail.trainers.guarded_recipe import GuardedRecipe
 from guardrail.trainers.ledger_header import recipe_header
 from guardrail.trainers.ms_swift.command_line import (
     another_model,
+    check_order,
     check_training_data,
     swift_name,
 )
@@ -69,6 +70,7 @@ def attach_megatron(trainer: Any, recipe: Recipe) -> MegatronGuard:
             f"`looks.engine: {recipe.looks.engine}` cannot be had in Megatron-SWIFT, whose model lies in pieces over its ranks; "
             "set `looks.engine: sidecar` and start `guardrail serve OUTPUT_FOLDER` beside the training"
         )
+    check_order(recipe, trainer.args)
     guarded = GuardedRecipe.from_recipe(recipe)
     recipe, folder = guarded.recipe, Path(trainer.args.output_dir)
     if differs := another_model("start_model", recipe, "--model", trainer.args.model_dir):

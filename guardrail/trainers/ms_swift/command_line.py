@@ -23,6 +23,7 @@ from guardrail.trainers.kl_only.references import adapter_fault
 
 __all__ = [
     "another_model",
+    "check_order",
     "check_run",
     "check_training_data",
     "find_kind",
@@ -138,11 +139,25 @@ def check_run(trainer: Any, kind: str, guarded: GuardedRecipe) -> None:
             "`--sequence_parallel_size` above 1 cannot be guarded: looks and KL-only samples are not cut "
             "over ranks; leave it away"
         )
+    check_order(recipe, arguments)
     _check_checkpointing(trainer)
     _check_start_model(trainer.model, recipe, resumed=bool(arguments.resume_from_checkpoint))
     if kind == "grpo" and recipe.mode == "guard":
         swift_form(recipe, trainer)  # refused by name before anchors are made
     check_training_data(guarded, trainer.train_dataset)
+
+
+def check_order(recipe: Recipe, arguments: Any) -> None:
+    """Refuse a command line that would shuffle rows whose order the recipe asks for.
+
+    Raises:
+        InputError: it does.
+    """
+    if recipe.train.order == "curriculum" and arguments.train_dataloader_shuffle:
+        raise InputError(
+            "the recipe says `train.order: curriculum`, and the command line shuffles the rows; add `--dataset_shuffle false "
+            "--train_dataloader_shuffle false`, or remove the key"
+        )
 
 
 def _check_checkpointing(trainer: Any) -> None:

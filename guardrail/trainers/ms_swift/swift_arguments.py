@@ -46,6 +46,8 @@ def swift_arguments(recipe: Recipe, run: Path, *, resume: Path | None = None) ->
         flags |= {"model_revision": revision} if revision else {}
     if datasets:
         flags["dataset"] = datasets
+    if recipe.train.order == "curriculum":
+        flags |= _in_order(given, datasets)
     plugins = _several(given.pop("external_plugins", []))
     callbacks = _several(given.pop("callbacks", []))
     flags |= given
@@ -108,3 +110,30 @@ def _flag(name: str, value: Any) -> list[str]:
     if isinstance(value, dict):
         value = json.dumps(value, ensure_ascii=False)
     return [f"--{name}", *map(str, _several(value))]
+
+
+def _in_order(given: dict[str, Any], datasets: list[Any]) -> dict[str, Any]:
+    """The flags that let ms-swift take a file's rows as they stand.
+
+    Raises:
+        InputError: a flag of the recipe's own would take them in another order, or there is not one file.
+    """
+    order = {"dataset_shuffle": False, "train_dataloader_shuffle": False}
+    mixes = {
+        "packing": False,
+        "group_by_length": False,
+        "split_dataset_ratio": 0,
+        "streaming": False,
+    }
+    for name, value in (order | mixes).items():
+        if given.get(name, value) != value:
+            raise InputError(
+                f"`train.order: curriculum` needs `{name}` to be {str(value).lower()}, and `train.arguments.{name}` is "
+                f"{given[name]!r}; remove it"
+            )
+    if len(datasets) != 1 or given.get("cached_dataset"):
+        raise InputError(
+            f"`train.order: curriculum` takes the order from one file, and there are {len(datasets)} datasets; put them into "
+            "one with `guardrail data curriculum FILE... --out NEW` and name it as `train.data`"
+        )
+    return order

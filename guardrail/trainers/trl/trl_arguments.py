@@ -67,7 +67,9 @@ def _read(kind: Any, recipe: Recipe, output: Path, **substituted: Any) -> Any:
             "remove_unused_columns": False,
             "chat_template_kwargs": {"enable_thinking": recipe.thinking},
         }
-    given = {**defaults, **recipe.train.arguments, **substituted, "model_init_kwargs": None}
+    in_order = _in_order(recipe) if recipe.train.order == "curriculum" else {}
+    given = {**defaults, **recipe.train.arguments, **in_order, **substituted}
+    given["model_init_kwargs"] = None
     try:
         return kind(**{**given, "output_dir": str(output), "seed": recipe.seed})
     except ImportError as error:
@@ -76,3 +78,28 @@ def _read(kind: Any, recipe: Recipe, output: Path, **substituted: Any) -> Any:
         ) from error
     except (TypeError, ValueError, OSError) as error:
         raise InputError(f"`train.arguments`: {kind.__name__} refuses them: {error}") from error
+
+
+def _in_order(recipe: Recipe) -> dict[str, Any]:
+    """The arguments that let a trainer take the rows as they stand: transformers' own sequential sampler, GRPO's unshuffled one.
+
+    Raises:
+        InputError: an argument of the recipe's own would take them in another order.
+    """
+    given, grpo = recipe.train.arguments, recipe.trainer == "trl-grpo"
+    order: dict[str, Any] = {"shuffle_dataset": False}
+    if not grpo:
+        order["train_sampling_strategy"] = "sequential"
+    for name, value in order.items():
+        if given.get(name, value) != value:
+            raise InputError(
+                f"`train.order: curriculum` needs `{name}: {str(value).lower()}`, and `train.arguments.{name}` is "
+                f"{given[name]!r}; remove it"
+            )
+    if not grpo and given.get("packing") and given.get("packing_strategy", "bfd") != "wrapped":
+        raise InputError(
+            "`train.order: curriculum` does not go with packing that fills sequences by length "
+            f"(`packing_strategy: {given.get('packing_strategy', 'bfd')}`), which mixes the stages; set "
+            "`packing_strategy: wrapped`, or `packing: false`"
+        )
+    return order
