@@ -1,6 +1,6 @@
 """The ledger: one JSON line a record, appended and fsynced before anything acts on it.
 
-`pandas.read_json("ledger.jsonl", lines=True)` reads it. A record is never changed or removed; a
+`pandas.read_json("ledger.jsonl", lines=True)` reads it; the last key of a line is a digest (chain.py). A record is never changed or removed; a
 resumed run appends `rewound` and goes on, and `live_records` gives the branch that counts.
 """
 
@@ -13,7 +13,8 @@ from typing import Any
 
 from guardrail.errors import InputError
 from guardrail.files import append_whole
-from guardrail.read_back import read_bounded
+from guardrail.ledger.chain import check_line, seal_line
+from guardrail.read_back import SEAL, read_bounded
 from guardrail.redaction import redacted
 from guardrail.writer_lock import hold, release
 
@@ -56,6 +57,8 @@ class Ledger:
         self._next = 0
         self._size: int | None = None
         """Bytes that are known to be whole records; None where a failed write may have left more."""
+        self._before = ""
+        """Digest of the last record."""
 
     def hold(self) -> None:
         """Become the run's only writer before the first record of a training.
@@ -79,10 +82,11 @@ class Ledger:
             took = hold(self.path.parent)
             try:
                 self._mend()
-                record, line = self._record(kind, step, fields)
+                record, plain = self._record(kind, step, fields)
+                line, digest = seal_line(plain, self._before)
                 size, self._size = self._size, None
-                append_whole(self.path, line)
-                self._size = (size or 0) + len(line)
+                append_whole(self.path, line + b"\n")
+                self._size, self._before = (size or 0) + len(line) + 1, digest
                 self._next += 1
             except BaseException:
                 if took:
@@ -98,30 +102,31 @@ class Ledger:
         now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
         said = redacted(fields)  # from here it goes on to report, trackers and the next recipe
         record: Record = {"seq": self._next, "time": now, "kind": kind, "step": step, **said}
-        line = json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n"
+        line = json.dumps(record, ensure_ascii=False, allow_nan=False)
         return record, line.encode("utf-8", errors="backslashreplace")
 
     def _mend(self) -> None:
         """Cut off what a failed write or a kill left, and count on from what others wrote since."""
         found = self.path.stat().st_size if self.path.exists() else 0
         if self._size is None or found != self._size:
-            self._next = _cut_torn_tail(self.path) if found else 0
+            self._next, self._before = _cut_torn_tail(self.path) if found else (0, "")
             self._size = self.path.stat().st_size if found else 0
 
 
-def _cut_torn_tail(path: Path) -> int:
-    """Drop the bytes after the last complete record; return the next sequence number."""
-    records, good_bytes = _parse(path)
+def _cut_torn_tail(path: Path) -> tuple[int, str]:
+    """Drop the bytes after the last complete record; return the next sequence number and the digest to go on from."""
+    records, good_bytes, before = _parse(path)
     if good_bytes < path.stat().st_size:
         with path.open("r+b") as file:
             file.truncate(good_bytes)
     last = records[-1].get("seq", len(records) - 1) if records else -1
-    return last + 1 if isinstance(last, int) else len(records)
+    return (last + 1 if isinstance(last, int) else len(records)), before
 
 
-def _parse(path: Path) -> tuple[list[Record], int]:
+def _parse(path: Path) -> tuple[list[Record], int, str]:
+    """The complete records, their bytes, and the last one's digest."""
     records: list[Record] = []
-    good = 0
+    good, before = 0, ""
     try:
         data = read_bounded(path, _LARGEST)
     except OSError as error:
@@ -133,14 +138,19 @@ def _parse(path: Path) -> tuple[list[Record], int]:
                 raise ValueError("no record")
             if not isinstance(record.get("step"), int):
                 raise ValueError("a record without its step")
+            found, whole = check_line(raw, before)
+            if not whole:
+                raise ValueError("it, or a line before it, is not as it was written")
         except (ValueError, RecursionError) as error:
             raise InputError(
                 f"ledger `{path}` line {number} is damaged ({_shortly(error)}); "
                 "restore the file from a copy, later records are intact"
             ) from error
+        if before := found or "":
+            del record[SEAL]
         records.append(record)
         good += len(raw) + 1
-    return records, good
+    return records, good, before
 
 
 def _shortly(error: Exception) -> str:

@@ -6,8 +6,9 @@ import math
 from pathlib import Path
 from typing import Any
 
+from guardrail.ledger.chain import check_line
 from guardrail.ledger.file import FILE_NAME, Record
-from guardrail.read_back import open_regular
+from guardrail.read_back import SEAL, open_regular
 
 __all__ = ["LedgerTail"]
 
@@ -34,8 +35,9 @@ class LedgerTail:
     def _forget(self) -> None:
         self.records: list[Record] = []
         self.damaged: list[int] = []
-        """Numbers of the lines that are no record; a torn last line is not one yet."""
+        """Numbers of the lines that are no record, or not as it was written; a torn last line is not one yet."""
         self._lines = 0
+        self._before: str | None = ""
         self._offset = 0
         self._end = b""
 
@@ -72,9 +74,12 @@ class LedgerTail:
         for raw in complete.split(b"\n")[:-1]:
             self._lines += 1
             record = _record(raw)
-            if record is None:
+            self._before, whole = check_line(raw, self._before)
+            if record is None or not whole:
                 self.damaged.append(self._lines)
             else:
+                if self._before:
+                    record.pop(SEAL, None)
                 self.records.append(record)
         self._offset += len(complete)
         self._end = (self._end + complete)[-_OVERLAP_BYTES:]

@@ -10,6 +10,7 @@ import pytest
 
 from guardrail.errors import InputError
 from guardrail.ledger.file import Ledger, live_records, read_ledger
+from guardrail.ledger.follow import LedgerTail
 
 
 def test_records_come_back_in_order_and_pandas_reads_them(tmp_path):
@@ -169,3 +170,59 @@ def test_two_ledgers_of_one_process_number_on(tmp_path):
         one.append("look", step)
         other.append("metric", step)
     assert [r["seq"] for r in read_ledger(tmp_path)] == list(range(6))
+
+
+def written(folder):
+    """A ledger of four records; its lines."""
+    ledger = Ledger(folder)
+    for step in range(4):
+        ledger.append("log", step, loss=0.5)
+    return ledger.path.read_bytes().splitlines(keepends=True)
+
+
+EDITS = {
+    "a value": lambda lines: [lines[0], lines[1].replace(b"0.5", b"0.4"), *lines[2:]],
+    "NaN": lambda lines: [lines[0], lines[1].replace(b"0.5", b"NaN"), *lines[2:]],
+    "the digest's name": lambda lines: [lines[0], lines[1].replace(b"digest", b"digesu"), *lines[2:]],
+    "a digest": lambda lines: [lines[0], lines[1].replace(b'"digest": "', b'"digest": "0')[:-4] + b'"}\n', *lines[2:]],
+    "gone": lambda lines: [lines[0], *lines[2:]],
+    "twice": lambda lines: [lines[0], lines[0], *lines[1:]],
+    "exchanged": lambda lines: [lines[0], lines[2], lines[1], lines[3]],
+    "no digest": lambda lines: [lines[0], lines[1][:-48] + b"}\n", *lines[2:]],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_a_line_that_was_changed_is_named_where_it_is_read_or_written_on(tmp_path, edit):
+    lines = EDITS[edit](written(tmp_path))
+    (tmp_path / "ledger.jsonl").write_bytes(b"".join(lines))
+    for use in (read_ledger, lambda run: Ledger(run).append("log", 9)):
+        with pytest.raises(InputError, match=r"line 2 is damaged \(it, or a line before it"):
+            use(tmp_path)
+    tail = LedgerTail(tmp_path)
+    tail.read_on()
+    assert tail.damaged[0] == 2
+    assert tail.damaged == {"exchanged": [2, 3, 4], "a digest": [2, 3]}.get(edit, [2])
+
+
+def test_a_line_of_another_run_is_named(tmp_path):
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+    one, other = written(tmp_path / "one"), written(tmp_path / "other")
+    (tmp_path / "one/ledger.jsonl").write_bytes(b"".join([*one[:2], other[2], one[3]]))
+    with pytest.raises(InputError, match="line 3 is damaged"):
+        read_ledger(tmp_path / "one")
+
+
+def test_a_ledger_of_an_older_version_has_no_digests_and_goes_on_with_them(tmp_path):
+    ledger = tmp_path / "ledger.jsonl"
+    ledger.write_text('{"seq": 0, "kind": "started", "step": 0}\n')
+    Ledger(tmp_path).append("rewound", 0)
+    assert [sorted(r) for r in read_ledger(tmp_path)] == [
+        ["kind", "seq", "step"], ["kind", "seq", "step", "time"]
+    ]  # fmt: skip
+    tail = LedgerTail(tmp_path)
+    tail.read_on()
+    assert tail.records == read_ledger(tmp_path)
+    ledger.write_text(ledger.read_text().replace("started", "ended00"))
+    assert read_ledger(tmp_path)[0]["kind"] == "ended00", "only what has a digest is held to it"

@@ -24,7 +24,7 @@ from guardrail.cli.main import app
 from guardrail.ledger.file import read_ledger
 from guardrail.ledger.follow import LedgerTail
 from guardrail.live.serve import WatchServer, open_server
-from tests.report.stories import HOSTILE, Story, finished_ok, halted, running
+from tests.report.stories import HOSTILE, Story, finished_ok, halted, running, undigested
 from tests.run_fixtures import command, hear_ctrl_c
 
 
@@ -147,6 +147,7 @@ def test_an_ended_run_is_final_until_it_is_resumed(story: Story) -> None:
 
 def test_a_run_gone_silent_is_named_on_page_and_bar(story: Story) -> None:
     running(story)
+    undigested(story.run)
     ledger = story.run / "ledger.jsonl"
     ledger.write_text(
         re.sub(r'"time": "20\d\d', '"time": "2001', ledger.read_text("utf-8")), "utf-8"
@@ -158,6 +159,7 @@ def test_a_run_gone_silent_is_named_on_page_and_bar(story: Story) -> None:
 
 def test_the_moment_a_run_goes_stale_changes_the_page(story: Story) -> None:
     running(story)
+    undigested(story.run)
     ledger = story.run / "ledger.jsonl"
     rows = [json.loads(line) for line in ledger.read_text(encoding="utf-8").splitlines()]
     then = datetime.now(timezone.utc) - timedelta(seconds=59)
@@ -196,6 +198,7 @@ def test_the_page_speaks_the_language_asked_for(story: Story, tmp_path: Path) ->
 
 def test_a_cut_or_replaced_ledger_is_read_anew(story: Story) -> None:
     running(story)
+    undigested(story.run)
     ledger = story.run / "ledger.jsonl"
     whole = ledger.read_bytes()
     with served(story.run) as server:

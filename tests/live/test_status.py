@@ -17,7 +17,16 @@ from guardrail.live.status import run_status
 from guardrail.live.status_terminal import sparkline
 from guardrail.report.pace import measure_pace, next_look_step
 from guardrail.report.run_data import read_run, run_data
-from tests.report.stories import COLLAPSE, HOSTILE, Story, crashed, finished_ok, halted, running
+from tests.report.stories import (
+    COLLAPSE,
+    HOSTILE,
+    Story,
+    crashed,
+    finished_ok,
+    halted,
+    running,
+    undigested,
+)
 from tests.run_fixtures import command
 
 DOCS = Path(__file__).parents[2] / "docs/watching.md"
@@ -83,6 +92,7 @@ def test_a_thousand_looks_stay_one_screen(tmp_path: Path) -> None:
     story = Story(tmp_path / "run").start()
     story.look(0, trigger="start", write_answers=False)
     story.look(20, write_answers=False)
+    undigested(story.run)
     lines = (story.run / "ledger.jsonl").read_text(encoding="utf-8").splitlines()
     look = json.loads(lines[-1])
     with (story.run / "ledger.jsonl").open("a", encoding="utf-8") as ledger:
@@ -105,6 +115,7 @@ def test_sparkline_is_higher_where_harm_is_worse() -> None:
 
 def test_a_run_is_stale_once_it_is_silent_for_three_times_its_usual_silence(story: Story) -> None:
     running(story)
+    undigested(story.run)
     rows = [json.loads(x) for x in (story.run / "ledger.jsonl").read_text().splitlines()]
     # A step takes 10 s, a look 100 s, and once 20 steps passed without a record.
     for row in rows:
@@ -219,6 +230,7 @@ def test_hostile_text_reaches_no_terminal(tmp_path: Path) -> None:
     story.ledger.append("error", 40, during="look", error=bad, then=bad)
     story.ledger.append("checkpoint", 40, path=bad[:300], level="ok")
     story.ledger.append("action", 40, look=9, action=bad, carried_out=True, reason=bad)
+    undigested(story.run)
     ledger = story.run / "ledger.jsonl"
     rows = [json.loads(line) for line in ledger.read_text(encoding="utf-8").splitlines()]
     rows[0]["name"] = bad

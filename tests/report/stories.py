@@ -244,7 +244,15 @@ def told(tell: Callable[[Story], None], folder: Path, mode: str = "guard") -> St
         text = (run / name).read_text(encoding="utf-8")
         text = _ending_now(text.replace(str(source), str(run)))
         (run / name).write_text(text, encoding="utf-8")
+    undigested(run)
     return Story(run, mode=mode)
+
+
+def undigested(run: Path) -> None:
+    """Take the digests out of a ledger, as one of an older version has none: what a test edits in it is believed."""
+    ledger = run / "ledger.jsonl"
+    text = ledger.read_text(encoding="utf-8")
+    ledger.write_text(re.sub(r', "digest": "[0-9a-f]{32}"}\n', "}\n", text), encoding="utf-8")
 
 
 def _ending_now(ledger: str) -> str:

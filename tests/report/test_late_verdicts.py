@@ -9,11 +9,12 @@ from guardrail.ledger.file import Ledger
 from guardrail.live.closing import closing_words
 from guardrail.live.serve import open_server
 from guardrail.live.status import run_status
-from tests.report.stories import Story, shown_text
+from tests.report.stories import Story, shown_text, undigested
 
 
 def rewritten(story: Story, number: int, **changes: object) -> None:
     """Change a record of the ledger."""
+    undigested(story.run)
     lines = story.ledger.path.read_text(encoding="utf-8").splitlines()
     lines[number] = json.dumps(json.loads(lines[number]) | changes, ensure_ascii=False)
     story.ledger.path.write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -24,6 +25,7 @@ def rewritten(story: Story, number: int, **changes: object) -> None:
 def story(tmp_path: Path) -> Story:
     """Looks at 0, 20 and 40 were asked for; that of 20 came at 35, that of 40 before the end not at all."""
     story = Story(tmp_path / "run").start()
+    undigested(story.run)
     header = json.loads(story.ledger.path.read_text(encoding="utf-8").splitlines()[0])
     header["recipe"]["looks"] |= {"engine": "sidecar"}
     rewritten(story, 0, **header)
