@@ -2,15 +2,19 @@
 
 import contextlib
 import json
+import math
 import time
 from pathlib import Path
 from typing import Any
 
 from guardrail.files import write_whole
+from guardrail.read_back import read_json
 
 __all__ = ["PROGRESS_FILE", "AnchorsProgress", "read_progress"]
 
 PROGRESS_FILE = "progress.json"
+_LARGEST = 64 << 10
+_NUMBERS = ("answers", "answered", "found", "began", "written")
 
 
 class AnchorsProgress:
@@ -44,17 +48,20 @@ class AnchorsProgress:
 
 
 def read_progress(folder: Path) -> dict[str, Any] | None:
-    """Return how far the anchors in a folder are, None where none are being made.
+    """Return how far the anchors in a folder are, None where none are being made or nobody can tell.
 
     Returns:
         `part` in hand; `answers` in all, `answered` of them, `found` of those in an earlier call's journal; `began` and
         `written`, Unix seconds; `left_s`, seconds to the last answer at the pace so far, None while there is none.
     """
     try:
-        facts: dict[str, Any] = json.loads((folder / PROGRESS_FILE).read_text(encoding="utf-8"))
+        told = read_json(folder / PROGRESS_FILE, _LARGEST)
+        facts: dict[str, Any] = {"part": str(told["part"])} | {n: told[n] for n in _NUMBERS}
+        if not all(math.isfinite(facts[name]) and abs(facts[name]) < 2**53 for name in _NUMBERS):
+            return None
         made = facts["answered"] - facts["found"]
         took = facts["written"] - facts["began"]
         left = took / made * (facts["answers"] - facts["answered"]) if made else None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError):
         return None
     return facts | {"left_s": left}

@@ -2,10 +2,12 @@
 
 The ledger is the queue: an `asked` record without a look or an error of its number is open. The answer of an ask
 lies under its nonce, whole or not there, so that an answer of a branch that a resume has left is never taken for one.
+It is sealed (read_back.py).
 """
 
 import json
 import math
+import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,6 +20,7 @@ from guardrail.files import write_whole
 from guardrail.judge.look_values import Measured
 from guardrail.ledger.file import Record, live_records
 from guardrail.ledger.records import Benchmark, ProofFacts
+from guardrail.read_back import NotAsWritten, read_json, sealed, unsealed
 
 __all__ = [
     "FOLDER",
@@ -32,6 +35,7 @@ __all__ = [
 
 FOLDER = "sidecar"
 """Below the run folder: answers, the lock, the sign of life."""
+_LARGEST_ANSWER = 256 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,17 @@ class Asked:
     """The folder of those weights, below the run folder if it lies there."""
     samples: int
     """Answers an item."""
+
+    def __post_init__(self) -> None:
+        """Refuse what no training asks: a ledger may be a stranger's, and the nonce becomes the name of a file."""
+        whole = all(type(n) is int and 0 <= n < 2**53 for n in (self.step, self.look, self.samples))
+        texts = (self.nonce, self.trigger, self.checkpoint)
+        if not whole or not all(isinstance(text, str) for text in texts):
+            raise ValueError("an ask has a step, a number, answers an item, and texts")
+        if not re.fullmatch(r"[\w-]{1,64}", self.nonce, re.ASCII):
+            raise ValueError(f"the nonce of an ask is letters and digits, got {self.nonce!r:.80}")
+        if ".." in Path(self.checkpoint).parts or "\0" in self.checkpoint:
+            raise ValueError(f"the checkpoint of an ask leads upwards: {self.checkpoint!r:.80}")
 
     @property
     def order(self) -> tuple[int, bool]:
@@ -84,15 +99,25 @@ class Measurement:
 
 
 def open_asks(records: Iterable[Record]) -> list[Asked]:
-    """Return the asks of the live branch that neither a look nor an error has closed, in their order."""
+    """Return the asks of the live branch that neither a look nor an error has closed, in their order.
+
+    Raises:
+        InputError: a record is no ask.
+    """
     live = live_records(records)
-    closed = {r.get("look") for r in live if r["kind"] in ("look", "error")}
-    found = [
-        Asked(**{name: r[name] for name in Asked.__slots__})
-        for r in live
-        if r["kind"] == "asked" and r["look"] not in closed
-    ]
-    return sorted(found, key=lambda ask: ask.order)
+    looks = (r.get("look") for r in live if r["kind"] in ("look", "error"))
+    closed = {look for look in looks if isinstance(look, int)}
+    found = [_asked(r) for r in live if r["kind"] == "asked"]
+    return sorted((a for a in found if a.look not in closed), key=lambda ask: ask.order)
+
+
+def _asked(record: Record) -> Asked:
+    try:
+        return Asked(**{name: record[name] for name in Asked.__slots__})
+    except (KeyError, ValueError) as error:
+        raise InputError(
+            f"the ledger's record {record.get('seq')!r:.20} asks for no look ({error!s:.200}); it is not of a guarded run"
+        ) from error
 
 
 def answer_file(run: Path, ask: Asked) -> Path:
@@ -125,7 +150,7 @@ def write_failure(run: Path, ask: Asked, error: str) -> None:
 def _write(run: Path, ask: Asked, content: dict[str, Any]) -> None:
     path = answer_file(run, ask)
     path.parent.mkdir(exist_ok=True)
-    whole = {"asked": asdict(ask), **content}
+    whole = sealed({"asked": asdict(ask), **content})
     write_whole(path, json.dumps(whole, ensure_ascii=False, allow_nan=False) + "\n")
 
 
@@ -133,15 +158,15 @@ def read_answer(run: Path, ask: Asked) -> Measurement | str:
     """Return what an ask's look measured, or why it could not be.
 
     Raises:
-        InputError: the file is not the answer to this ask.
+        InputError: the file is not the answer to this ask, or not as the sidecar wrote it.
     """
     path = answer_file(run, ask)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = unsealed(read_json(path, _LARGEST_ANSWER))
         if content["asked"] != asdict(ask):
             raise InputError(
-                f"`{path}` answers another question ({content['asked']}) than the run has asked ({asdict(ask)}); it is "
-                "not applied. Take the file away and start `guardrail serve` again"
+                f"`{path}` answers another question ({content['asked']!s:.300}) than the run has asked ({asdict(ask)}); "
+                "it is not applied. Take the file away and start `guardrail serve` again"
             )
         if (error := content.get("error")) is not None:
             return str(error)
@@ -158,9 +183,13 @@ def read_answer(run: Path, ask: Asked) -> Measurement | str:
             shown=found.get("shown"),
             answers_sha256=found.get("answers_sha256"),
         )
-    except (KeyError, TypeError, json.JSONDecodeError) as error:
+    except OSError as error:
+        raise InputError(f"`{path}` cannot be read ({error.strerror})") from error
+    except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
+        why = f"{error}" if isinstance(error, NotAsWritten) else f"{type(error).__name__}: {error}"
+        why = " ".join(why.split())
         raise InputError(
-            f"`{path}` is no answer of a sidecar ({type(error).__name__}: {error}); take it away and start `guardrail "
+            f"`{path}` is no answer of a sidecar as it was written ({why:.200}); take it away and start `guardrail "
             "serve` again, which answers anew"
         ) from error
 

@@ -1,6 +1,5 @@
 """Before a run's first record: how far its anchors are, for `guardrail status` of the run's or the anchors' folder."""
 
-import json
 import time
 from pathlib import Path
 from typing import Any
@@ -10,10 +9,12 @@ from rich.text import Text
 from guardrail.anchors.progress import read_progress
 from guardrail.ledger.file import FILE_NAME
 from guardrail.live.status_terminal import one_line, spoken_seconds
+from guardrail.read_back import read_json
 
 __all__ = ["anchors_said", "anchors_status"]
 
 _RESOLVED_FILE = "recipe.resolved.json"
+_LARGEST = 4 << 20
 
 
 def anchors_status(folder: Path) -> dict[str, Any] | None:
@@ -32,7 +33,7 @@ def anchors_status(folder: Path) -> dict[str, Any] | None:
     found = read_progress(folder)
     if found is None:
         try:
-            resolved = json.loads((folder / _RESOLVED_FILE).read_text(encoding="utf-8"))
+            resolved = read_json(folder / _RESOLVED_FILE, _LARGEST)
             place = Path(str(resolved["anchors"]))
         except (OSError, ValueError, KeyError, TypeError):
             return None

@@ -1,12 +1,12 @@
 """What is seen of the sidecar that answers a run's looks: its sign of life, and what still waits for it."""
 
-import json
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from guardrail.guard.asked_looks import FOLDER
+from guardrail.read_back import read_json
 from guardrail.report.run_data import RunData
 
 __all__ = [
@@ -25,21 +25,30 @@ _TOLD = ("starting", "judging", "waiting", "unreachable", "ended")
 STATES = (*_TOLD, "silent", "none")
 FRESH_S = 60.0
 """A sidecar silent for longer is taken for gone; it writes every few seconds."""
+_LARGEST = 64 << 10
+_KINDS: dict[str, type | tuple[type, ...]] = {
+    "doing": str,
+    "step": (int, type(None)),
+    "waiting": int,
+    "trouble": (str, type(None)),
+    "host": str,
+    "pid": int,
+}
 
 
 def read_alive(run: Path, now: datetime | None = None) -> dict[str, Any] | None:
-    """Return the last sign of life of a run's sidecar and how old it is (`silent_s`); None: there is none.
+    """Return the last sign of life of a run's sidecar and how old it is (`silent_s`); None: there is none to be read.
 
     Its time is by the clock of the sidecar's machine.
     """
     try:
-        told = json.loads((run / FOLDER / ALIVE_FILE).read_text(encoding="utf-8"))
+        told = read_json(run / FOLDER / ALIVE_FILE, _LARGEST)
         at = datetime.fromisoformat(told["time"])
-        kept = {name: told[name] for name in ("doing", "step", "waiting", "trouble", "host", "pid")}
+        kept = {name: told[name] for name in _KINDS}
         silent = ((now or datetime.now(timezone.utc)) - at).total_seconds()
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    if kept["doing"] not in _TOLD:
+    if kept["doing"] not in _TOLD or not all(isinstance(kept[n], k) for n, k in _KINDS.items()):
         return None
     return kept | {"time": told["time"], "silent_s": max(0.0, silent)}
 

@@ -17,6 +17,7 @@ from guardrail.guard.asked_looks import (
 from guardrail.guard.checkpoints import complete_checkpoint
 from guardrail.guard.state import read_state, write_state
 from guardrail.ledger.file import live_records, read_ledger
+from guardrail.read_back import sealed, unsealed
 from guardrail.recipe import read_recipe
 from tests.guard.asked_course import BAD, GOLD, asked_course, look_due, says
 
@@ -141,9 +142,9 @@ def test_an_answer_to_another_ask_or_half_of_one_is_never_applied(course):
     path.rename(path.with_name(path.name + ".partial"))
     step_ends(course, 12)
     assert guard.state.asked == [first]
-    other = json.loads(whole)
+    other = unsealed(json.loads(whole))
     other["asked"]["nonce"] = "of another attempt"
-    path.write_text(json.dumps(other), encoding="utf-8")
+    path.write_text(json.dumps(sealed(other)), encoding="utf-8")
     step_ends(course, 13)
     assert "answers another question" in read_ledger(guard.run)[-1]["error"]
     assert guard.state.history == []
