@@ -1,7 +1,8 @@
 """An OpenAI-compatible endpoint that answers chats: replies kept on disk, so that a stage that was killed goes on; tokens counted.
 
 A stage is a function of its input and of the replies. It is run again as it was, and what was answered once is not asked
-again: that is all there is to resuming. A request is known by its whole body, seed included.
+again: that is all there is to resuming. A request is known by its whole body, seed included. Each reply on disk is sealed
+(read_back.py), and one process at a time writes them.
 """
 
 import hashlib
@@ -18,12 +19,16 @@ from guardrail.data.judged_text import JudgedText
 from guardrail.engines.vllm_client import Unreachable, VllmServer
 from guardrail.errors import InputError
 from guardrail.files import append_whole
+from guardrail.read_back import NotAsWritten, open_regular, sealed, unsealed
 from guardrail.text import parse_answer
+from guardrail.writer_lock import hold
 
 __all__ = ["Answerer", "ChatEndpoint", "ChatRequest", "Costs", "Reply", "user_says"]
 
 
 _COUNTED = ("requests", "prompt_tokens", "completion_tokens", "without_usage")
+_LONGEST_LINE = 64 << 20
+_MOST_TOKENS = 10**9
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,32 +128,50 @@ class ChatEndpoint:
             on_reply: Told how many replies there are so far.
 
         Raises:
-            InputError: a broken line in the journal other than its last.
+            InputError: the journal is no file of this folder, another process writes it, or a line of it other than its last
+                is not as it was written.
         """
         self.server, self.model, self._thinking, self._tell = server, model, thinking, on_reply
         self._journal, self._known = journal, dict[str, Reply]()
         self._judged, self._most = judged or JudgedText({}), most_tokens
         self._lock = threading.Lock()
         self.costs = Costs()
-        if journal is not None and journal.is_file():
+        if journal is not None and (journal.exists() or journal.is_symlink()):
+            hold(journal.parent)
             self._read(journal)
 
     def _read(self, journal: Path) -> None:
-        data = journal.read_bytes()
-        complete = data[: data.rfind(b"\n") + 1]
-        if len(complete) < len(data):  # what follows was being written when the process ended
+        if journal.is_symlink():
+            raise InputError(
+                f"`{journal}` is a link; replies are kept in the folder of the stage alone"
+            )
+        good = 0
+        try:
+            with open_regular(journal) as file:
+                lines = iter(lambda: file.readline(_LONGEST_LINE + 1), b"")
+                for number, line in enumerate(lines, 1):
+                    if not line.endswith(b"\n") and len(line) <= _LONGEST_LINE:
+                        break
+                    self._read_line(journal, number, line)
+                    good += len(line)
+        except OSError as error:
+            raise InputError(f"`{journal}` cannot be read ({error.strerror})") from error
+        if good < journal.stat().st_size:  # what follows was being written when the process ended
             with journal.open("r+b") as file:
-                file.truncate(len(complete))
-        for number, line in enumerate(complete.decode("utf-8").splitlines(), 1):
-            try:
-                entry = json.loads(line)
-                reply = self._judged.cleared(Reply(**entry["reply"]))
-                self._known[entry["key"]] = reply
-                self.costs.add(entry["purpose"], reply)
-            except (ValueError, KeyError, TypeError) as error:
-                raise InputError(
-                    f"`{journal}` line {number} is no reply ({error!r}); drop the line, or the file to ask all anew"
-                ) from error
+                file.truncate(good)
+
+    def _read_line(self, journal: Path, number: int, line: bytes) -> None:
+        try:
+            entry = unsealed(json.loads(line))
+            reply = self._judged.cleared(Reply(**entry["reply"]))
+            self._known[entry["key"]] = reply
+            self.costs.add(entry["purpose"], reply)
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            why = f"{error}" if isinstance(error, NotAsWritten) else type(error).__name__
+            raise InputError(
+                f"`{journal}` line {number} is no reply as it was written ({why:.200}); drop the line, or the file to ask "
+                "all anew"
+            ) from error
 
     def __call__(self, requests: Sequence[ChatRequest]) -> list[Reply]:
         """Return a reply each, in order; what is in the journal is not asked again.
@@ -206,6 +229,10 @@ class ChatEndpoint:
         keys = [_key(body) for _, body, _ in asked]
         new = {k: n for n, k in enumerate(keys) if k not in self._known}
 
+        if self._journal is not None and new:
+            self._journal.parent.mkdir(parents=True, exist_ok=True)
+            hold(self._journal.parent)
+
         def ask(number: int) -> None:
             path, body, purpose = asked[number]
             self._keep(keys[number], purpose, self._ask(path, body))
@@ -248,9 +275,9 @@ class ChatEndpoint:
         reply = self._judged.cleared(reply)
         with self._lock:
             if self._journal is not None:
-                entry = {"key": key, "purpose": purpose, "reply": asdict(reply)}
-                self._journal.parent.mkdir(parents=True, exist_ok=True)
-                append_whole(self._journal, (json.dumps(entry, ensure_ascii=False) + "\n").encode())
+                entry = sealed({"key": key, "purpose": purpose, "reply": asdict(reply)})
+                line = json.dumps(entry, ensure_ascii=False) + "\n"
+                append_whole(self._journal, line.encode("utf-8", "backslashreplace"))
             self._known[key] = reply
             self.costs.add(purpose, reply)
             self._tell(len(self._known))
@@ -263,30 +290,44 @@ def _key(body: dict[str, Any]) -> str:
 def _read_reply(said: Any, url: str) -> Reply:
     try:
         choice = said["choices"][0]
-        message, usage = (
-            choice.get("message") or {"content": choice["text"]},
-            said.get("usage") or {},
-        )
+        message = choice.get("message") or {"content": choice["text"]}
         raw = message.get("content") or ""
+        # vLLM's reasoning parser and some vendors keep the thinking apart under one of two names.
+        thought = message.get("reasoning_content") or message.get("reasoning") or ""
+        usage = said.get("usage") or {}
+        counts = [_tokens(usage.get(name)) for name in ("prompt_tokens", "completion_tokens")]
+        if not isinstance(raw, str) or not isinstance(thought, str):
+            raise TypeError("the answer is no text")
     except (TypeError, KeyError, IndexError, AttributeError) as error:
         raise InputError(
             f"`{url}` does not answer as OpenAI's interface does ({str(said)[:200]!r}); give an OpenAI-compatible endpoint"
         ) from error
     answer = parse_answer(raw)
-    logprobs = [t["logprob"] for t in ((choice.get("logprobs") or {}).get("content") or ())]
     return Reply(
-        text=answer.text,
-        # vLLM's reasoning parser and some vendors keep the thinking apart under one of two names.
-        thinking=answer.thinking
-        or message.get("reasoning_content")
-        or message.get("reasoning")
-        or "",
-        finish_reason=str(choice.get("finish_reason") or "stop"),
-        prompt_tokens=usage.get("prompt_tokens"),
-        completion_tokens=usage.get("completion_tokens"),
-        confidence=_confidence(logprobs),
+        text=_text(answer.text),
+        thinking=_text(answer.thinking or thought),
+        finish_reason=_text(f"{choice.get('finish_reason') or 'stop'!s:.40}"),
+        prompt_tokens=counts[0],
+        completion_tokens=counts[1],
+        confidence=_confidence(choice.get("logprobs")),
     )
 
 
-def _confidence(logprobs: list[float]) -> float | None:
-    return math.exp(sum(logprobs) / len(logprobs)) if logprobs else None
+def _text(said: str) -> str:
+    """A reply's text as a file can hold it: half a surrogate pair becomes a sign."""
+    return said.encode("utf-8", "replace").decode("utf-8")
+
+
+def _tokens(count: Any) -> int | None:
+    return count if type(count) is int and 0 <= count <= _MOST_TOKENS else None
+
+
+def _confidence(told: Any) -> float | None:
+    """Geometric mean of the tokens' probabilities; None where the endpoint tells none that are."""
+    try:
+        logprobs = [float(token["logprob"]) for token in told["content"]]
+    except (TypeError, KeyError, ValueError):
+        return None
+    if not logprobs or not all(-1e9 < value <= 1e-3 for value in logprobs):
+        return None
+    return min(1.0, math.exp(sum(logprobs) / len(logprobs)))

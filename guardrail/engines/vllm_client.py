@@ -1,7 +1,8 @@
 """A vLLM server over HTTP: what it serves, requests side by side, retries, adapters under names of their own.
 
 It speaks the OpenAI interface with vLLM's own fields; of the standard library alone, so that a machine that
-only asks needs no client of vLLM's.
+only asks needs no client of vLLM's. What it answers is bounded in bytes and seconds, and where it sends requests
+elsewhere nobody follows: the key would go along.
 """
 
 import contextlib
@@ -15,11 +16,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.error import HTTPError, URLError
-from urllib.request import Request, urlopen
+from urllib.error import HTTPError
+from urllib.parse import urlsplit
+from urllib.request import HTTPRedirectHandler, Request, build_opener
 from uuid import uuid4
 
 from guardrail.errors import InputError
+from guardrail.redaction import redacted_text
 
 __all__ = ["Served", "Unreachable", "VllmServer"]
 
@@ -30,6 +33,10 @@ _TRIES = 6
 _API = re.compile(r"/v\d+\Z")
 _KEY = "VLLM_API_KEY"
 """Environment variable with the key of a server that wants one; vLLM's own name for it."""
+_LARGEST = 16 << 20
+_LARGEST_SCORES = 512 << 20
+"""Bytes of a reply with `prompt_logprobs`: some 70 for each of the k of each token."""
+_LARGEST_ERROR = 64 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +84,7 @@ class VllmServer:
             InputError: it refuses the request.
         """
         # An address may end where the API begins, which some vendors do not call v1; `/version` lies beside it.
-        root, below = self.url.rstrip("/"), path.startswith("/v1/")
+        root, below = _checked_address(self.url).rstrip("/"), path.startswith("/v1/")
         if _API.search(root):
             root, path = (root, path[3:]) if below else (_API.sub("", root), path)
         address = root + path
@@ -85,21 +92,29 @@ class VllmServer:
         if key := os.environ.get(_KEY):
             headers["Authorization"] = f"Bearer {key}"
         data = None if body is None else json.dumps(body).encode()
-        if not address.startswith(("http://", "https://")):
-            raise InputError(
-                f"`{self.url}` is no address of a server; give one such as http://127.0.0.1:8000"
-            )
+        most = _LARGEST_SCORES if body and "prompt_logprobs" in body else _LARGEST
         for left in reversed(range(_TRIES)):
             try:
-                with urlopen(Request(address, data, headers), timeout=self.timeout_s) as reply:
-                    return _decoded(reply.read().decode("utf-8"))
+                with _OPENER.open(Request(address, data, headers), timeout=self.timeout_s) as reply:
+                    text = _read(reply, most, time.monotonic() + self.timeout_s)
+                if text is None:
+                    raise InputError(
+                        f"server `{address}` answers with more than {most >> 20} MiB; no reply of this kind is so large"
+                    )
+                return _decoded(text)
             except HTTPError as error:
                 with error:
-                    said = _said(error.read().decode("utf-8", "replace"))
+                    said = _said(error.read(_LARGEST_ERROR).decode("utf-8", "replace"))
+                if 300 <= error.code < 400:
+                    raise InputError(
+                        f"server `{address}` sends requests elsewhere ({error.code}); give the address that answers"
+                    ) from error
                 if error.code < 500 and error.code != 429:
                     raise _Refused(address, error.code, said) from error
                 failed: str = f"it answers {error.code}: {said}"
-            except (URLError, OSError, http.client.HTTPException, json.JSONDecodeError) as error:
+            except InputError:
+                raise
+            except (OSError, http.client.HTTPException, ValueError, RecursionError) as error:
                 failed = str(getattr(error, "reason", "") or error) or type(error).__name__
             if left:
                 time.sleep(self.pause_s * 2 ** (_TRIES - 1 - left))
@@ -123,11 +138,11 @@ class VllmServer:
             InputError: it serves no model of that name, or several and none was named.
         """
         listed = self.ask("/v1/models")
-        if not isinstance(listed, dict) or not isinstance(listed.get("data"), list):
+        cards = listed.get("data") if isinstance(listed, dict) else None
+        if not isinstance(cards, list) or not all(map(_is_card, cards)):
             raise InputError(
                 f"`{self.url}` is no vLLM server: it lists no models; give the address of one"
             )
-        cards = listed["data"]
         names = ", ".join(f"`{card['id']}`" for card in cards)
         if name is None:
             whole = [card for card in cards if not card.get("parent")]
@@ -148,15 +163,16 @@ class VllmServer:
             name=card["id"],
             root=card.get("root") or "",
             parent=parent,
-            max_model_len=below.get("max_model_len"),
+            max_model_len=_whole(below.get("max_model_len")),
             version=self._version(),
         )
 
     def _version(self) -> str:
         try:
-            return str(self.ask("/version").get("version", "unknown"))
+            said = self.ask("/version")
         except _Refused:
             return "unknown"
+        return f"{said.get('version', 'unknown')!s:.80}" if isinstance(said, dict) else "unknown"
 
     @contextlib.contextmanager
     def adapter(self, folder: Path) -> Iterator[str]:
@@ -207,18 +223,78 @@ def _advice(said: str) -> str:
     return ""
 
 
+class _NoRedirects(HTTPRedirectHandler):
+    def redirect_request(self, *asked: Any) -> None:
+        """Return None, which makes an error of it."""
+
+
+_OPENER = build_opener(_NoRedirects)
+
+
+def _checked_address(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        secret = parts.username is not None or parts.password is not None or bool(parts.query)
+        fits = parts.scheme in ("http", "https") and bool(parts.hostname) and not parts.fragment
+        fits = fits and url.isprintable() and " " not in url
+    except ValueError:
+        secret, fits = False, False
+    if secret:
+        raise InputError(
+            f"`{redacted_text(url):.300}` holds a key or a password, which would stand in logs; give the address alone, "
+            f"and the key in {_KEY}"
+        )
+    if not fits:
+        raise InputError(
+            f"`{redacted_text(url):.300}` is no address of a server; give one such as http://127.0.0.1:8000"
+        )
+    return url
+
+
+def _read(reply: Any, most: int, deadline: float) -> str | None:
+    """The text of a reply; None where it is larger than `most` bytes.
+
+    Raises:
+        TimeoutError: it is not there by the deadline, though something of it came now and then.
+    """
+    parts, size = [], 0
+    while part := reply.read1(1 << 16):
+        parts.append(part)
+        size += len(part)
+        if size > most:
+            return None
+        if time.monotonic() > deadline:
+            raise TimeoutError("the reply takes too long")
+    return b"".join(parts).decode("utf-8")
+
+
 def _decoded(text: str) -> Any:
     """JSON where it is JSON; vLLM answers about adapters in plain words."""
     if not text.lstrip().startswith(("{", "[")):
         return text
-    return json.loads(text)
+    return json.loads(text, parse_constant=_no_number)
+
+
+def _no_number(text: str) -> Any:
+    raise ValueError(f"it answers {text}, which is no number of JSON")
+
+
+def _is_card(card: Any) -> bool:
+    """Whether this is a model as servers list them."""
+    if not isinstance(card, dict) or not isinstance(card.get("id"), str):
+        return False
+    return all(isinstance(card.get(name) or "", str) for name in ("root", "parent"))
+
+
+def _whole(value: Any) -> int | None:
+    return value if type(value) is int and value > 0 else None
 
 
 def _said(text: str) -> str:
     """The message of an error, in any of the forms servers give it."""
     try:
         content = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text.strip()[:400] or "no message"
     error = content.get("error", content) if isinstance(content, dict) else content
     message = error.get("message", error.get("detail", error)) if isinstance(error, dict) else error

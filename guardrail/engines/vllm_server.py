@@ -213,7 +213,14 @@ class ServerEngine:
             "add_special_tokens": False,
             "return_token_ids": True,
         }
-        choice: dict[str, Any] = self.server.ask("/v1/completions", asked | more)["choices"][0]
+        said = self.server.ask("/v1/completions", asked | more)
+        found = said.get("choices") if isinstance(said, dict) else None
+        if not isinstance(found, list) or not found or not isinstance(found[0], dict):
+            raise InputError(
+                f"server `{self.server.url}` answers {said!r:.80} where completions were asked for; give the address of a "
+                "vLLM server"
+            )
+        choice: dict[str, Any] = found[0]
         if choice.get("token_ids") is None:
             raise InputError(
                 f"server `{self.server.url}` gives no `token_ids` though `return_token_ids` was asked for; take vLLM 0.10.2 "
