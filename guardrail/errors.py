@@ -1,8 +1,10 @@
 """The errors that callers act on: input a person can mend, and a training that the guard halted."""
 
+import difflib
+from collections.abc import Iterable
 from pathlib import Path
 
-__all__ = ["HaltedByGuard", "InputError"]
+__all__ = ["HaltedByGuard", "InputError", "did_you_mean"]
 
 
 class InputError(ValueError):
@@ -25,3 +27,9 @@ class HaltedByGuard(RuntimeError):
         self.step = step
         self.checkpoint = checkpoint
         self.run = run
+
+
+def did_you_mean(given: str, known: Iterable[str]) -> str:
+    """Return a question that names the known word most like a misspelt one, with a space before it; "" for none."""
+    near = difflib.get_close_matches(given, list(known), n=1)
+    return f" (did you mean `{near[0]}`?)" if near else ""

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from typing_extensions import Self
 
 from guardrail.anchors.decoding import Decoding
-from guardrail.errors import InputError
+from guardrail.errors import InputError, did_you_mean
 from guardrail.files import write_whole
 from guardrail.judge.ladder import LadderConfig
 from guardrail.judge.look_values import default_metric_rules
@@ -27,6 +27,7 @@ __all__ = [
     "Recipe",
     "Tracking",
     "read_recipe",
+    "require_rows",
     "with_model_folders",
     "write_resolved_recipe",
 ]
@@ -269,7 +270,9 @@ class Drift(_Section):
         known = [metric.name for metric in METRICS]
         for name in self.margins:
             if name not in known:
-                raise ValueError(f"unknown metric `{name}`; known are {', '.join(known)}")
+                raise ValueError(
+                    f"unknown metric `{name}`{did_you_mean(name, known)}; known are {', '.join(known)}"
+                )
         return self
 
 
@@ -386,11 +389,6 @@ class Recipe(_Section):
                     f"`train.{given[0]}` is not used with `trainer: ms-swift`, which has flags of its own for it; "
                     "remove it and set them in `train.arguments`"
                 )
-        elif train.data is None:
-            raise ValueError(
-                f"key `train.data` is missing, and `trainer: {self.trainer}` needs it; set it in the recipe or with "
-                "--set train.data=rows.jsonl"
-            )
         if self.trainer == "trl-grpo" and train.held_out:
             raise ValueError("`train.held_out` measures a loss, which GRPO has none of; remove it")
         if self.trainer == "trl-sft" and train.rewards:
@@ -518,12 +516,48 @@ def _printable(part: int | str) -> str:
     return "".join(c if c.isprintable() else "?" for c in str(part)[:80])
 
 
+def _meant(key: str) -> str:
+    """The key that an unknown one was probably meant to be: one of that name elsewhere, or one spelt much like it."""
+    known = list(_keys(Recipe, ""))
+    section, _, name = key.rpartition(".")
+    beside = [k.rpartition(".")[2] for k in known if k.rpartition(".")[0] == section]
+    if found := did_you_mean(name, beside):
+        return found.replace("`", f"`{section}.", 1) if section else found
+    elsewhere = [k for k in known if k.rpartition(".")[2] == name]
+    if len(elsewhere) == 1:
+        return f" (did you mean `{elsewhere[0]}`?)"
+    if not section and name in _ARGUMENTS:
+        return f" (did you mean `train.arguments.{name}`?)"
+    return did_you_mean(key, known)
+
+
+_ARGUMENTS = {
+    "learning_rate",
+    "max_steps",
+    "num_train_epochs",
+    "per_device_train_batch_size",
+    "gradient_accumulation_steps",
+    "max_length",
+    "save_steps",
+    "report_to",
+    "beta",
+}
+"""Arguments of trainers that people write beside the recipe's own keys; which there are, the trainer says."""
+
+
+def _keys(model: type[BaseModel], prefix: str) -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        yield prefix + name
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from _keys(field.annotation, f"{prefix}{name}.")
+
+
 def _all_errors(error: ValidationError) -> str:
     lines = []
     for entry in error.errors()[:_MOST_ERRORS]:
         key = ".".join(_printable(part) for part in entry["loc"])
         if entry["type"] == "extra_forbidden":
-            lines.append(f"unknown key `{key}`; remove it or mend its spelling")
+            lines.append(f"unknown key `{key}`{_meant(key)}; remove it or mend its spelling")
         elif entry["type"] == "missing":
             lines.append(f"key `{key}` is missing")
         else:
@@ -603,6 +637,20 @@ def read_recipe(name: str | Path, *, changes: Sequence[str] = (), **overrides: A
             "anchors": str(Path(recipe.anchors or f"anchors/{recipe.name}").resolve()),
         }
     )
+
+
+def require_rows(recipe: Recipe) -> None:
+    """Refuse a TRL recipe that `guardrail run` cannot train by; a script brings rows of its own.
+
+    Raises:
+        InputError: it names no rows.
+    """
+    # The flags of ms-swift may name rows; `swift_arguments` looks.
+    if recipe.train.data is None and recipe.trainer != "ms-swift":
+        raise InputError(
+            f"key `train.data` is missing, and `guardrail run` with `trainer: {recipe.trainer}` needs it; set it in the "
+            "recipe or with --set train.data=rows.jsonl"
+        )
 
 
 def write_resolved_recipe(recipe: Recipe, run: Path) -> None:

@@ -4,8 +4,10 @@ A recipe is somebody's file: what makes YAML large or ambiguous is refused (alia
 numbers nobody can hold), and what it yields is text, numbers, truths, lists and keys, as JSON has them.
 """
 
+import codecs
 import math
 import re
+import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -76,17 +78,36 @@ def read_yaml(path: Path) -> dict[str, Any]:
         InputError: it cannot be read, is no YAML of the kind described above, or no mapping.
     """
     try:
-        text = read_bounded(path, _MOST_BYTES).decode("utf-8")
+        data = read_bounded(path, _MOST_BYTES)
     except OSError as error:
         raise InputError(f"recipe `{path}` cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"recipe `{path}` is not valid YAML: not UTF-8 (byte {error.start}); convert the file first"
-        ) from error
+    text = _decoded(data, path)
     content = _load(text, f"recipe `{path}` is not valid YAML")
     if not isinstance(content, dict):
         raise InputError(f"recipe `{path}` must be a mapping of keys, got {type(content).__name__}")
     return content
+
+
+def _decoded(data: bytes, path: Path) -> str:
+    """A recipe's text; the mark that editors put before UTF-8 (BOM) is left out, other encodings are named."""
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        encoding = "UTF-16"
+    else:
+        try:
+            return data.decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            at = error.start
+        try:
+            data.decode("gb18030")
+            encoding = "GBK"
+        except UnicodeDecodeError:
+            raise InputError(
+                f"recipe `{path}` is not valid YAML: not UTF-8 (byte {at}); convert the file first"
+            ) from None
+    raise InputError(
+        f"recipe `{path}` is not UTF-8 but {encoding}, by its bytes; save it as UTF-8, or: iconv -f {encoding} -t UTF-8 "
+        f"{shlex.quote(str(path))} > utf8.yaml"
+    )
 
 
 def _load(text: str, what: str) -> Any:

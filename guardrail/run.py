@@ -14,7 +14,7 @@ from guardrail.errors import InputError
 from guardrail.guard.resume import resumed_checkpoint
 from guardrail.ledger.file import FILE_NAME, Record
 from guardrail.preflight.preflight import preflight
-from guardrail.recipe import Recipe, write_resolved_recipe
+from guardrail.recipe import Recipe, require_rows, write_resolved_recipe
 from guardrail.track.other_trackers import reported_to
 from guardrail.trainers.callback import GuardCallback
 from guardrail.writer_lock import hold
@@ -76,6 +76,7 @@ def run_recipe(
     if resume and not taken:
         raise InputError(f"run folder `{run}` holds no run to resume; leave --resume away")
     resumed_checkpoint(run / "checkpoints", resume)  # refused before anything is loaded
+    require_rows(recipe)
     guardrail, rows, _ = preflight(recipe)
     recipe = guardrail.recipe
     if not resume and not (Path(str(recipe.anchors)) / "manifest.json").is_file():

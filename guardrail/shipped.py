@@ -3,9 +3,17 @@
 import os
 from pathlib import Path
 
-from guardrail.errors import InputError
+from guardrail.errors import InputError, did_you_mean
 
-__all__ = ["PREFIX", "find_recipe", "resolve", "shipped_recipes", "shipped_root", "user_path"]
+__all__ = [
+    "PREFIX",
+    "find_recipe",
+    "install_command",
+    "resolve",
+    "shipped_recipes",
+    "shipped_root",
+    "user_path",
+]
 
 PREFIX = "shipped:"
 """Marks a path inside the package's own files, for example `shipped:eval_sets/toy-redline-300`."""
@@ -15,6 +23,14 @@ def shipped_root() -> Path:
     """Return the folder that holds the shipped folders: the package in a wheel, else the repository."""
     package = Path(__file__).parent
     return package if (package / "recipes").is_dir() else package.parent
+
+
+def install_command(extra: str) -> str:
+    """Return how an extra of this package is installed, for an error's next step: it is on no package index yet."""
+    return (
+        f"`pip install '.[{extra}]' -c constraints.txt` in the clone of guardrail (once it is released: "
+        f"`pip install 'redline-guardrail[{extra}]'`)"
+    )
 
 
 def user_path(path: str) -> Path:
@@ -77,5 +93,6 @@ def find_recipe(name: str | Path) -> Path:
     if path.stem in shipped and path.suffix in ("", ".yaml"):
         return shipped[path.stem]
     raise InputError(
-        f"recipe `{name}` is neither a file nor a shipped recipe; shipped are {', '.join(shipped)}"
+        f"recipe `{name}` is neither a file nor a shipped recipe{did_you_mean(path.stem, shipped)}; shipped are "
+        + ", ".join(shipped)
     )

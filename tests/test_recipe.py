@@ -1,8 +1,11 @@
+import codecs
+
 import pytest
 import yaml
 
 from guardrail.errors import InputError
-from guardrail.recipe import read_recipe
+from guardrail.launchers.launch_command import launch_command
+from guardrail.recipe import read_recipe, require_rows
 
 GOOD = {
     "name": "mine",
@@ -93,3 +96,55 @@ def test_a_large_fraction_may_be_meant(tmp_path):
         write(tmp_path, rehearsal={"fraction": 0.08, "allow_large_fraction": True})
     )
     assert recipe.rehearsal.fraction == 0.08
+
+
+@pytest.mark.parametrize(
+    ("changes", "meant"),
+    [
+        ({"rehearsal": {"fractoin": 0.03}}, "rehearsal.fraction"),
+        ({"looks": {"decoding": {"temprature": 0.7}}}, "looks.decoding.temperature"),
+        ({"gold_bas": "x"}, "gold_base"),
+        ({"every_steps": 20}, "looks.every_steps"),
+        ({"learning_rate": 1e-5}, "train.arguments.learning_rate"),
+        ({"looks": {"min_items": 20}}, "drift.min_items"),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_a_misspelt_or_misplaced_key_is_asked_after(tmp_path, changes, meant):
+    with pytest.raises(InputError, match=rf"\(did you mean `{meant}`\?\)"):
+        read_recipe(write(tmp_path, **changes))
+
+
+def test_a_key_like_no_other_is_not_guessed_at(tmp_path):
+    with pytest.raises(InputError, match="unknown key `colour`; remove it"):
+        read_recipe(write(tmp_path, colour="red"))
+
+
+def test_a_misspelt_shipped_recipe_is_asked_after():
+    with pytest.raises(InputError, match=r"did you mean `toy-sft`\?"):
+        read_recipe("toy-sf")
+
+
+def test_a_recipe_may_begin_with_the_mark_of_utf8(tmp_path):
+    path = write(tmp_path)
+    path.write_bytes(codecs.BOM_UTF8 + path.read_bytes())
+    assert read_recipe(path).name == "mine"
+
+
+@pytest.mark.parametrize(("encoding", "said"), [("gbk", "GBK"), ("utf-16", "UTF-16")])
+def test_another_encoding_is_named_with_the_way_out(tmp_path, encoding, said):
+    path = write(tmp_path)
+    text = "# 配方：只改这几行\n" + path.read_text(encoding="utf-8")
+    path.write_bytes(text.encode(encoding))
+    with pytest.raises(InputError, match=f"is not UTF-8 but {said}.*iconv -f {said} -t UTF-8"):
+        read_recipe(path)
+
+
+def test_only_guardrail_run_wants_rows(tmp_path):
+    """A script brings them itself: it and `check` read a recipe without."""
+    recipe = read_recipe(write(tmp_path, train={}))
+    with pytest.raises(InputError, match=r"key `train\.data` is missing, and `guardrail run`"):
+        require_rows(recipe)
+    with pytest.raises(InputError, match=r"key `train\.data` is missing"):
+        launch_command(recipe, "mine", tmp_path)
+    require_rows(read_recipe(write(tmp_path, trainer="ms-swift", train={})))

@@ -16,6 +16,7 @@ from rich.markup import escape
 from guardrail.errors import InputError
 from guardrail.exit_codes import BAD_INPUT, CRASHED, INTERRUPTED
 from guardrail.report.page.escape_controls import escape_controls
+from guardrail.shipped import install_command
 
 if TYPE_CHECKING:
     from guardrail.engines.vllm_client import VllmServer
@@ -113,8 +114,7 @@ def clear_errors() -> Iterator[None]:
         if package not in TRAINING:
             raise
         _end(
-            f"`{package}` is not installed, and this command needs it: "
-            "pip install 'redline-guardrail[trl]'",
+            f"`{package}` is not installed, and this command needs it: {install_command('trl')}",
             error,
         )
 

@@ -30,10 +30,11 @@ from guardrail.cli.common import (
     print_json,
     quiet_libraries,
 )
-from guardrail.errors import InputError
+from guardrail.errors import InputError, did_you_mean
 from guardrail.exit_codes import HALTED, UNTESTED_END, exit_codes_said
 from guardrail.files import write_whole
 from guardrail.judge.verdict import UNTESTED, rank
+from guardrail.probes.metrics import METRICS
 
 __all__ = ["app"]
 
@@ -442,7 +443,7 @@ def simulate(
 
 
 def _margins(given: Iterable[str]) -> dict[str, tuple[float, float]]:
-    found = {}
+    found, known = {}, [metric.name for metric in METRICS]
     for text in given:
         name, _, numbers = text.partition("=")
         try:
@@ -451,6 +452,10 @@ def _margins(given: Iterable[str]) -> dict[str, tuple[float, float]]:
             raise InputError(
                 f"`--margin {text}` must read METRIC=MARGIN,CRITICAL, for example passed=0.05,0.10"
             ) from error
+        if name not in known:
+            raise InputError(
+                f"`--margin {text}`: unknown metric `{name}`{did_you_mean(name, known)}; known are {', '.join(known)}"
+            )
         found[name] = (tolerated, critical)
     return found
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from guardrail.errors import InputError
 from guardrail.guard.resume import resumed_checkpoint
-from guardrail.recipe import Recipe
+from guardrail.recipe import Recipe, require_rows
 from guardrail.recipe_yaml import set_options
 from guardrail.trainers.ms_swift.plugin import CHANGES_VARIABLE, RECIPE_VARIABLE
 from guardrail.trainers.ms_swift.swift_arguments import swift_arguments
@@ -90,8 +90,9 @@ def launch_command(
         node: Which machine this is, by default the only one.
 
     Raises:
-        InputError: an ms-swift recipe names no data to start `swift` with, or has no checkpoint to go on from.
+        InputError: the recipe names no data to train on, or an ms-swift one has no checkpoint to go on from.
     """
+    require_rows(recipe)
     node, launch = node or Node(), recipe.launch
     python, environment = sys.executable, dict(launch.environment)
     if recipe.launcher == "swift":

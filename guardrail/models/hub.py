@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from guardrail.errors import InputError
+from guardrail.shipped import install_command
 
 __all__ = ["Hub", "is_hub_name", "model_folder"]
 
@@ -37,7 +38,7 @@ def model_folder(name: str, hub: Hub) -> Path:
         download: Any = import_module(_LIBRARIES[hub]).snapshot_download
     except ImportError as error:
         raise InputError(
-            f"`{name}` from {hub} needs its library; install `redline-guardrail[{hub}]`"
+            f"`{name}` from {hub} needs its library; run {install_command(hub)}"
         ) from error
 
     def get(**cached: bool) -> Path:

@@ -27,6 +27,10 @@ def check_recipe(recipe: Recipe) -> dict[str, Any]:
     lengths = None
     if swift and arguments is not None:
         lengths = first_swift_rows(arguments, grpo=grpo)
+    elif recipe.train.data is None and not swift:
+        facts["training_rows"] = (
+            "none in the recipe: a script with `Guardrail.from_recipe` brings its own, `guardrail run` needs `train.data`"
+        )
     elif rows:
         lengths = first_rows(found, rows, getattr(arguments, "max_length", None))
         facts |= {

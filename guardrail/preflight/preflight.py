@@ -27,7 +27,7 @@ class Checked(NamedTuple):
 
     guardrail: Guardrail
     rows: list[dict[str, Any]]
-    """Of the training, none where ms-swift has the data."""
+    """Of the training, none where ms-swift or a script of the user's own has the data."""
     arguments: Any
     """The trainer's, read by its own class; None for ms-swift where the recipe gives none."""
 
@@ -55,7 +55,7 @@ def preflight(recipe: Recipe) -> Checked:
     guardrail = Guardrail.from_recipe(recipe)
     checked = guardrail.recipe
     if grpo:
-        if not recipe.train.rewards:
+        if recipe.train.data and not recipe.train.rewards:  # a script brings both
             raise InputError(
                 "`train.rewards` is empty, and GRPO needs a reward; name functions as `FILE.py:FUNCTION`"
             )
@@ -71,7 +71,8 @@ def preflight(recipe: Recipe) -> Checked:
                 read_training_rows(recipe.train.data), f"training data `{recipe.train.data}`"
             )
         return Checked(guardrail, [], arguments)
-    assert recipe.train.data is not None  # the recipe's rule
+    if recipe.train.data is None:  # a script of the user's own has them
+        return Checked(guardrail, [], arguments)
     rows = read_training_rows(recipe.train.data)
     source = f"training data `{recipe.train.data}`"
     check_row_forms(rows, trainer=recipe.trainer, source=source)

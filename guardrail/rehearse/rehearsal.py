@@ -10,7 +10,7 @@ from transformers import AutoTokenizer
 from guardrail.errors import InputError
 from guardrail.files import write_whole
 from guardrail.ledger.file import Record
-from guardrail.recipe import Recipe, read_recipe, with_model_folders
+from guardrail.recipe import Recipe, read_recipe, require_rows, with_model_folders
 from guardrail.rehearse.estimate import Timings, estimate
 from guardrail.rehearse.small_run import own_folder, swift_options, write_small_recipe
 from guardrail.rehearse.stage_results import StageResult
@@ -58,6 +58,7 @@ def rehearse(
             "a recipe with `trainer: ms-swift` is rehearsed with its command, and no other is: guardrail "
             "rehearse RECIPE -- swift sft --model ... (`guardrail run RECIPE --print-command` prints it)"
         )
+    require_rows(recipe)
     if launcher and command:
         raise InputError("`--launcher` is for `guardrail run`; the command after `--` has its own")
     folder = (out or Path("runs") / f"{recipe.name}-rehearsal").resolve()

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from guardrail.errors import InputError
+from guardrail.shipped import install_command
 from guardrail.track.alerts import Alert
 
 __all__ = ["URLS_VARIABLE", "NotDelivered", "Service", "alert_services", "deliver", "send_alert"]
@@ -41,7 +42,7 @@ def alert_services() -> list[Service]:
     except ImportError as error:
         raise InputError(
             f"{URLS_VARIABLE} is set, and apprise, which sends the alerts, is not installed; run "
-            "`pip install 'redline-guardrail[watch]'`, or unset it"
+            f"{install_command('watch')}, or unset it"
         ) from error
     services: list[Service] = []
     seen: Counter[str] = Counter()

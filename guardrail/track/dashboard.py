@@ -11,6 +11,7 @@ from typing import Any
 from guardrail.errors import InputError
 from guardrail.files import write_whole
 from guardrail.probes.metrics import METRICS
+from guardrail.shipped import install_command
 from guardrail.track.scalars import AGAINST_STEP
 
 __all__ = ["save_workspace", "workspace", "write_workspace"]
@@ -35,7 +36,7 @@ def workspace(
         import wandb_workspaces.workspaces as ws
     except ImportError as error:
         raise InputError(
-            "the dashboard needs wandb-workspaces; run `pip install 'redline-guardrail[watch]'`"
+            f"the dashboard needs wandb-workspaces; run {install_command('watch')}"
         ) from error
 
     def plot(title: str, *names: str) -> Any:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from guardrail.errors import InputError
+from guardrail.shipped import install_command
 from guardrail.track.event import TABLE_COLUMNS, TrackerEvent, worst_rows
 from guardrail.track.scalars import AGAINST_STEP, scalars
 
@@ -28,10 +29,9 @@ def require_trackers(report_to: object) -> None:
     names = [report_to] if isinstance(report_to, str) else list(report_to or [])  # type: ignore[call-overload]
     for name in names:
         if name in _CALLBACKS.values() and importlib.util.find_spec(name) is None:
-            extra = "'redline-guardrail[watch]'" if name == "wandb" else name
+            how = install_command("watch") if name == "wandb" else f"`pip install {name}`"
             raise InputError(
-                f"`train.arguments.report_to` names {name}, which is not installed; run "
-                f"`pip install {extra}`, or take it out of `report_to`"
+                f"`train.arguments.report_to` names {name}, which is not installed; run {how}, or take it out of `report_to`"
             )
 
 

@@ -158,10 +158,6 @@ def test_the_shipped_rewards_are_between_0_and_1():
 GRPO = {"data": "data.jsonl", "rewards": ["mine.py:one"]}
 REFUSED = [
     (
-        {"trainer": "trl-grpo", "train": {}},
-        "`train.data` is missing, and `trainer: trl-grpo` needs it",
-    ),
-    (
         {"trainer": "trl-grpo", "train": GRPO | {"held_out": 0.1}},
         "`train.held_out` measures a loss",
     ),
