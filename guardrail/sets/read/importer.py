@@ -26,7 +26,8 @@ from guardrail.sets.read.formats import (
     recognise,
 )
 from guardrail.sets.read.kept_prompts import CONFLICT, NEAR, SAME, KeptPrompts
-from guardrail.sets.read.readers import Row, read_rows
+from guardrail.sets.read.raw_rows import Row
+from guardrail.sets.read.readers import read_rows
 from guardrail.text import parse_answer
 
 __all__ = ["REASONS", "Funnel", "ImportOptions", "import_files"]

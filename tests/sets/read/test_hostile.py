@@ -17,7 +17,8 @@ from openpyxl import Workbook
 from guardrail.errors import InputError
 from guardrail.sets.read.clean import scrub_personal_data
 from guardrail.sets.read.importer import ImportOptions, import_files
-from guardrail.sets.read.readers import LONGEST_LINE, read_rows
+from guardrail.sets.read.raw_rows import LONGEST_LINE
+from guardrail.sets.read.readers import read_rows
 
 ROW = {"instruction": "写一句给老客户的问候语", "output": "您好。"}
 MIB = 1 << 20

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from guardrail.errors import InputError
-from guardrail.sets.read import readers
+from guardrail.sets.read import json_rows
 from guardrail.sets.read.readers import read_rows
 
 ROWS = [
@@ -137,7 +137,7 @@ def test_what_cannot_be_read_is_named(tmp_path: Path, data: bytes, said: str) ->
 def test_a_line_that_is_far_too_long_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(readers, "LONGEST_LINE", 1000)
+    monkeypatch.setattr(json_rows, "LONGEST_LINE", 1000)
     path = tmp_path / "rows.jsonl"
     path.write_text(LINES + json.dumps({"instruction": "长" * 2000}) + "\n", encoding="utf-8")
     with pytest.raises(InputError, match="line 3 is longer than"):

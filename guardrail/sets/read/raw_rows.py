@@ -1,0 +1,95 @@
+"""A raw row of somebody's file, and the bounds that every reader keeps: what one row may cost."""
+
+import io
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from guardrail.errors import InputError
+
+__all__ = [
+    "CHUNK",
+    "LONGEST_LINE",
+    "MOST_COLUMNS",
+    "MOST_RATIO",
+    "UNASKED",
+    "Row",
+    "Stream",
+    "Unpacked",
+    "buffered",
+    "checked_row",
+    "first_line",
+]
+
+LONGEST_LINE = 4 * 1024 * 1024
+"""Bytes a line, an element or a cell may have; a longer one is taken for a broken file."""
+CHUNK = 1 << 16
+"""Bytes read at once."""
+MOST_COLUMNS = 1000
+MOST_RATIO = 200
+"""How much larger than packed an archive may be, from `UNASKED` bytes on; text packs to a tenth."""
+UNASKED = 64 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One raw row and where it stands: `` `FILE` line 3 ``."""
+
+    where: str
+    value: dict[str, Any]
+    problem: str = ""
+    """What is wrong with a line that could not be read; its value is empty then."""
+
+
+if TYPE_CHECKING:
+    Stream = io.BufferedReader[Any]
+else:
+    Stream = io.BufferedReader
+
+
+def buffered(raw: Any) -> Stream:
+    """Return a stream that can be looked ahead into."""
+    return io.BufferedReader(raw, CHUNK)
+
+
+def checked_row(where: str, value: Any) -> Row:
+    """Return a value as a row, a problem where it is no object; NaN, which JSON has no word for, is empty."""
+    if not isinstance(value, dict):
+        return Row(where, {}, f"is a {type(value).__name__}, not an object")
+    if any(isinstance(v, float) and math.isnan(v) for v in value.values()):
+        value = {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in value.items()}
+    return Row(where, value)
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of what an error says, or its kind."""
+    said = str(error).strip()
+    return said.splitlines()[0][:200] if said else type(error).__name__
+
+
+class Unpacked(io.RawIOBase):
+    """What an archive unpacks to, refused where that is out of all proportion to what it is packed to."""
+
+    def __init__(self, inner: Any, where: str, packed: Callable[[], int]) -> None:
+        """Read `inner`; `packed` tells how many packed bytes it came from."""
+        self._inner, self._where, self._packed, self._given = inner, where, packed, 0
+
+    def readable(self) -> bool:
+        """It can be read, and nothing else."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill the buffer.
+
+        Raises:
+            InputError: it unpacks to far more than it is packed to.
+        """
+        data = self._inner.read(len(buffer))
+        buffer[: len(data)] = data
+        self._given += len(data)
+        if self._given > UNASKED and self._given > MOST_RATIO * max(1, self._packed()):
+            raise InputError(
+                f"{self._where} unpacks to more than {MOST_RATIO} times its size; unpack it yourself if that is meant"
+            )
+        return len(data)
