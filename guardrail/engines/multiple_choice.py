@@ -43,7 +43,7 @@ def draw_choices(paths: Iterable[Path], count: int, *, seed: int) -> list[Choice
                 continue
             conversation = read_conversation(row.value)
             if conversation.choice in LETTERS:
-                known.append(Choice(conversation.turns[0][1], conversation.choice))
+                known.append(Choice(conversation.first_question, conversation.choice))
     return random.Random(seed).sample(known, min(count, len(known)))
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from guardrail.sets.read.formats import read_conversation
+from guardrail.sets.read.formats import read_conversation, single_rows
 from guardrail.sets.read.readers import read_rows
 
 __all__ = ["read_benchmarks"]
@@ -17,7 +17,7 @@ def read_benchmarks(paths: Iterable[Path]) -> dict[str, str]:
     """
     questions: dict[str, str] = {}
     for path in paths:
-        for number, row in enumerate(read_rows(path), start=1):
-            if not row.problem:
-                questions[f"{path.stem}-{number}"] = read_conversation(row.value).turns[0][1]
+        rows = (one for row in read_rows(path) if not row.problem for one in single_rows(row.value))
+        for number, row in enumerate(rows, start=1):
+            questions[f"{path.stem}-{number}"] = read_conversation(row).first_question
     return questions

@@ -77,6 +77,8 @@ class Item(BaseModel):
     """The source's own answer, for reviewers: golds come from the base, nothing is judged against this."""
     thinking: str | None = None
     """What stood in the `<think>` block of that answer."""
+    annotations: dict[str, float] | None = None
+    """What the source's annotators gave that answer (`annotation_metrics`), for reviewers; no part of the set's hash."""
 
     @model_validator(mode="after")
     def _ends_with_the_user(self) -> "Item":
@@ -175,7 +177,8 @@ def items_sha256(items: Iterable[Item]) -> str:
     """Return the SHA-256 of the items' content, independent of file layout."""
     digest = hashlib.sha256()
     for item in items:
-        digest.update(item.model_dump_json(by_alias=True).encode("utf-8") + b"\n")
+        line = item.model_dump_json(by_alias=True, exclude={"annotations"})
+        digest.update(line.encode("utf-8") + b"\n")
     return digest.hexdigest()
 
 

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from guardrail.errors import InputError
 from guardrail.sets.lint.duplicates import NEAR, NGRAM, NearDuplicates
+from guardrail.sets.read.conversation import decoded
 
 __all__ = ["GuardedPrompts", "Overlap", "find_overlaps", "training_texts", "units"]
 
@@ -131,6 +132,7 @@ def find_overlaps(
 
 
 def _strings(value: Any) -> Iterator[str]:
+    value = decoded(value)  # turns that a table holds as text hide their words in escapes
     if isinstance(value, str):
         yield value
     elif isinstance(value, Mapping):

@@ -2,7 +2,7 @@
 
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -16,27 +16,28 @@ from guardrail.sets.item_checks import OneOf
 from guardrail.sets.items import Item, Message, item_line
 from guardrail.sets.lint.duplicates import hash64, plain
 from guardrail.sets.read.clean import clean_text, scrub_personal_data, whole_characters
-from guardrail.sets.read.filters import FILTERS, first_reason
-from guardrail.sets.read.formats import (
-    FORMATS,
+from guardrail.sets.read.conversation import (
+    MEDIA,
+    ORDER,
+    TOOLS,
     Conversation,
     WrongRow,
     field_names,
-    read_conversation,
-    recognise,
 )
+from guardrail.sets.read.filters import FILTERS, first_reason
+from guardrail.sets.read.formats import FORMATS, read_conversation, recognise, single_rows
 from guardrail.sets.read.kept_prompts import CONFLICT, NEAR, SAME, KeptPrompts
 from guardrail.sets.read.raw_rows import Row
-from guardrail.sets.read.readers import read_rows
+from guardrail.sets.read.readers import Progress, read_rows
 from guardrail.text import parse_answer
 
 __all__ = ["REASONS", "Funnel", "ImportOptions", "import_files"]
 
-BROKEN, WRONG, NO_QUESTION, TOOLS = "broken line", "wrong fields", "no question", "tool calls"
-TRANSLATED_ROW = "translated row"
+BROKEN, WRONG, NO_QUESTION = "broken line", "wrong fields", "no question"
+TRANSLATED_ROW, TOO_FEW = "translated row", "too few turns"
 NOT_DRAWN = "not drawn"
 REASONS = (
-    BROKEN, WRONG, NO_QUESTION, TOOLS, TRANSLATED_ROW, SAME, CONFLICT, *FILTERS, NEAR, NOT_DRAWN,
+    BROKEN, WRONG, MEDIA, TOOLS, NO_QUESTION, ORDER, TRANSLATED_ROW, TOO_FEW, SAME, CONFLICT, *FILTERS, NEAR, NOT_DRAWN,
 )  # fmt: skip
 """Every reason a row can be lost for, in the order they are asked."""
 
@@ -95,8 +96,8 @@ def _item(
     said: Conversation, name: str, source: str, licence: str, funnel: Funnel
 ) -> tuple[Item, str] | str:
     """The conversation as an item and its plain prompt, or the reason why it is none."""
-    if any(role == "tool" for role, _ in said.turns):
-        return TOOLS
+    if said.lost in (MEDIA, TOOLS):
+        return said.lost
     turns: list[tuple[str, str]] = []
     thinking, scrubbed = "", 0
     for role, raw in said.turns:
@@ -110,6 +111,8 @@ def _item(
     answer = turns.pop()[1] if turns and turns[-1][0] == "assistant" else ""
     if not turns or turns[-1][0] != "user" or not all(text for _, text in turns):
         return NO_QUESTION
+    if said.lost is not None:
+        return said.lost
     prompt = plain("\n".join(text for role, text in turns if role != "system"))
     funnel.scrubbed += scrubbed
     funnel.thinking += bool(thinking)
@@ -124,12 +127,16 @@ def _item(
         task=said.task and whole_characters(said.task),
         answer=answer or None,
         thinking=thinking or None,
+        annotations=None if said.annotations is None else dict(said.annotations),
     )
     return item, prompt
 
 
 def _recognised(row: Row, options: ImportOptions) -> str:
+    """The format of a file whose first row this is, empty where the row is of none and such rows are counted."""
     name = options.format or recognise(row.value)
+    if name is None and options.skip_broken:
+        return ""
     if name is None:
         raise InputError(
             f"{row.where}: fields {field_names(row.value)} fit no known format; "
@@ -157,8 +164,8 @@ def import_files(
     if options.format is not None and options.format not in FORMATS:
         raise InputError(f"unknown format `{options.format}`; known are {', '.join(FORMATS)}")
     for name in options.allow:
-        if name not in FILTERS:
-            raise InputError(f"unknown filter `{name}`; known are {', '.join(FILTERS)}")
+        if name not in (*FILTERS, TOO_FEW):
+            raise InputError(f"unknown filter `{name}`; known are {', '.join((*FILTERS, TOO_FEW))}")
     tell = on_progress or (lambda path, done: None)
     funnel = Funnel()
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -169,7 +176,7 @@ def import_files(
         number = 0
         for path in files:
             name = ""
-            for row in read_rows(path, options.encoding, lambda done, path=path: tell(path, done)):  # type: ignore[misc]
+            for row in _rows(path, options.encoding, lambda done, path=path: tell(path, done)):  # type: ignore[misc]
                 funnel.read += 1
                 if row.problem:
                     if not options.skip_broken:
@@ -180,6 +187,9 @@ def import_files(
                     continue
                 if not name:
                     name = _recognised(row, options)
+                    if not name:
+                        funnel.lost[WRONG] += 1
+                        continue
                     names.append((number, name))
                     draws.setdefault(name, _draw_of(name, options))
                 funnel.formats[name] += 1
@@ -214,6 +224,16 @@ def import_files(
     return funnel
 
 
+def _rows(path: Path, encoding: str, tell: Progress) -> Iterator[Row]:
+    """The rows of a file, those that hold several one by one."""
+    for row in read_rows(path, encoding, tell):
+        if row.problem:
+            yield row
+            continue
+        for value in single_rows(row.value):
+            yield Row(row.where, dict(value))
+
+
 def _draw_of(name: str, options: ImportOptions) -> Draw | None:
     default = FORMATS[name]
     per_task = default.per_task if options.per_task is None else options.per_task
@@ -240,4 +260,7 @@ def _made(
         return made
     if said.translated and "translated" not in options.allow:
         return TRANSLATED_ROW
+    exchanges = sum(role == "user" for role, _ in said.turns)
+    if exchanges < FORMATS[name].least_turns and TOO_FEW not in options.allow:
+        return TOO_FEW
     return made

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from guardrail.sets.read.formats import WrongRow, read_conversation, recognise
+from guardrail.sets.read.conversation import WrongRow
+from guardrail.sets.read.formats import read_conversation, recognise
 
 QA = (("user", "豆汁儿怎么喝？"), ("assistant", "配焦圈和咸菜丝。"))
 Q, A = QA[0][1], QA[1][1]
@@ -44,7 +45,7 @@ Q, A = QA[0][1], QA[1][1]
         ({"system": "你是老北京。", "query": Q, "response": A}, "messages", (("system", "你是老北京。"), *QA), None),
         ({"prompt": Q, "chosen": A, "rejected": "不知道", "annotation_metrics": {"help": 3}}, "messages", QA, None),
         ({"prompt": [{"role": "user", "content": Q}], "chosen": [{"role": "assistant", "content": A}]}, "messages", QA, None),
-        ({"conversations": [{"from": "human", "value": Q}], "chosen": {"from": "gpt", "value": A}}, "sharegpt", QA, None),
+        ({"conversations": [{"from": "human", "value": Q}], "chosen": {"from": "gpt", "value": A}}, "messages", QA, None),
         ({"input": [Q], "output": [A]}, "messages", QA, None),
         ({"input": [Q], "output": []}, "messages", QA[:1], None),
         ({"department": "内科", "title": Q, "ask": "无", "answer": A}, "messages", QA, "内科"),
@@ -95,7 +96,6 @@ def test_tool_turns_keep_their_role_and_variants_their_cluster() -> None:
         ({"instruction": Q, "instances": []}, "field `instances`"),
         ({"round_0": {"response": "{"}}, "no round holds readable JSON"),
         ({"input": [Q], "output": [A, A]}, "equally long lists"),
-        ({"query": "", "response": A}, "no question field is filled"),
     ],
 )
 def test_a_wrong_row_names_field_and_value(row: dict[str, Any], said: str) -> None:

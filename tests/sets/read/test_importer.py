@@ -98,7 +98,7 @@ def test_filters_can_be_allowed_and_duplicates_kept(tmp_path: Path) -> None:
     ("rows", "options", "said"),
     [
         (['{"instruction": "断'], ImportOptions(), "line 11 is not valid JSON"),
-        ([json.dumps({"instruction": 3.5j.real, "output": []})], ImportOptions(), "line 11: field `output` must be text"),
+        ([json.dumps({"instruction": 3.5j.real, "output": {"a": "b"}})], ImportOptions(), "line 11: field `output` must be text"),
         ([], ImportOptions(format="bell"), "unknown format `bell`; known are belle, coig"),
         ([], ImportOptions(allow=frozenset({"unsave"})), "unknown filter `unsave`"),
     ],
@@ -174,7 +174,7 @@ def test_near_duplicates_are_found_among_many() -> None:
     [
         ("belle/eval_set.json", "belle", 600, 500),
         ("belle/zh_seed_tasks.json", "belle", 175, 140),
-        ("sharegpt_zh/sharegpt_zh.jsonl", "sharegpt", 250, 90),
+        ("sharegpt_zh/sharegpt_zh.jsonl", "sharegpt", 250, 50),
         ("llamafactory/alpaca_zh_demo.json", "alpaca", 1000, 800),
         ("llamafactory/glaive_toolcall_zh_demo.json", "sharegpt", 300, 20),
         ("cmmlu/logical.csv", "cmmlu", 123, 100),
