@@ -45,7 +45,7 @@ def curriculum_command(
     Example: `guardrail data curriculum train.jsonl --out train.staged.jsonl`
     """
     with clear_errors():
-        from guardrail.data.plan.stages import in_curriculum_order
+        from guardrail.data.plan.curriculum_stage import in_curriculum_order
         from guardrail.files import write_whole
 
         ordered, told = in_curriculum_order(rows, seed)

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from guardrail.build_trainer import build_trainer
 from guardrail.cli.main import app
-from guardrail.data.plan.stages import in_curriculum_order, stage_of
+from guardrail.data.plan.curriculum_stage import in_curriculum_order, stage_of
 from guardrail.data.rows import made_row
 from guardrail.errors import InputError
 from guardrail.launchers.launch_command import launch_command
