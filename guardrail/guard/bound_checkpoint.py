@@ -1,11 +1,14 @@
 """What a checkpoint belongs to, by digest: its own files and the ledger up to its save. A resume goes on from no other.
 
-Of files above 8 MiB, as weights are, the size and eight samples of 1 MiB are hashed: a file of another run, an older or
-a cut one has another digest, one flipped bit between the samples has not.
+Weights are hashed whole, in pieces side by side: some 1.3 GiB/s a core, so that those of 8B parameters in bfloat16 take 12 s
+of one core or two seconds of eight, less than their save did. So is everything up to 1 GiB. Of what is larger and no
+weights, an optimizer's state, which is four times as much, the size and eight samples of 1 MiB are hashed: a file of
+another run, an older or a cut one has another digest, one flipped bit between the samples has not.
 """
 
 import hashlib
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,12 @@ __all__ = ["bind", "check_bound"]
 
 _WHOLE = 8 << 20
 _SAMPLE = 1 << 20
+_PIECE = 64 << 20
+_LARGEST_OF_NO_WEIGHTS = 1 << 30
+_WEIGHTS = (".safetensors", ".bin")
+_PIECES = "pieces:"
+"""Before the digest of a file that was hashed in pieces."""
+_MOST_THREADS = 8
 
 
 def bind(run: Path, checkpoint: Path) -> dict[str, Any]:
@@ -26,7 +35,7 @@ def bind(run: Path, checkpoint: Path) -> dict[str, Any]:
     size = ledger.stat().st_size if ledger.is_file() else 0
     return {
         "ledger": {"bytes": size, "sha256": _beginning(ledger, size)},
-        "files": {name: _sampled(checkpoint / name) for name in _files(checkpoint)},
+        "files": {name: _digest(checkpoint / name) for name in _files(checkpoint)},
     }
 
 
@@ -42,8 +51,8 @@ def check_bound(run: Path, checkpoint: Path, bound: Any) -> None:
         size, sha256 = bound["ledger"]["bytes"], bound["ledger"]["sha256"]
         files = dict(bound["files"])
         inside = all(
-            not os.path.isabs(name) and ".." not in Path(name).parts and isinstance(name, str)
-            for name in files
+            not os.path.isabs(name) and ".." not in Path(name).parts and isinstance(digest, str)
+            for name, digest in files.items()
         )
         if not isinstance(size, int) or size < 0 or not inside:
             raise TypeError
@@ -62,7 +71,8 @@ def check_bound(run: Path, checkpoint: Path, bound: Any) -> None:
         )
     for name, wanted in files.items():
         try:
-            same = _sampled(checkpoint / name) == wanted
+            pieces = wanted.startswith(_PIECES)
+            same = (_in_pieces if pieces else _sampled)(checkpoint / name) == wanted
         except OSError:
             same = False
         if not same:
@@ -91,6 +101,32 @@ def _beginning(path: Path, size: int) -> str:
             digest.update(block)
             size -= len(block)
     return "" if size else digest.hexdigest()
+
+
+def _digest(path: Path) -> str:
+    size = path.stat().st_size
+    whole = path.suffix in _WEIGHTS or size <= _LARGEST_OF_NO_WEIGHTS
+    return _in_pieces(path) if whole and size > _WHOLE else _sampled(path)
+
+
+def _in_pieces(path: Path) -> str:
+    """The digest of the digests of a file's pieces, which threads compute side by side."""
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+
+    def piece(start: int) -> bytes:
+        digest, left = hashlib.sha256(), _PIECE
+        with open_regular(path) as file:
+            file.seek(start)
+            while left and (block := file.read(min(left, _SAMPLE))):
+                digest.update(block)
+                left -= len(block)
+        return digest.digest()
+
+    starts = range(0, size, _PIECE)
+    with ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1, len(starts) or 1)) as pool:
+        whole = b"".join(pool.map(piece, starts))
+    return _PIECES + hashlib.sha256(f"{size}:".encode() + whole).hexdigest()
 
 
 def _sampled(path: Path) -> str:
