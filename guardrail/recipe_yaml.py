@@ -71,8 +71,12 @@ _Loader.add_implicit_resolver(
 )
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Return the keys of a recipe file, not checked yet.
+def read_yaml(path: Path, what: str = "recipe") -> dict[str, Any]:
+    """Return the keys of a recipe file, or of another that is read as strictly, not checked yet.
+
+    Args:
+        path: The file.
+        what: What an error calls it.
 
     Raises:
         InputError: it cannot be read, is no YAML of the kind described above, or no mapping.
@@ -80,16 +84,16 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         data = read_bounded(path, _MOST_BYTES)
     except OSError as error:
-        raise InputError(f"recipe `{path}` cannot be read: {error.strerror}") from error
-    text = _decoded(data, path)
-    content = _load(text, f"recipe `{path}` is not valid YAML")
+        raise InputError(f"{what} `{path}` cannot be read: {error.strerror}") from error
+    text = _decoded(data, path, what)
+    content = _load(text, f"{what} `{path}` is not valid YAML")
     if not isinstance(content, dict):
-        raise InputError(f"recipe `{path}` must be a mapping of keys, got {type(content).__name__}")
+        raise InputError(f"{what} `{path}` must be a mapping of keys, got {type(content).__name__}")
     return content
 
 
-def _decoded(data: bytes, path: Path) -> str:
-    """A recipe's text; the mark that editors put before UTF-8 (BOM) is left out, other encodings are named."""
+def _decoded(data: bytes, path: Path, what: str) -> str:
+    """The file's text; the mark that editors put before UTF-8 (BOM) is left out, other encodings are named."""
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         encoding = "UTF-16"
     else:
@@ -102,10 +106,10 @@ def _decoded(data: bytes, path: Path) -> str:
             encoding = "GBK"
         except UnicodeDecodeError:
             raise InputError(
-                f"recipe `{path}` is not valid YAML: not UTF-8 (byte {at}); convert the file first"
+                f"{what} `{path}` is not valid YAML: not UTF-8 (byte {at}); convert the file first"
             ) from None
     raise InputError(
-        f"recipe `{path}` is not UTF-8 but {encoding}, by its bytes; save it as UTF-8, or: iconv -f {encoding} -t UTF-8 "
+        f"{what} `{path}` is not UTF-8 but {encoding}, by its bytes; save it as UTF-8, or: iconv -f {encoding} -t UTF-8 "
         f"{shlex.quote(str(path))} > utf8.yaml"
     )
 
@@ -115,7 +119,7 @@ def _load(text: str, what: str) -> Any:
         depth = 0
         for event in yaml.parse(text, Loader=_Loader):
             if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-                raise _refused("`&` and `*` are not read in a recipe; write the value out", event)
+                raise _refused("`&` and `*` are not read here; write the value out", event)
             if isinstance(event, yaml.ScalarEvent) and event.implicit[0]:
                 _check_number(event)
             depth += isinstance(event, yaml.CollectionStartEvent)

@@ -7,13 +7,13 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-import yaml
 from rapidfuzz import process
 from rapidfuzz.distance import Indel
 
 from guardrail.data.rows import DataRow
 from guardrail.errors import InputError
 from guardrail.probes.instruction import count_list_items
+from guardrail.recipe_yaml import read_yaml
 from guardrail.sets.lint.duplicates import plain
 from guardrail.text import count_characters
 
@@ -34,14 +34,14 @@ def read_quotas(path: Path | None = None) -> Quotas:
     """
     file = path or Path(__file__).parent / "quotas.yaml"
     try:
-        quotas: Quotas = yaml.safe_load(file.read_text(encoding="utf-8"))
+        quotas: Quotas = read_yaml(file, "quotas")
         for axis, values in quotas.items():
             total = sum(float(v["share"]) for v in values.values())
             if abs(total - 1) > 0.001 or not all(isinstance(v["zh"], str) for v in values.values()):
                 raise InputError(
                     f"quotas `{file}`: shares of `{axis}` must sum to 1 and each have `zh`, got {total:g}"
                 )
-    except (OSError, AttributeError, KeyError, TypeError, ValueError, yaml.YAMLError) as error:
+    except (OSError, AttributeError, KeyError, TypeError, ValueError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(

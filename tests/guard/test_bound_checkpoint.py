@@ -27,7 +27,8 @@ def run(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["model.safetensors", "adapter_model.safetensors", "optimizer.pt", "a/pytorch_model.bin"]
+    "name",
+    ["model.safetensors", "adapter_model.safetensors", "optimizer.pt", "a/pytorch_model.bin"],
 )
 @pytest.mark.parametrize("at", [9 * MIB + 5, 129 * MIB])
 def test_one_bit_anywhere_is_found_where_a_file_is_hashed_whole(run, name, at):

@@ -11,6 +11,7 @@ import yaml
 from guardrail.data.plan import sizing
 from guardrail.data.plan.sizing import Figure
 from guardrail.errors import InputError
+from guardrail.recipe_yaml import read_yaml
 
 __all__ = ["Prices", "Sized", "businesses", "explain", "figure_rows", "make_plan", "sources"]
 
@@ -50,7 +51,7 @@ def businesses(path: Path | None = None) -> dict[str, Any]:
     if path is None:
         return known
     try:
-        own = yaml.safe_load(path.read_text(encoding="utf-8"))
+        own = read_yaml(path, "business file")
         for name, business in own.items():
             total = sum(float(part["share"]) for part in business["parts"])
             kinds = {part["kind"] for part in business["parts"]} - {
@@ -61,7 +62,7 @@ def businesses(path: Path | None = None) -> dict[str, Any]:
                     f"business `{name}` of `{path}`: shares must sum to 1 and kinds be known, got {total:g} and "
                     f"{', '.join(kinds) or 'known kinds'}; mend the file"
                 )
-    except (OSError, AttributeError, KeyError, TypeError, ValueError, yaml.YAMLError) as error:
+    except (OSError, AttributeError, KeyError, TypeError, ValueError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(
