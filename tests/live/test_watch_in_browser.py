@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from guardrail.read_back import SEAL
 from tests.report.stories import COLLAPSE, HOSTILE, Story
 from tests.report.test_report_in_browser import CHROMIUM, QUIET
 from tests.run_fixtures import command, hear_ctrl_c
@@ -188,7 +189,10 @@ def test_selected_text_is_left_alone_until_it_is_let_go(browser: Browser, tmp_pa
 def test_hostile_records_run_nothing(browser: Browser, tmp_path: Path) -> None:
     run_folder, lines = recorded(tmp_path, bad_answer=HOSTILE + "w" * 3000)
     bad = HOSTILE + "<img src=http://example.invalid/x onerror=alert(1)>\u202e\x1b[31m"
-    records = [json.loads(line) for line in lines]
+    # Without digests, as older versions wrote: nothing else keeps such records from the page.
+    records = [
+        {key: value for key, value in json.loads(line).items() if key != SEAL} for line in lines
+    ]
     records[0]["name"] = bad
     broken = {
         "seq": 99,
