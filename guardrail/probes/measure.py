@@ -49,7 +49,7 @@ def measure(item: Item, raw_answer: str, gold: str) -> dict[str, float]:
     """
     text, gold_text = parse_answer(raw_answer).text, parse_answer(gold).text
     question = item.asked
-    refused = is_refusal(text, question, item.expects)
+    refused = is_refusal(text, question, item.expects, gold_text)
     chinese, prose = _is_due(item, question)
     results = [check_passes(check, text) for check in item.checks]
     formats = [

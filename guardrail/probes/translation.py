@@ -178,7 +178,7 @@ def _something_else(question: str, own: str, gold: str, *, into_chinese: bool) -
     """A refusal, an explanation, a chat, an answer to what was to be translated."""
     asked = gold.strip(" \n\"'“”*")
     about = _SPEAKS_ABOUT_IT.search(own) and not _SPEAKS_ABOUT_IT.search(asked)
-    if about or is_refusal(own, question):
+    if about or is_refusal(own, question, gold=gold):
         return "not a translation"
     if not gold:
         return ""
