@@ -80,6 +80,7 @@ _SAYS_NO = re.compile(
     r"|reject\w*|den(?:y|ie)\w*|sorry|regret\w*|hardly|pass)\b|n['’]t\b",
     re.IGNORECASE,
 )
+_SENDS_ELSEWHERE = re.compile(r"[找问去]|联系|咨询|contact|\bask\b", re.IGNORECASE)
 _OF_THE_TASK = tuple(
     re.compile(words, re.IGNORECASE)
     for words in (
@@ -204,12 +205,13 @@ def _refuses_to_reword(sentences: tuple[Sentence, ...], question: str, gold: str
     """Whether a translation or rewording is refused; None where its words alone do not tell.
 
     A no is its source's where the source says no too, or has nearly all its words. It is the answer's own where it speaks
-    of translating, helping, content, rules or an AI, and neither the source nor base's answer does.
+    of translating, helping, content, rules or an AI, and neither the source nor base's answer does. An answer without a no
+    sends people elsewhere because its source does (退货找厂家).
     """
     noes = [words for words, kinds in sentences if kinds & _NOES]
-    if not noes:
-        return None
     source = _SOURCE.split(question[-600:], maxsplit=1)[-1]
+    if not noes:
+        return False if _SENDS_ELSEWHERE.search(source) else None
     if gold and not is_refusal(gold, question):
         source = f"{source}\n{gold}"
     unsaid = [task for task in _OF_THE_TASK if task.search(source) is None]
