@@ -21,6 +21,7 @@ __all__ = [
     "read_json",
     "sealed",
     "unsealed",
+    "why_unreadable",
 ]
 
 SEAL = "digest"
@@ -57,6 +58,11 @@ def unsealed(content: Any) -> dict[str, Any]:
     if content[SEAL] != found:
         raise NotAsWritten(f"its content is not what its `{SEAL}` says")
     return plain
+
+
+def why_unreadable(error: Exception) -> str:
+    """Return what to say of a sealed line that could not be read: what its seal says, else the kind of error alone."""
+    return f"{error}" if isinstance(error, NotAsWritten) else type(error).__name__
 
 
 def _digest(plain: Mapping[str, Any]) -> str:

@@ -14,7 +14,7 @@ from guardrail.anchors.store import (
 )
 from guardrail.errors import InputError
 from guardrail.files import append_whole, write_whole
-from guardrail.read_back import SEAL, NotAsWritten, sealed, unsealed
+from guardrail.read_back import SEAL, NotAsWritten, sealed, unsealed, why_unreadable
 
 __all__ = ["Journal"]
 
@@ -67,9 +67,8 @@ class Journal:
                 else:
                     self._of = json.loads(line)[SEAL]
             except (ValueError, KeyError, TypeError, RecursionError) as error:
-                why = f"{error}" if isinstance(error, NotAsWritten) else type(error).__name__
                 raise InputError(
-                    f"`{self._path}` line {number} is not as it was written ({why:.200}); remove the file, the anchors "
+                    f"`{self._path}` line {number} is not as it was written ({why_unreadable(error):.200}); remove the file, the anchors "
                     "begun in it are then made from the start"
                 ) from error
         self._good = len(complete)

@@ -19,7 +19,7 @@ from guardrail.data.judged_text import JudgedText
 from guardrail.engines.vllm_client import Unreachable, VllmServer
 from guardrail.errors import InputError
 from guardrail.files import append_whole
-from guardrail.read_back import NotAsWritten, open_regular, sealed, unsealed
+from guardrail.read_back import open_regular, sealed, unsealed, why_unreadable
 from guardrail.text import parse_answer
 from guardrail.writer_lock import hold
 
@@ -167,9 +167,8 @@ class ChatEndpoint:
             self._known[entry["key"]] = reply
             self.costs.add(entry["purpose"], reply)
         except (ValueError, KeyError, TypeError, RecursionError) as error:
-            why = f"{error}" if isinstance(error, NotAsWritten) else type(error).__name__
             raise InputError(
-                f"`{journal}` line {number} is no reply as it was written ({why:.200}); drop the line, or the file to ask "
+                f"`{journal}` line {number} is no reply as it was written ({why_unreadable(error):.200}); drop the line, or the file to ask "
                 "all anew"
             ) from error
 

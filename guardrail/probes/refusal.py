@@ -206,15 +206,20 @@ def _refuses_to_reword(sentences: tuple[Sentence, ...], question: str, gold: str
     A no is its source's where the source says no too, or has nearly all its words. It is the answer's own where it speaks
     of translating, helping, content, rules or an AI, and neither the source nor base's answer does.
     """
+    noes = [words for words, kinds in sentences if kinds & _NOES]
+    telling = noes or [words for words, _ in sentences]
+    spoken = [task for task in _OF_THE_TASK if any(map(task.search, telling))]
+    if (
+        not noes and not spoken
+    ):  # 退货的事，请您联系厂家 sends people elsewhere because its source does
+        return False
     source = _SOURCE.split(question[-600:], maxsplit=1)[-1]
     if gold and not is_refusal(gold, question):
         source = f"{source}\n{gold}"
-    unsaid = [task for task in _OF_THE_TASK if task.search(source) is None]
-    noes = [words for words, kinds in sentences if kinds & _NOES]
-    if not noes:  # 退货的事，请您联系厂家 sends people elsewhere because its source does
-        said = (task.search(words) for task in unsaid for words, _ in sentences)
-        return None if any(said) else False
-    if not any(task.search(words) for task in unsaid for words in noes):
+    own = any(task.search(source) is None for task in spoken)
+    if not noes:
+        return None if own else False
+    if not own:
         echoes = all(len(set(_HAN.findall(words)) - set(source)) <= 1 for words in noes)
         return False if echoes or _SAYS_NO.search(source) else None
     beside = (words for words, kinds in sentences if not kinds & _NOES)

@@ -9,7 +9,14 @@ from shutil import copyfileobj
 from tempfile import TemporaryFile
 
 from guardrail.errors import InputError
-from guardrail.sets.read.raw_rows import CHUNK, MOST_RATIO, UNASKED, Stream, Unpacked, buffered
+from guardrail.sets.read.raw_rows import (
+    CHUNK,
+    MOST_RATIO,
+    Stream,
+    Unpacked,
+    buffered,
+    out_of_proportion,
+)
 
 __all__ = [
     "check_proportion",
@@ -70,7 +77,7 @@ def check_proportion(file: Stream, where: str) -> None:
         whole, packed = (
             sum(getattr(m, size) for m in members) for size in ("file_size", "compress_size")
         )
-    if whole > UNASKED and whole > MOST_RATIO * max(1, packed):
+    if out_of_proportion(whole, packed):
         raise InputError(f"{where} unpacks to more than {MOST_RATIO} times its size")
     file.seek(0)
 

@@ -15,6 +15,7 @@ from guardrail.sets.read.raw_rows import (
     Row,
     Stream,
     checked_row,
+    out_of_proportion,
 )
 
 __all__ = ["ARROW_FILE", "ARROW_STREAM", "arrow_rows", "parquet_rows"]
@@ -37,7 +38,7 @@ def parquet_rows(file: Stream, where: str) -> Iterator[Row]:
         columns = [about.column(at) for at in range(about.num_columns)]
         whole = sum(c.total_uncompressed_size for c in columns)
         packed = sum(c.total_compressed_size for c in columns)
-        if whole > UNASKED and whole > MOST_RATIO * max(1, packed):
+        if out_of_proportion(whole, packed):
             raise InputError(f"{where} unpacks to more than {MOST_RATIO} times its size")
         if whole > LONGEST_LINE * max(1, about.num_rows):
             raise _too_large(where)

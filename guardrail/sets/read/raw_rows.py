@@ -20,6 +20,7 @@ __all__ = [
     "buffered",
     "checked_row",
     "first_line",
+    "out_of_proportion",
 ]
 
 LONGEST_LINE = 4 * 1024 * 1024
@@ -62,6 +63,11 @@ def checked_row(where: str, value: Any) -> Row:
     return Row(where, value)
 
 
+def out_of_proportion(unpacked: int, packed: int) -> bool:
+    """Return whether so many bytes are far more than so many packed ones hold."""
+    return unpacked > UNASKED and unpacked > MOST_RATIO * max(1, packed)
+
+
 def first_line(error: Exception) -> str:
     """Return the first line of what an error says, or its kind."""
     said = str(error).strip()
@@ -88,7 +94,7 @@ class Unpacked(io.RawIOBase):
         data = self._inner.read(len(buffer))
         buffer[: len(data)] = data
         self._given += len(data)
-        if self._given > UNASKED and self._given > MOST_RATIO * max(1, self._packed()):
+        if out_of_proportion(self._given, self._packed()):
             raise InputError(
                 f"{self._where} unpacks to more than {MOST_RATIO} times its size; unpack it yourself if that is meant"
             )

@@ -7,7 +7,6 @@ cut of the learning rate. Nor are there tripwires, trackers or a resume; a SIGTE
 
 import functools
 from collections.abc import Callable
-from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NoReturn
@@ -98,7 +97,7 @@ def attach_megatron(trainer: Any, recipe: Recipe) -> MegatronGuard:
     )
 
     def cut_rates(action: Action) -> None:
-        move_rate(guard.state, action, partial(scale_megatron_rates, trainer.optimizer))
+        move_rate(guard.state, action, functools.partial(scale_megatron_rates, trainer.optimizer))
 
     course = Course(guard, folder, _not_here, cut_rates, lambda step: None)
     train = trainer.train
