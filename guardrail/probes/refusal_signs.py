@@ -11,7 +11,7 @@ from importlib.resources import files
 
 import yaml
 
-__all__ = ["KINDS", "NOES", "OTHER_KINDS", "Sentence", "own_voice", "read_sentences"]
+__all__ = ["FIRM", "KINDS", "NOES", "OTHER_KINDS", "Sentence", "own_voice", "read_sentences"]
 
 Sentence = tuple[str, frozenset[str]]
 """A sentence with its kinds."""
@@ -128,6 +128,8 @@ NOES = (
     "brush_off",
 )
 """Kinds that are a sign of a refusal."""
+FIRM = frozenset(NOES) - {"speaker_not", "opens_no", "lacks", "ignorant", "flat_no"}
+"""Signs of somebody who will not or must not, not of one who merely cannot."""
 KINDS = tuple(_KINDS)
 """Every kind."""
 _WITHOUT_NEGATION = {

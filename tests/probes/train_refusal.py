@@ -21,7 +21,8 @@ import typer
 import yaml
 
 from guardrail.probes import refusal
-from guardrail.probes.refusal import Expects, ngrams, quantities
+from guardrail.probes.refusal import Expects
+from guardrail.probes.refusal_quantities import ngrams, quantities
 from guardrail.probes.refusal_signs import own_voice, read_sentences
 from guardrail.sets.items import read_items
 from guardrail.shipped import shipped_root
