@@ -9,7 +9,6 @@ from guardrail.errors import InputError
 from guardrail.models.fingerprint import is_adapter
 from guardrail.recipe import Recipe
 from guardrail.sets.read.curriculum import curriculum
-from guardrail.sets.read.training_rows import prompt_rows
 from guardrail.trainers.grpo.reward_functions import load_reward
 from guardrail.trainers.trl.trl_arguments import trl_arguments
 
@@ -67,7 +66,7 @@ def build_trainer(recipe: Recipe, rows: list[dict[str, Any]], output: Path) -> A
 
     grpo = recipe.trainer == "trl-grpo"
     arguments = trl_arguments(recipe, output)
-    train, held_out = (prompt_rows(rows), []) if grpo else _split(rows, recipe.train.held_out)
+    train, held_out = (list(rows), []) if grpo else _split(rows, recipe.train.held_out)
     if recipe.train.order == "curriculum":
         train = curriculum(train, recipe.seed)
     rewards = [load_reward(spec) for spec in recipe.train.rewards] if grpo else []

@@ -56,7 +56,7 @@ def test_the_toy_red_line_has_300_items_and_every_ability_thirty():
 
 
 def test_the_domain_set_holds_several_hundred_different_dialogues():
-    rows = read_training_rows(ROOT / "recipes/toy/collections.jsonl")
+    rows = read_training_rows(ROOT / "recipes/toy/collections.jsonl").rows
     assert len(rows) >= 500
     firsts = Counter(
         next(m["content"] for m in row["messages"] if m["role"] == "user") for row in rows

@@ -91,7 +91,8 @@ def run(
         bool,
         typer.Option(
             "--print-command",
-            help="Print what would be started, and its environment; start nothing.",
+            help="Print what would be started, and its environment; start nothing. Rows that ms-swift cannot read as they are, are "
+            "written into the run folder.",
         ),
     ] = False,
 ) -> None:
@@ -114,10 +115,11 @@ def run(
             os.environ[CHANGED_RECIPE_VARIABLE] = "1"
         if print_command:
             from guardrail.launchers.launch_command import launch_command, this_node
+            from guardrail.trainers.ms_swift.written_rows import with_written_rows
 
-            node = this_node(checked, os.environ)
+            node, given = this_node(checked, os.environ), with_written_rows(checked, folder)
             command = launch_command(
-                checked, recipe, folder, changes=changes, resume=go_on, node=node
+                given, recipe, folder, changes=changes, resume=go_on, node=node
             )
             typer.echo(command.as_shell())
             return
@@ -243,6 +245,8 @@ def check(recipe: RecipeArgument, settings: SetOption = None, as_json: JsonFlag 
             for warning in facts.pop("warnings"):
                 console.print(f"[yellow]warning:[/] {warning}", soft_wrap=True, highlight=False)
             for name, value in facts.items():
+                if isinstance(value, dict):
+                    value = ", ".join(f"{counted} {what}" for what, counted in value.items())
                 typer.echo(f"{name.replace('_', ' ')}: {value}")
             typer.echo("ok")
 

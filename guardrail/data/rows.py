@@ -16,9 +16,10 @@ from guardrail.sets.abilities import guess_ability
 from guardrail.sets.items import Item, Message
 from guardrail.sets.lint.duplicates import hash64
 from guardrail.sets.read.formats import read_conversation
+from guardrail.sets.read.raw_rows import Row
 from guardrail.sets.read.readers import read_rows as read_raw_rows
 
-__all__ = ["DataRow", "made_row", "read_data_rows", "row_item", "write_rows"]
+__all__ = ["DataRow", "data_row", "made_row", "read_data_rows", "row_item", "write_rows"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,33 +103,45 @@ def read_data_rows(path: str | Path, *, answered: bool = True) -> list[DataRow]:
     Raises:
         InputError: a line cannot be read, has no user turn or, where wanted, no answer; or there is no row.
     """
-    rows = []
-    for raw in read_raw_rows(Path(path)):
-        if raw.problem:
-            raise InputError(f"{raw.where}: {raw.problem}; mend or drop the line")
-        said = read_conversation(raw.value)
-        turns = tuple({"role": role, "content": text} for role, text in said.turns if text.strip())
-        if turns and turns[-1]["role"] != "assistant" and not answered:
-            turns = (*turns, {"role": "assistant", "content": ""})
-        if not turns or turns[-1]["role"] != "assistant" or all(t["role"] != "user" for t in turns):
-            raise InputError(
-                f"{raw.where} has no user turn followed by an answer; drop the row, or have it answered with "
-                "`guardrail data generate answers`"
-            )
-        known = raw.value.get("provenance")
-        provenance = (
-            dict(known) if isinstance(known, Mapping) else {"method": "given", "source": str(path)}
-        )
-        for name in ("instruction", "input"):  # apart where the file has them apart
-            if known is None and isinstance(raw.value.get(name), str):
-                provenance[name] = raw.value[name]
-        if said.task and "task" not in provenance:
-            provenance["task"] = said.task
-        scores = raw.value.get("scores")
-        rows.append(DataRow(turns, provenance, dict(scores) if isinstance(scores, Mapping) else {}))
+    rows = [data_row(raw, path, answered=answered) for raw in read_raw_rows(Path(path))]
     if not rows:
         raise InputError(f"`{path}` holds no row; it needs at least one")
     return rows
+
+
+def data_row(raw: Row, source: str | Path, *, answered: bool = True) -> DataRow:
+    """Return a raw row as one of the wing's.
+
+    Args:
+        raw: As the file has it.
+        source: The file.
+        answered: Whether a row without an answer is refused; else its last turn is an empty answer.
+
+    Raises:
+        InputError: it could not be read, has no user turn or, where wanted, no answer.
+    """
+    if raw.problem:
+        raise InputError(f"{raw.where}: {raw.problem}; mend or drop the line")
+    said = read_conversation(raw.value)
+    turns = tuple({"role": role, "content": text} for role, text in said.turns if text.strip())
+    if turns and turns[-1]["role"] != "assistant" and not answered:
+        turns = (*turns, {"role": "assistant", "content": ""})
+    if not turns or turns[-1]["role"] != "assistant" or all(t["role"] != "user" for t in turns):
+        raise InputError(
+            f"{raw.where} has no user turn followed by an answer; drop the row, or have it answered with "
+            "`guardrail data generate answers`"
+        )
+    known = raw.value.get("provenance")
+    provenance = (
+        dict(known) if isinstance(known, Mapping) else {"method": "given", "source": str(source)}
+    )
+    for name in ("instruction", "input"):  # apart where the file has them apart
+        if known is None and isinstance(raw.value.get(name), str):
+            provenance[name] = raw.value[name]
+    if said.task and "task" not in provenance:
+        provenance["task"] = said.task
+    scores = raw.value.get("scores")
+    return DataRow(turns, provenance, dict(scores) if isinstance(scores, Mapping) else {})
 
 
 def write_rows(path: Path, rows: Iterable[DataRow]) -> None:

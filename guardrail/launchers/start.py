@@ -19,6 +19,7 @@ from guardrail.ledger.file import FILE_NAME
 from guardrail.live.status import run_status
 from guardrail.recipe import Recipe, write_resolved_recipe
 from guardrail.recipe_yaml import set_options
+from guardrail.trainers.ms_swift.written_rows import with_written_rows
 
 __all__ = ["start_run"]
 
@@ -52,7 +53,7 @@ def start_run(
         InputError: what the command line cannot be made of.
     """
     node = this_node(recipe, os.environ)
-    command = launch_command(recipe, name, run, changes=changes, resume=resume, node=node)
+    launch_command(recipe, name, run, changes=changes, resume=resume, node=node)  # what it refuses
     guardrail = [sys.executable, "-m", "guardrail"]
     say("checking the recipe")
     checked = _carry_out([*guardrail, "check", name, *set_options(changes)], quiet=True)
@@ -67,6 +68,9 @@ def start_run(
             return made
     _wait_for(manifest, say)
     say(f"starting {recipe.launcher}: {recipe.launch.processes} process(es) on this node")
+    command = launch_command(
+        with_written_rows(recipe, run), name, run, changes=changes, resume=resume, node=node
+    )
     written = _written(run)
     code = _carry_out(command.line, environment=command.environment)
     told = run_status(run)["exit_code"] if _written(run) != written else None

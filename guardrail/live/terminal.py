@@ -78,6 +78,12 @@ def _start_lines(record: Record) -> list[Text]:
                 "in float32 with `bf16: true`, or train an adapter, or use DeepSpeed, which keeps such a copy"
             )
             lines.append(Text(said, "yellow"))
+    for name, said in (("rewritten", "turned into messages"), ("left_out", "LEFT OUT")):
+        if counts := record.get(f"training_rows_{name}"):
+            told = ", ".join(f"{count} {what}" for what, count in counts.items())
+            lines.append(
+                Text(f"  training rows {said}: {told}", "yellow" if name == "left_out" else "")
+            )
     if form := record.get("rehearsal_form"):
         lines.append(Text(f"  KL-only samples: {form['said']}"))
     if record.get("kl_term") is False and record["mode"] == "guard":

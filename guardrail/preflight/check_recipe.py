@@ -14,29 +14,35 @@ __all__ = ["check_recipe"]
 
 
 def check_recipe(recipe: Recipe) -> dict[str, Any]:
-    """Return what is known of a recipe's run; how many rows ms-swift has is not.
+    """Return what is known of a recipe's run; how many rows other datasets of ms-swift have is not.
 
     Raises:
         InputError: as `preflight`, or the trainer's template refuses one of the first rows.
     """
-    guardrail, rows, arguments = preflight(recipe)
+    guardrail, rows, where, arguments, reading = preflight(recipe)
     found, items = guardrail.recipe, len(guardrail.rehearsal)
     facts: dict[str, Any] = {"recipe": recipe.name}
     swift = recipe.trainer == "ms-swift"
     grpo = recipe.trainer == "trl-grpo" or "rlhf_type" in recipe.train.arguments
     lengths = None
     if swift and arguments is not None:
-        lengths = first_swift_rows(arguments, grpo=grpo)
+        lengths = first_swift_rows(arguments, list(zip(where, rows, strict=True)), grpo=grpo)
     elif recipe.train.data is None and not swift:
         facts["training_rows"] = (
             "none in the recipe: a script with `Guardrail.from_recipe` brings its own, `guardrail run` needs `train.data`"
         )
     elif rows:
-        lengths = first_rows(found, rows, getattr(arguments, "max_length", None))
+        lengths = first_rows(found, rows, where, getattr(arguments, "max_length", None))
+    count = 0
+    if reading is not None and not recipe.train.arguments.get(
+        "dataset"
+    ):  # ms-swift's others are not counted
+        count = reading.kept
         facts |= {
-            "training_rows": len(rows),
+            "training_rows": count,
+            **reading.facts(),
             "passes_per_prompt_and_epoch": round(
-                passes_per_prompt(len(rows), recipe.rehearsal.fraction, items), 2
+                passes_per_prompt(count, recipe.rehearsal.fraction, items), 2
             ),
         }
     if lengths is not None:
@@ -54,7 +60,7 @@ def check_recipe(recipe: Recipe) -> dict[str, Any]:
         training = Training(
             arguments,
             lengths.mean,
-            steps=_steps(recipe, arguments, len(rows), grpo=grpo),
+            steps=_steps(recipe, arguments, count, grpo=grpo),
             lora=recipe.train.lora is not None
             or getattr(arguments, "tuner_type", "full") != "full",
             grpo=grpo,

@@ -8,7 +8,8 @@ from guardrail.recipe import Recipe
 from guardrail.sets.lint.contamination import check_contamination
 from guardrail.sets.read.curriculum import require_order, require_stages
 from guardrail.sets.read.row_forms import check_row_forms, with_all_columns
-from guardrail.sets.read.training_rows import prompt_rows, read_training_rows
+from guardrail.sets.read.row_lengths import ROWS_READ
+from guardrail.sets.read.training_rows import Reading, read_training_rows
 from guardrail.track.alert_services import alert_services
 from guardrail.track.other_trackers import require_trackers
 from guardrail.track.wandb_run import set_server
@@ -16,6 +17,7 @@ from guardrail.trainers.attach import Guardrail
 from guardrail.trainers.checks.wanted_anchors import require_anchors
 from guardrail.trainers.grpo.reward_functions import load_reward
 from guardrail.trainers.ms_swift.swift_arguments import check_swift_arguments
+from guardrail.trainers.ms_swift.written_rows import read_swift_rows
 from guardrail.trainers.trl.grpo_form import recipe_form
 from guardrail.trainers.trl.trl_arguments import check_trl_arguments
 
@@ -27,9 +29,13 @@ class Checked(NamedTuple):
 
     guardrail: Guardrail
     rows: list[dict[str, Any]]
-    """Of the training, none where ms-swift or a script of the user's own has the data."""
+    """Of the training; of ms-swift's, which reads them itself, the first; none where a script of the user's own has them."""
+    where: list[str]
+    """Where each of them stands."""
     arguments: Any
     """The trainer's, read by its own class; None for ms-swift where the recipe gives none."""
+    reading: Reading | None = None
+    """What became of the rows of `train.data`; None where a script of the user's own has the data."""
 
 
 def preflight(recipe: Recipe) -> Checked:
@@ -63,29 +69,39 @@ def preflight(recipe: Recipe) -> Checked:
             load_reward(spec)
         if recipe.mode == "guard":
             recipe_form(checked)
-    if swift:  # its rows have many forms, and are checked as it has read them
+    if swift:
         if recipe.train.data or recipe.train.arguments:
             arguments = check_swift_arguments(recipe)
-        if recipe.train.order == "curriculum" and recipe.train.data:
-            require_order(
-                read_training_rows(recipe.train.data), f"training data `{recipe.train.data}`"
-            )
-        return Checked(guardrail, [], arguments)
+        return _swift_rows(recipe, guardrail, arguments)
     if recipe.train.data is None:  # a script of the user's own has them
-        return Checked(guardrail, [], arguments)
-    rows = read_training_rows(recipe.train.data)
-    source = f"training data `{recipe.train.data}`"
-    check_row_forms(rows, trainer=recipe.trainer, source=source)
+        return Checked(guardrail, [], [], arguments)
+    read = read_training_rows(recipe.train.data, recipe.trainer)
+    check_row_forms(read.rows, read.where, trainer=recipe.trainer)
     if recipe.train.order == "curriculum":
-        require_stages(rows, source)
-    rows = with_all_columns(rows)
-    if grpo:
-        rows = prompt_rows(rows)
+        require_stages(read.rows, read.where)
+    rows = with_all_columns(read.rows)
     check_contamination(
         rows,
         guardrail.red_line,
         recipe.sets.benchmarks,
         allowed=recipe.train.allow_overlap,
-        source=source,
+        source=f"training data `{recipe.train.data}`",
     )
-    return Checked(guardrail, rows, arguments)
+    guardrail.reading = read.reading.facts()
+    return Checked(guardrail, rows, read.where, arguments, read.reading)
+
+
+def _swift_rows(recipe: Recipe, guardrail: Guardrail, arguments: Any) -> Checked:
+    """What is known of ms-swift's rows: all are read, the first are kept."""
+    if recipe.train.data is None:
+        return Checked(guardrail, [], [], arguments)
+    reading, first, stages, where = Reading(), [], [], []
+    for place, row in read_swift_rows(recipe, reading):
+        if len(first) < ROWS_READ:
+            first.append(row)
+        if len(where) < ROWS_READ or recipe.train.order == "curriculum":
+            stages.append({"stage": row.get("stage")})
+            where.append(place)
+    if recipe.train.order == "curriculum":
+        require_order(stages, where)
+    return Checked(guardrail, first, where[: len(first)], arguments, reading)

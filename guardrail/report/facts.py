@@ -66,6 +66,10 @@ class DataVersion(Facts):
     hashed_at_start: bool
     changed_since: bool
     """Whether the file has another hash now than at the start."""
+    rewritten: dict[str, int]
+    """Format → rows that were turned into messages; empty where all were in the trainer's own form."""
+    left_out: dict[str, int]
+    """Reason → rows that were not trained on."""
 
 
 class File(Facts):
@@ -200,6 +204,8 @@ def _training_data(data: RunData) -> DataVersion:
         sha256=text_or_none(at_start) or now,
         hashed_at_start=at_start is not None,
         changed_since=at_start is not None and now not in (at_start, None, "too large"),
+        rewritten=_counts(data.started.get("training_rows_rewritten")),
+        left_out=_counts(data.started.get("training_rows_left_out")),
     )
 
 

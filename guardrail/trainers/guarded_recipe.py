@@ -1,8 +1,9 @@
 """A recipe with what it names: its sets, read and kept apart, and its anchors, made if absent."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from typing_extensions import Self
 
@@ -27,6 +28,8 @@ class GuardedRecipe:
     recipe: Recipe
     red_line: list[Item]
     rehearsal: list[Item]
+    reading: Mapping[str, Any] = field(default_factory=dict)
+    """What became of the training rows when they were read, as the ledger's header has it; empty where nobody read them."""
     _anchors: Anchors | None = None
 
     @classmethod

@@ -56,6 +56,7 @@ def run_header(
         "precision": describe_precision(trainer),
         "training_sha256": file_sha256(data) if data.is_file() else None,
         "training_rows": len(rows) if isinstance(rows, Sized) else None,
+        **guarded.reading,
         "untried_versions": [words for words in map(untried, driven) if words],
     }
     if form is not None:

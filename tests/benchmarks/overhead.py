@@ -112,7 +112,7 @@ def time(
     samples = toy_samples(anchors)
     recipe = read_recipe("toy-sft")
     model, tokenizer = load_model(recipe.gold_base)
-    rows = read_training_rows(recipe.train.data)[: ROWS * BLOCK]
+    rows = read_training_rows(recipe.train.data).rows[: ROWS * BLOCK]
     trainer = toy_trainer(
         model, tokenizer, rows, max_steps=blocks * BLOCK, learning_rate=1e-5, warmup_steps=0
     )
@@ -182,7 +182,7 @@ def memory(
     samples = toy_samples(anchors)
     recipe = read_recipe("toy-sft")
     _, tokenizer = load_model(recipe.gold_base)
-    rows = read_training_rows(recipe.train.data)[: ROWS * 4]
+    rows = read_training_rows(recipe.train.data).rows[: ROWS * 4]
     trainer = toy_trainer(large_model(tokenizer), tokenizer, rows, max_steps=4)
     if case != "none":
         pad_id = tokenizer.pad_token_id

@@ -76,7 +76,7 @@ def main(
         "train.held_out=0",
     ]
     recipe = read_recipe("toy-sft", changes=changes, anchors=str(anchors.resolve()))
-    guardrail, rows, _ = preflight(recipe)
+    guardrail, rows, *_ = preflight(recipe)
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder)
         trainer = build_trainer(guardrail.recipe, rows, run / "checkpoints")

@@ -13,7 +13,6 @@ from guardrail.ledger.file import read_ledger
 from guardrail.models.fingerprint import weights_sha256
 from guardrail.recipe import read_recipe
 from guardrail.run import run_recipe
-from guardrail.sets.read.training_rows import prompt_rows
 from guardrail.shipped import shipped_recipes, shipped_root
 from guardrail.trainers.grpo.reward_functions import load_reward
 from tests.run_fixtures import anchored, as_yaml, command, guardrail, records, small_recipe
@@ -131,20 +130,6 @@ def test_reward_functions_come_from_files_and_modules(tmp_path):
     (tmp_path / "broken.py").write_text("raise OSError('no licence')\n")
     with pytest.raises(InputError, match=r"cannot be read \(OSError: no licence\)"):
         load_reward(f"{tmp_path}/broken.py:one")
-
-
-def test_prompts_are_taken_as_they_are_or_from_messages():
-    turns = [{"role": "user", "content": "甲"}, {"role": "assistant", "content": "乙"}]
-    rows = [{"prompt": "甲", "answer": "乙"}, {"messages": turns, "id": 3}, {"messages": turns[:1]}]
-    assert prompt_rows(rows) == [
-        {"prompt": "甲", "answer": "乙"},
-        {"id": 3, "prompt": turns[:1]},
-        {"prompt": turns[:1]},
-    ]
-    assert len(rows[1]["messages"]) == 2, "the caller's rows must stay as they are"
-    for bad in ({"text": "甲"}, {"messages": turns[1:]}):
-        with pytest.raises(InputError, match="row 2 holds no prompt"):
-            prompt_rows([rows[0], bad])
 
 
 def test_the_shipped_rewards_are_between_0_and_1():

@@ -121,11 +121,15 @@ SAID = {
             {"messages": [SAID["messages"][0], {"role": "assistant", "content": "九点。" * 2000}]},
             "1 LEFT OUT (`truncation_strategy: delete`)",
         ),
-        ({"foo": 1}, "ms-swift leaves row 3 out, and 1 of the first 4 altogether"),
-        ({"query": "几点开门", "response": "九点。"}, "ms-swift leaves row 3 out"),
-        ({"messages": SAID["messages"][:1]}, "row 3: ms-swift learns no token of it"),
+        ({"foo": 1}, "line 3 has the columns 'foo'; `trainer: ms-swift` needs"),
+        (
+            {"messages": [*SAID["messages"], {"role": "客服", "content": "好"}]},
+            "line 3 out, and 1 of the first 4 rows altogether",
+        ),
+        ({"query": "几点开门", "response": "九点。"}, "training rows rewritten: 1 messages"),
+        ({"messages": SAID["messages"][:1]}, "line 3: ms-swift learns no token of it"),
     ],
-    ids=["good", "long", "no row", "another form", "no answer"],
+    ids=["good", "long", "no row", "a role it does not know", "another form", "no answer"],
 )
 def test_the_first_rows_are_read_by_ms_swift_before_it_starts(row, said, models, tmp_path):
     rows = [SAID, SAID, row, SAID]
@@ -135,8 +139,7 @@ def test_the_first_rows_are_read_by_ms_swift_before_it_starts(row, said, models,
     done = check(
         "qwen3-8b-sft-lora-swift", models, tmp_path, f"train.data={tmp_path / 'rows.jsonl'}"
     )
-    assert done.returncode == (0 if "first 4:" in said or "LEFT OUT" in said else 2), done.stderr[
-        -2000:
-    ]
+    well = "first 4:" in said or "LEFT OUT" in said or "rewritten" in said
+    assert done.returncode == (0 if well else 2), done.stderr[-2000:]
     assert said in done.stdout + done.stderr
     assert "Traceback" not in done.stderr

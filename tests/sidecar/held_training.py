@@ -36,7 +36,7 @@ class Held(TrainerCallback):
 
 
 def main(recipe: str, run: str, engine: str, step: str = "0", answers: str = "0") -> None:
-    guardrail, rows, _ = preflight(read_recipe(recipe, changes=[f"looks.engine={engine}"]))
+    guardrail, rows, *_ = preflight(read_recipe(recipe, changes=[f"looks.engine={engine}"]))
     trainer = build_trainer(guardrail.recipe, rows, Path(run) / "checkpoints")
     guarded = guardrail.attach(trainer, run=run, quiet=True)
     trainer.add_callback(Held(guarded.course, int(step), int(answers)))

@@ -109,7 +109,7 @@ class Setting:
                    "decoding": {"mode": "sampled", "max_new_tokens": 12}},
             rehearsal={"fraction": 0.05}, gold_base=str(base),
         )  # fmt: skip
-        self.rows = read_training_rows(str(self.recipe().train.data))[:24]
+        self.rows = read_training_rows(str(self.recipe().train.data)).rows[:24]
 
     def recipe(self, **changes: Any) -> Recipe:
         recipe = read_recipe(self.file)

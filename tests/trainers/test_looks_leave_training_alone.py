@@ -37,7 +37,7 @@ def sft(recipe, folder):
     model.config.attention_dropout = 0.1  # training draws random numbers of its own
     for layer in model.model.layers:
         layer.self_attn.attention_dropout = 0.1
-    rows = read_training_rows(recipe.train.data)[:40]
+    rows = read_training_rows(recipe.train.data).rows[:40]
     return trl.SFTTrainer(
         model=model,
         args=trl.SFTConfig(output_dir=str(folder), max_length=128, **COMMON),
@@ -48,7 +48,7 @@ def sft(recipe, folder):
 
 def grpo(recipe, folder):
     model, tokenizer = load_model(recipe.gold_base)
-    rows = read_training_rows(recipe.train.data)[:40]
+    rows = read_training_rows(recipe.train.data).rows[:40]
     return trl.GRPOTrainer(
         model=model,
         reward_funcs=[length],

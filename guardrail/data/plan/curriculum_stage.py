@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from guardrail.data.behaviours import behaviours_of
-from guardrail.data.rows import DataRow, read_data_rows
+from guardrail.data.rows import DataRow, data_row
 from guardrail.errors import InputError
 from guardrail.sets.read.curriculum import STAGES, curriculum
 from guardrail.sets.read.readers import read_rows as read_raw_rows
@@ -41,13 +41,11 @@ def in_curriculum_order(
     staged: list[dict[str, Any]] = []
     told: dict[str, dict[str, int]] = {stage: {} for stage in STAGES}
     for path in paths:
-        values = [raw.value for raw in read_raw_rows(path)]
-        for number, (value, row) in enumerate(
-            zip(values, read_data_rows(path, answered=False), strict=True), start=1
-        ):
-            stage, why = _own(value, f"`{path}` row {number}") or stage_of(row)
+        for raw in read_raw_rows(path):
+            row = data_row(raw, path, answered=False)
+            stage, why = _own(raw.value, raw.where) or stage_of(row)
             told[stage][why] = told[stage].get(why, 0) + 1
-            staged.append({**value, "stage": stage})
+            staged.append({**raw.value, "stage": stage})
     return curriculum(staged, seed), told
 
 

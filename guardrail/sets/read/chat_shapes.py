@@ -20,7 +20,10 @@ from guardrail.sets.read.conversation import (
 
 __all__ = [
     "ANSWERS",
+    "HISTORIES",
+    "OTHER_NAMES",
     "QUESTIONS",
+    "THINKING",
     "alternating",
     "chat",
     "history_of",
@@ -45,7 +48,8 @@ ANSWERS = (
     "human_answers", "assistant", "bot", "reply", "sql", "content", "回答", "回复", "答复", "答案", "输出",
 )  # fmt: skip
 """Fields that hold what is answered, the fullest first."""
-_THINKING = ("reasoning_content", "reasoning", "thinking", "think", "complex_cot", "思考过程")
+THINKING = ("reasoning_content", "reasoning", "thinking", "think", "complex_cot", "思考过程")
+HISTORIES = ("history", "chat_history")
 
 _USER = {
     "user", "human", "usr", "questioner", "prompter", "customer", "client", "patient", "instruction", "question", "用户",
@@ -53,6 +57,8 @@ _USER = {
 _ASSISTANT = {
     "assistant", "gpt", "bot", "model", "sys", "chatgpt", "bing", "bard", "claude", "ai", "agent", "moss", "doctor", "response", "answer", "助手",
 }  # fmt: skip
+OTHER_NAMES = (_USER | _ASSISTANT) - {"user", "assistant"}
+"""Names of the two who speak that chat templates do not know."""
 _SYSTEM = {"system", "developer", "系统"}
 _TOOL = {
     "function", "function_call", "function_response", "function_result", "observation", "observations", "tool", "tool_call", "tool_calls",
@@ -73,7 +79,7 @@ def pair(question: str, answer: str) -> Turns:
 
 def thinking_of(row: Mapping[str, Any]) -> str:
     """Return the thinking that stands in a field of its own, empty if there is none."""
-    found = next((row[name] for name in _THINKING if isinstance(row.get(name), str)), "")
+    found = next((row[name] for name in THINKING if isinstance(row.get(name), str)), "")
     return str(found)
 
 
@@ -177,7 +183,7 @@ def history_of(row: Mapping[str, Any]) -> Turns:
     Raises:
         WrongRow: a history of no known form: what is asked depends on it.
     """
-    for name in ("history", "chat_history"):
+    for name in HISTORIES:
         value = row.get(name)
         if filled(value) and not (isinstance(value, str) and NO_INPUT.fullmatch(value.strip())):
             return turns_of(value, name) if filled(decoded(value)) else ()

@@ -13,6 +13,7 @@ from guardrail.errors import InputError
 __all__ = [
     "MEDIA",
     "NO_INPUT",
+    "NO_QUESTION",
     "ORDER",
     "TOOLS",
     "Conversation",
@@ -32,6 +33,7 @@ __all__ = [
 
 TOOLS, MEDIA, ORDER = "tool calls", "image, sound or video", "turn order"
 """Why a row that is whole is no conversation in text."""
+NO_QUESTION = "no question"
 
 NO_INPUT = re.compile(
     r"[“\"`<（(]*(?:&lt;)?(?:无输入|没有输入|无需输入|无)(?:&gt;)?[”\"`>）)]*。?", re.IGNORECASE

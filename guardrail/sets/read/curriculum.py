@@ -18,36 +18,36 @@ STAGES = ("general", "long_tail", "safety")
 Row = TypeVar("Row", bound=Mapping[str, Any])
 
 
-def require_stages(rows: Sequence[Mapping[str, Any]], source: str) -> None:
+def require_stages(rows: Sequence[Mapping[str, Any]], where: Sequence[str]) -> None:
     """Refuse the first row whose stage is none.
 
     Args:
         rows: Of the training.
-        source: What they are, for the message.
+        where: Where each stands, for the message.
 
     Raises:
         InputError: a row has no `stage`, or one that does not exist.
     """
-    for number, row in enumerate(rows, start=1):
+    for place, row in zip(where, rows, strict=True):
         if row.get("stage") not in STAGES:
             raise InputError(
-                f"{source} row {number}: `train.order: curriculum` needs a column `stage` with one of "
+                f"training data {place}: `train.order: curriculum` needs a column `stage` with one of "
                 f"{', '.join(STAGES)}, got {row.get('stage')!r:.40}; `guardrail data curriculum FILE --out NEW` writes it"
             )
 
 
-def require_order(rows: Sequence[Mapping[str, Any]], source: str) -> None:
+def require_order(rows: Sequence[Mapping[str, Any]], where: Sequence[str]) -> None:
     """Refuse rows that do not already stand in curriculum order, for a trainer that reads the file itself.
 
     Raises:
         InputError: as `require_stages`, or a row stands after one of a later stage.
     """
-    require_stages(rows, source)
-    places = [STAGES.index(row["stage"]) for row in rows]
-    for number, (before, now) in enumerate(pairwise(places), start=2):
+    require_stages(rows, where)
+    stages = [STAGES.index(row["stage"]) for row in rows]
+    for place, (before, now) in zip(where[1:], pairwise(stages), strict=True):
         if now < before:
             raise InputError(
-                f"{source} row {number} is `{STAGES[now]}` and stands after `{STAGES[before]}`; ms-swift takes rows as the "
+                f"training data {place} is `{STAGES[now]}` and stands after `{STAGES[before]}`; ms-swift takes rows as the "
                 "file has them: `guardrail data curriculum FILE --out NEW` writes them in order"
             )
 

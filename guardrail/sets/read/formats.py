@@ -10,7 +10,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from guardrail.sets.read.chat_shapes import (
+    ANSWERS,
+    HISTORIES,
     QUESTIONS,
+    THINKING,
     chat,
     history_of,
     moss_chat,
@@ -35,6 +38,8 @@ from guardrail.sets.read.conversation import (
     text,
 )
 from guardrail.sets.read.question_shapes import (
+    CONTEXTS,
+    OPTIONS,
     belle_evaluation,
     choice,
     coig_exam,
@@ -45,7 +50,17 @@ from guardrail.sets.read.question_shapes import (
     seed_task,
 )
 
-__all__ = ["FORMATS", "Format", "read_conversation", "recognise", "single_rows"]
+__all__ = [
+    "CHATS",
+    "FORMATS",
+    "MEDIA_FIELDS",
+    "SPOKEN",
+    "STANDS_BEFORE",
+    "Format",
+    "read_conversation",
+    "recognise",
+    "single_rows",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,17 +94,23 @@ FORMATS: Mapping[str, Format] = {
 
 _SYSTEM = ("system", "system_prompt", "system_message", "meta_instruction", "系统提示")
 _TOOL_FIELDS = ("tools", "functions", "tool_calls", "function_call")
-_MEDIA_FIELDS = (
+MEDIA_FIELDS = (
     "images", "image", "image_path", "image_url", "img", "pictures", "audios", "audio", "audio_path", "videos", "video", "video_path",
 )  # fmt: skip
 _MEDIA_TAG = re.compile(r"^\s*<(?:image|audio|video)>|<(?:image|audio|video)>\s*$", re.MULTILINE)
 """Where a picture stands in a turn; in the middle of a line it is HTML."""
 _MEDIA_PARTS = ("image", "image_url", "input_image", "audio", "audio_url", "input_audio", "video", "video_url")  # fmt: skip
-_CHATS = ("messages", "conversations", "conversation", "chat_rounds")
+CHATS = ("messages", "conversations", "conversation", "chat_rounds")
 _DIALOGUES = ("dialog", "dialogue")
 """A chat where it is a list and nothing is asked about it."""
 _SEVERAL = ("data", "paragraphs", "qas")
 """Fields that hold rows: SQuAD's and CMRC's levels."""
+STANDS_BEFORE = frozenset((*_SYSTEM, *HISTORIES))
+"""Fields of what stands before a row's own turns."""
+SPOKEN = STANDS_BEFORE.union(
+    CHATS, _DIALOGUES, QUESTIONS, ANSWERS, CONTEXTS, OPTIONS, THINKING, ("text", "chat")
+)
+"""Fields that are read into a row's turns."""
 
 _Shape = Callable[[Mapping[str, Any]], Conversation]
 
@@ -122,7 +143,7 @@ def _shape(row: Mapping[str, Any]) -> tuple[str, _Shape] | None:
     if isinstance(decoded(row.get("chat")), dict):
         return "messages", _talk(moss_chat, "category")
     asks = first_filled(row, QUESTIONS) is not None
-    name = first_filled(row, _CHATS) or ("" if asks else first_filled(row, _DIALOGUES))
+    name = first_filled(row, CHATS) or ("" if asks else first_filled(row, _DIALOGUES))
     if name:
         # A preference row in ShareGPT's form is none of its dialogues.
         whose = "messages" if "chosen" in fields else _whose(decoded(row[name]))
@@ -142,7 +163,7 @@ def _shape(row: Mapping[str, Any]) -> tuple[str, _Shape] | None:
         return "messages", question
     if filled(row.get("chosen")):  # HH-RLHF: the dialogue stands in it, as a transcript
         return "messages", _talk(lambda row: turns_of(row["chosen"], "chosen"))
-    empty = next((name for name in _CHATS if name in fields), None)
+    empty = next((name for name in CHATS if name in fields), None)
     return None if empty is None else ("messages", _chat(empty))
 
 
@@ -207,11 +228,11 @@ def read_conversation(row: Mapping[str, Any]) -> Conversation:
 
 
 def _lost(row: Mapping[str, Any], turns: Turns) -> str | None:
-    if any(filled(row.get(name)) and row[name] not in (False, 0) for name in _MEDIA_FIELDS):
+    if any(filled(row.get(name)) and row[name] not in (False, 0) for name in MEDIA_FIELDS):
         return MEDIA
     if any(role == "user" and "<" in said and _MEDIA_TAG.search(said) for role, said in turns):
         return MEDIA
-    if any(_has_media_parts(row.get(name)) for name in (*_CHATS, "prompt")):
+    if any(_has_media_parts(row.get(name)) for name in (*CHATS, "prompt")):
         return MEDIA
     if any(role == "tool" for role, _ in turns) or any(
         filled(decoded(row.get(name))) for name in _TOOL_FIELDS

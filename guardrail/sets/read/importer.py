@@ -18,6 +18,7 @@ from guardrail.sets.lint.duplicates import hash64, plain
 from guardrail.sets.read.clean import clean_text, scrub_personal_data, whole_characters
 from guardrail.sets.read.conversation import (
     MEDIA,
+    NO_QUESTION,
     ORDER,
     TOOLS,
     Conversation,
@@ -33,7 +34,7 @@ from guardrail.text import parse_answer
 
 __all__ = ["REASONS", "Funnel", "ImportOptions", "import_files"]
 
-BROKEN, WRONG, NO_QUESTION = "broken line", "wrong fields", "no question"
+BROKEN, WRONG = "broken line", "wrong fields"
 TRANSLATED_ROW, TOO_FEW = "translated row", "too few turns"
 NOT_DRAWN = "not drawn"
 REASONS = (

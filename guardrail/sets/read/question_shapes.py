@@ -31,6 +31,8 @@ from guardrail.sets.read.conversation import (
 )
 
 __all__ = [
+    "CONTEXTS",
+    "OPTIONS",
     "belle_evaluation",
     "choice",
     "coig_exam",
@@ -41,12 +43,12 @@ __all__ = [
     "seed_task",
 ]
 
-_CONTEXT = (
+CONTEXTS = (
     "context", "passage", "article", "paragraph", "document", "documents", "context_text", "background", "material", "sql_context",
     "dialogue", "材料", "文章", "上下文", "背景",
 )  # fmt: skip
 """Fields of a text that is asked about."""
-_OPTIONS = ("options", "choices", "endings")
+OPTIONS = ("options", "choices", "endings")
 _RIGHT = ("answer", "answerkey", "answer_idx", "label", "correct_answer", "correct", "gold", "output", "response")  # fmt: skip
 _LETTERS = string.ascii_letters + ",，、 "
 _LETTER = re.compile(r"\s*[(（]?([A-Za-z])[)）.．、:：]?\s*")
@@ -70,7 +72,7 @@ def _asked(row: Mapping[str, Any], name: str) -> str:
     extra = first_filled(row, [field for field in extras if field != name])
     if extra is not None and not isinstance(decoded(row[extra]), list):
         asked = _joined(asked, text(row, extra))
-    about = first_filled(row, _CONTEXT)
+    about = first_filled(row, CONTEXTS)
     if about is None:
         return asked
     context = flat_text(row[about])
@@ -132,13 +134,13 @@ def has_options(row: Mapping[str, Any]) -> bool:
     """Return whether a question comes with options to choose from."""
     letters = all(letter in row for letter in "abcd")
     return first_filled(row, QUESTIONS) is not None and (
-        letters or first_filled(row, _OPTIONS) is not None
+        letters or first_filled(row, OPTIONS) is not None
     )
 
 
 def _options(row: Mapping[str, Any]) -> list[str]:
     """The options, the letters off that they begin with."""
-    name = first_filled(row, _OPTIONS)
+    name = first_filled(row, OPTIONS)
     if name is None:
         letters = [letter for letter in string.ascii_lowercase if letter in row]
         given: Any = [text(row, x) for x in letters]

@@ -1,57 +1,81 @@
 """The form of training rows: what TRL's trainers take, and the first row and column that are something else."""
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from typing import Any
 
+import pyarrow
+
 from guardrail.errors import InputError
+from guardrail.sets.read.conversation import shown
+from guardrail.sets.read.training_rows import NEEDS
 
 __all__ = ["check_row_forms", "with_all_columns"]
 
-_SFT = (("messages",), ("prompt", "completion"), ("text",))
-_GRPO = (("prompt",), ("messages",))
-_NEEDS = {
-    "trl-sft": "`messages` (turns with role and content), `prompt` and `completion`, or `text`",
-    "trl-grpo": "`prompt`, or `messages`, whose last assistant turn is then left out",
+_FORMS = {
+    "trl-sft": (("messages",), ("prompt", "completion"), ("text",)),
+    "trl-grpo": (("prompt",),),
 }
 
 
-def check_row_forms(rows: Sequence[dict[str, Any]], *, trainer: str, source: str) -> None:
+def check_row_forms(rows: Sequence[dict[str, Any]], where: Sequence[str], *, trainer: str) -> None:
     """Refuse the first row that TRL would not take, or would take for something else than the rows before it.
 
     Args:
-        rows: As in the file.
+        rows: As `read_training_rows` returns them.
+        where: Where each stands, for messages.
         trainer: `trl-sft` or `trl-grpo`.
-        source: What the rows are, for the message.
 
     Raises:
-        InputError: a row has none of the forms, another one than the first row, or a turn without text.
+        InputError: a row has none of the forms, another one than the first row, or a turn without text; or a column holds
+            values of two types.
     """
-    forms = _GRPO if trainer == "trl-grpo" else _SFT
     first = None
-    for number, row in enumerate(rows, start=1):
-        where = f"{source} row {number}"
-        form = next((form for form in forms if all(row.get(c) is not None for c in form)), None)
+    for place, row in zip(where, rows, strict=True):
+        here = f"training data {place}"
+        form = next((f for f in _FORMS[trainer] if all(row.get(c) is not None for c in f)), None)
         if form is None:
             raise InputError(
-                f"{where} has the columns {', '.join(row)}; `trainer: {trainer}` needs {_NEEDS[trainer]}. Rewrite "
-                'them: {"messages": [{"role": "user", "content": ...}, {"role": "assistant", "content": ...}]}'
+                f"{here} has the columns {', '.join(row)}; `trainer: {trainer}` needs {NEEDS[trainer]}"
             )
         first = first or form
         if form != first:
             raise InputError(
-                f"{where} has {' and '.join(form)}, and row 1 has {' and '.join(first)}; give all rows one form"
+                f"{here} has {' and '.join(form)}, and {where[0]} has {' and '.join(first)}; give all rows one form"
             )
         for column in form:
-            _check_column(row[column], f"{where}, column `{column}`")
+            _check_column(row[column], f"{here}, column `{column}`")
         if (
             form == ("messages",)
             and trainer == "trl-sft"
             and row["messages"][-1]["role"] != "assistant"
         ):
             raise InputError(
-                f"{where}, column `messages` ends with a turn of `{row['messages'][-1]['role']}`; SFT learns what the "
+                f"{here}, column `messages` ends with a turn of `{row['messages'][-1]['role']}`; SFT learns what the "
                 "assistant says: end with its turn, or drop the row"
             )
+    for column in dict.fromkeys(name for row in rows for name in row):
+        _check_types([row.get(column) for row in rows], where, column)
+
+
+def _check_types(values: list[Any], where: Sequence[str], column: str) -> None:
+    """Refuse a column that no table can hold, by the first row that does not go with those before it."""
+    if _is_column(values):
+        return
+    last = bisect_left(range(1, len(values)), True, key=lambda n: not _is_column(values[:n]))
+    other = next(at for at, value in enumerate(values) if value is not None)
+    raise InputError(
+        f"training data {where[last]}, column `{column}` holds {shown(values[last])}, and {where[other]} holds "
+        f"{shown(values[other])}; give the column one type, best text, in all rows"
+    )
+
+
+def _is_column(values: Sequence[Any]) -> bool:
+    try:
+        pyarrow.array(values)
+    except (pyarrow.ArrowException, OverflowError, TypeError, ValueError):
+        return False
+    return True
 
 
 def _check_column(value: Any, where: str) -> None:
@@ -69,9 +93,8 @@ def _check_column(value: Any, where: str) -> None:
         content = turn.get("content")
         if isinstance(content, str) or (content is None and turn.get("tool_calls")):
             continue
-        hint = "; join its text parts to one text" if isinstance(content, list) else ""
         raise InputError(
-            f"{where}, turn {at + 1} ({turn['role']}): `content` must be text, got {content!r:.80}{hint}"
+            f"{where}, turn {at + 1} ({turn['role']}): `content` must be text, got {content!r:.80}"
         )
 
 

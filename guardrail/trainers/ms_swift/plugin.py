@@ -43,6 +43,7 @@ from guardrail.trainers.ms_swift.grpo import (
     count_completions,
 )
 from guardrail.trainers.ms_swift.swift_vllm import swift_vllm
+from guardrail.trainers.ms_swift.written_rows import written_reading
 from guardrail.trainers.seam import Seam
 from guardrail.trainers.trl.sft import attach_kl
 
@@ -170,6 +171,7 @@ def attach_swift(trainer: Any, recipe: Recipe) -> GuardCallback:
     kind = find_kind(trainer)
     guardrail = Guardrail.from_recipe(recipe)
     check_run(trainer, kind, guardrail)
+    guardrail.reading = written_reading(Path(trainer.args.output_dir))
     if not (Path(str(guardrail.recipe.anchors)) / "manifest.json").is_file():
         logger.warning(
             "anchors `%s` are absent and are made now, with another copy of the base in memory; "

@@ -10,6 +10,7 @@ from guardrail.errors import InputError
 from guardrail.models.hub import is_hub_name
 from guardrail.recipe import Recipe
 from guardrail.shipped import shipped_root
+from guardrail.trainers.checks.wanted_order import require_order_arguments
 from guardrail.trainers.ms_swift.command_line import swift_name
 
 __all__ = ["check_swift_arguments", "swift_arguments"]
@@ -125,12 +126,7 @@ def _in_order(given: dict[str, Any], datasets: list[Any]) -> dict[str, Any]:
         "split_dataset_ratio": 0,
         "streaming": False,
     }
-    for name, value in (order | mixes).items():
-        if given.get(name, value) != value:
-            raise InputError(
-                f"`train.order: curriculum` needs `{name}` to be {str(value).lower()}, and `train.arguments.{name}` is "
-                f"{given[name]!r}; remove it"
-            )
+    require_order_arguments(given, order | mixes)
     if len(datasets) != 1 or given.get("cached_dataset"):
         raise InputError(
             f"`train.order: curriculum` takes the order from one file, and there are {len(datasets)} datasets; put them into "

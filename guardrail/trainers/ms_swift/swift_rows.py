@@ -14,45 +14,48 @@ from datasets import disable_progress_bars, enable_progress_bars
 
 from guardrail.errors import InputError
 from guardrail.sets.read.row_lengths import ROWS_READ, RowLengths, row_lengths
+from guardrail.trainers.ms_swift.written_rows import row_line
 
 __all__ = ["first_swift_rows"]
 
 
-def first_swift_rows(arguments: Any, *, grpo: bool) -> RowLengths | None:
-    """Return how long the first rows of the first local JSONL file are; None where the rows lie elsewhere.
+def first_swift_rows(
+    arguments: Any, rows: Sequence[tuple[str, dict[str, Any]]], *, grpo: bool
+) -> RowLengths | None:
+    """Return how long the first rows are; None where they do not lie in a local JSONL file.
 
     ms-swift goes on without rows it cannot read, so one that it would leave out is an error here.
 
     Args:
         arguments: ms-swift's, as `check_swift_arguments` returns them.
+        rows: The first of `train.data`, each with where it stands; with none those of the first local file are taken.
         grpo: Whether the rows are prompts, of whose answers nothing is learned.
 
     Raises:
         InputError: ms-swift would leave a row out, its template refuses one, or nothing would be learned from it.
     """
-    named = [str(name).partition("#")[0] for name in arguments.dataset]
-    files = [Path(name) for name in named if name.endswith((".jsonl", ".json"))]
-    file = next((file for file in files if file.is_file() and _is_jsonl(file)), None)
-    if file is None:
+    where = [place for place, _ in rows]
+    lines = [row_line(row).encode() for _, row in rows]
+    if not rows:
+        where, lines = _of_the_first_file(arguments)
+    if not lines:
         return None
-    with file.open("rb") as opened:
-        lines = [line for line in islice(opened, ROWS_READ) if line.strip()]
-    rows = _loaded(arguments, lines)
-    if len(rows) < len(lines):
+    loaded = _loaded(arguments, lines)
+    if len(loaded) < len(lines):
         # Which one it is, ms-swift does not say: the end of the shortest beginning that loses one.
-        number = bisect_left(
+        at = bisect_left(
             range(1, len(lines)), True, key=lambda n: len(_loaded(arguments, lines[:n])) < n
         )
         raise InputError(
-            f"training data `{file}`: ms-swift leaves row {number + 1} out, and {len(lines) - len(rows)} of the first "
-            f'{len(lines)} altogether; write all rows in one form, best as {{"messages": [...]}}'
+            f"training data: ms-swift leaves {where[at]} out, and {len(lines) - len(loaded)} of the first "
+            f'{len(lines)} rows altogether; write all rows in one form, best as {{"messages": [...]}}'
         )
     _, processor = arguments.get_model_processor(load_model=False)
     template = arguments.get_template(processor)
     template.set_mode("train")
     template.max_length = None  # longer ones are counted, not left out
     lengths = [
-        _tokens(template, row, f"`{file}` row {n}", grpo) for n, row in enumerate(rows, start=1)
+        _tokens(template, row, place, grpo) for place, row in zip(where, loaded, strict=True)
     ]
     strategy = arguments.truncation_strategy
     return row_lengths(
@@ -62,6 +65,18 @@ def first_swift_rows(arguments: Any, *, grpo: bool) -> RowLengths | None:
         if strategy == "delete"
         else f"cut ({strategy})",
     )
+
+
+def _of_the_first_file(arguments: Any) -> tuple[list[str], list[bytes]]:
+    """Where the first rows of the first local JSONL file that the flags name stand, and their lines."""
+    named = [str(name).partition("#")[0] for name in arguments.dataset]
+    files = [Path(name) for name in named if name.endswith((".jsonl", ".json"))]
+    file = next((file for file in files if file.is_file() and _is_jsonl(file)), None)
+    if file is None:
+        return [], []
+    with file.open("rb") as opened:
+        lines = [line for line in islice(opened, ROWS_READ) if line.strip()]
+    return [f"`{file}` row {n}" for n in range(1, len(lines) + 1)], lines
 
 
 def _is_jsonl(file: Path) -> bool:

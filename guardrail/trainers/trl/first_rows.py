@@ -14,26 +14,26 @@ __all__ = ["first_rows"]
 
 
 def first_rows(
-    recipe: Recipe, rows: Sequence[dict[str, Any]], max_length: int | None
+    recipe: Recipe, rows: Sequence[dict[str, Any]], where: Sequence[str], max_length: int | None
 ) -> RowLengths:
     """Return how long the first rows are, and how many are cut at the trainer's `max_length`.
 
     Args:
         recipe: With model folders on this machine.
         rows: Of a form the trainer takes (`check_row_forms`).
+        where: Where each stands, for messages.
         max_length: Of SFTConfig, in tokens; None for GRPO, which cuts no prompts.
 
     Raises:
         InputError: the chat template refuses a row; it is named.
     """
     tokenizer = AutoTokenizer.from_pretrained(str(recipe.start_model), local_files_only=True)
-    lengths = [
-        _tokens(tokenizer, row, number) for number, row in enumerate(rows[:ROWS_READ], start=1)
-    ]
+    first = zip(rows[:ROWS_READ], where, strict=False)
+    lengths = [_tokens(tokenizer, row, place) for row, place in first]
     return row_lengths(lengths, max_length)
 
 
-def _tokens(tokenizer: Any, row: dict[str, Any], number: int) -> int:
+def _tokens(tokenizer: Any, row: dict[str, Any], where: str) -> int:
     parts = [row[c] for c in ("prompt", "completion") if row.get(c) is not None]
     if row.get("messages") is not None:
         parts = [row["messages"]]
@@ -47,5 +47,5 @@ def _tokens(tokenizer: Any, row: dict[str, Any], number: int) -> int:
     except (TemplateError, TypeError, KeyError) as error:
         roles = ", ".join(turn["role"] for turn in turns)
         raise InputError(
-            f"training data row {number}: the model's chat template refuses it ({error}); its turns are {roles}"
+            f"training data {where}: the model's chat template refuses it ({error}); its turns are {roles}"
         ) from error

@@ -5,6 +5,7 @@ from typing import Any
 
 from guardrail.errors import InputError
 from guardrail.recipe import Recipe
+from guardrail.trainers.checks.wanted_order import require_order_arguments
 
 __all__ = ["check_trl_arguments", "trl_arguments"]
 
@@ -90,12 +91,7 @@ def _in_order(recipe: Recipe) -> dict[str, Any]:
     order: dict[str, Any] = {"shuffle_dataset": False}
     if not grpo:
         order["train_sampling_strategy"] = "sequential"
-    for name, value in order.items():
-        if given.get(name, value) != value:
-            raise InputError(
-                f"`train.order: curriculum` needs `{name}: {str(value).lower()}`, and `train.arguments.{name}` is "
-                f"{given[name]!r}; remove it"
-            )
+    require_order_arguments(given, order)
     if not grpo and given.get("packing") and given.get("packing_strategy", "bfd") != "wrapped":
         raise InputError(
             "`train.order: curriculum` does not go with packing that fills sequences by length "

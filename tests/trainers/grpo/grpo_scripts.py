@@ -62,7 +62,7 @@ def main(recipe_file: str, out: str, options: str) -> None:
     model, tokenizer = load_model(recipe.gold_base)
     rows = [
         {"prompt": row["messages"][:1], "topic": "collections"}
-        for row in read_training_rows(recipe.train.data)[:64]
+        for row in read_training_rows(recipe.train.data).rows[:64]
     ]
     arguments = {
         "output_dir": out,

@@ -255,7 +255,7 @@ def train(stage: str, recipe_file: str, out: str, options: str) -> None:
     trainer = trl.SFTTrainer(
         model=model,
         args=config,
-        train_dataset=datasets.Dataset.from_list(read_training_rows(recipe.train.data)),
+        train_dataset=datasets.Dataset.from_list(read_training_rows(recipe.train.data).rows),
         processing_class=tokenizer,
         peft_config=NEW_ADAPTER if wanted.get("lora") else None,
     )

@@ -147,7 +147,7 @@ def train(recipe_file: str, out: str, options: str) -> None:
         args=trl.SFTConfig(
             **(arguments | {"output_dir": out, "seed": recipe.seed, "report_to": "none"})
         ),
-        train_dataset=datasets.Dataset.from_list(read_training_rows(recipe.train.data)),
+        train_dataset=datasets.Dataset.from_list(read_training_rows(recipe.train.data).rows),
         processing_class=tokenizer,
         peft_config=NEW_ADAPTER if wanted.get("lora") else None,
     )
@@ -171,7 +171,7 @@ def grpo_trainer(recipe: Recipe, out: str, wanted: dict[str, Any]) -> trl.GRPOTr
     """The trainer of `train_grpo`."""
     model, tokenizer = load_model(recipe.gold_base)
     set_seed(recipe.seed)  # or a new adapter is another one in each run
-    rows = read_training_rows(recipe.train.data)[:64]
+    rows = read_training_rows(recipe.train.data).rows[:64]
     arguments = {
         "max_steps": 6,
         "per_device_train_batch_size": 8,

@@ -196,7 +196,7 @@ def test_a_guarded_run_looks_cuts_the_rate_and_goes_on_where_it_was(
 def test_the_loss_on_held_out_rows_is_measured_before_and_after(recipe, tmp_path, stage):
     train = read_recipe(recipe).train
     one_step = {"max_steps": 1, "per_device_eval_batch_size": 1}
-    held_out = 20 / len(read_training_rows(train.data))
+    held_out = 20 / len(read_training_rows(train.data).rows)
     changes = {"held_out": held_out, "arguments": train.arguments | one_step}
     file = changed(recipe, tmp_path, {"train": changes})
     run = tmp_path / "run"
@@ -206,7 +206,7 @@ def test_the_loss_on_held_out_rows_is_measured_before_and_after(recipe, tmp_path
     # One process with the same batches: the Trainer weighs the rows of all ranks' batch by their tokens.
     whole = {"held_out": held_out, "arguments": train.arguments | {"per_device_eval_batch_size": 2}}
     checked = read_recipe(changed(recipe, tmp_path, {"train": whole}))
-    alone = build_trainer(checked, read_training_rows(checked.train.data), tmp_path / "alone")
+    alone = build_trainer(checked, read_training_rows(checked.train.data).rows, tmp_path / "alone")
     assert losses[0] == pytest.approx(alone.evaluate()["eval_loss"], rel=1e-5)
     assert 1.0 < losses[1] != losses[0]
     assert facts(run) == [{"before": losses[0], "after": losses[1]}] * 2
