@@ -5,10 +5,10 @@ address, or a token of a known kind. What is neither is not seen.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["HIDDEN", "is_secret", "redacted", "redacted_change", "redacted_text"]
+__all__ = ["HIDDEN", "is_secret", "redacted", "redacted_change", "redacted_line", "redacted_text"]
 
 HIDDEN = "***"
 """What stands in the place of a secret."""
@@ -60,7 +60,16 @@ def redacted(value: Any) -> Any:
 def redacted_change(change: str) -> str:
     """Return a `KEY=VALUE` of `--set` without its secret."""
     key, equals, value = change.partition("=")
-    return f"{key}{equals}{HIDDEN if value and is_secret(key) else redacted_text(value)}"
+    return redacted_text(f"{key}{equals}{HIDDEN if value and is_secret(key) else value}")
+
+
+def redacted_line(line: Sequence[str]) -> list[str]:
+    """Return the words of a command line without secrets: `--hub_token X`, `--hub_token=X`, `train.x.api_key=X`."""
+    said, hides = [], False
+    for word in line:
+        said.append(HIDDEN if hides else redacted_change(word))
+        hides = word.startswith("-") and "=" not in word and is_secret(word)
+    return said
 
 
 def redacted_text(text: str) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from guardrail.files import write_whole
-from guardrail.read_back import read_json
+from guardrail.read_back import read_json, sealed, unsealed
 
 __all__ = ["PROGRESS_FILE", "AnchorsProgress", "read_progress"]
 
@@ -32,6 +32,7 @@ class AnchorsProgress:
         self._answered += made + found
         self._found += found
         facts = {
+            "folder": self._path.parent.resolve().name,
             "part": part,
             "answers": self._answers,
             "answered": self._answered,
@@ -40,7 +41,7 @@ class AnchorsProgress:
             "written": time.time(),
         }
         with contextlib.suppress(OSError):
-            write_whole(self._path, json.dumps(facts) + "\n")
+            write_whole(self._path, json.dumps(sealed(facts)) + "\n")
 
     def remove(self) -> None:
         """Throw the file away: the anchors are complete."""
@@ -50,12 +51,16 @@ class AnchorsProgress:
 def read_progress(folder: Path) -> dict[str, Any] | None:
     """Return how far the anchors in a folder are, None where none are being made or nobody can tell.
 
+    A file that is not as it was written, or another folder's, tells nothing; it is written anew with every few answers.
+
     Returns:
         `part` in hand; `answers` in all, `answered` of them, `found` of those in an earlier call's journal; `began` and
         `written`, Unix seconds; `left_s`, seconds to the last answer at the pace so far, None while there is none.
     """
     try:
-        told = read_json(folder / PROGRESS_FILE, _LARGEST)
+        told = unsealed(read_json(folder / PROGRESS_FILE, _LARGEST))
+        if told["folder"] != folder.resolve().name:
+            return None
         facts: dict[str, Any] = {"part": str(told["part"])} | {n: told[n] for n in _NUMBERS}
         if not all(math.isfinite(facts[name]) and abs(facts[name]) < 2**53 for name in _NUMBERS):
             return None

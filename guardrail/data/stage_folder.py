@@ -9,6 +9,7 @@ from typing import Any
 from guardrail.data.chat_endpoint import Costs
 from guardrail.data.rows import DataRow, row_item, write_rows
 from guardrail.files import write_whole
+from guardrail.redaction import redacted
 from guardrail.sets.items import write_items
 
 __all__ = ["Made", "write_stage"]
@@ -45,7 +46,8 @@ def write_stage(
     """Write a stage's files below `out` and return its facts.
 
     `rows.jsonl` trains as it stands; `items.jsonl` are its prompts for `sets compose` and `sets lint`, each prompt once;
-    `dropped.jsonl` has a reason a row; `preferences.jsonl` the preference rows, where there are any; `stage.json` holds funnel, costs, settings and what the stage reports.
+    `dropped.jsonl` has a reason a row; `preferences.jsonl` the preference rows, where there are any; `stage.json` holds funnel, costs, settings without secrets
+    and what the stage reports.
     """
     out.mkdir(parents=True, exist_ok=True)
     write_rows(out / "rows.jsonl", made.rows)
@@ -63,7 +65,7 @@ def write_stage(
         "funnel": made.funnel(),
         "costs": costs.as_dict() if costs else None,
         **made.facts,
-        "settings": settings,
+        "settings": redacted(settings),
     }
     _write_json(out / "stage.json", facts)
     if costs is not None:

@@ -3,6 +3,8 @@
 These models score and label; none of them is shipped, so they are trained unguarded.
 """
 
+import hashlib
+import json
 import math
 from collections import defaultdict
 from collections.abc import Sequence
@@ -15,13 +17,19 @@ from guardrail.data.chat_endpoint import ChatRequest, Costs, Reply
 from guardrail.data.judged_text import JudgedText
 from guardrail.data.rows import DataRow
 from guardrail.errors import InputError
+from guardrail.files import write_whole
+from guardrail.guard.bound_checkpoint import changed_file, file_digests
 from guardrail.models.profile import Profile
+from guardrail.read_back import NotAsWritten, read_json, sealed, unsealed
 from guardrail.recipe import Recipe
 from guardrail.text import parse_answer
 
-__all__ = ["LocalAnswerer", "train_on"]
+__all__ = ["LocalAnswerer", "is_trained", "note_trained", "train_on"]
 
 _DONE = "trained"
+"""Says of a folder which rows its model was trained on, and the digests of the model's files."""
+_LARGEST = 1 << 20
+"""Bytes of that file."""
 
 
 def train_on(recipe: Recipe, rows: Sequence[DataRow], folder: Path) -> Path:
@@ -31,19 +39,14 @@ def train_on(recipe: Recipe, rows: Sequence[DataRow], folder: Path) -> Path:
     folder trained on others is refused.
 
     Raises:
-        InputError: the recipe is not for TRL's SFT, or the folder holds a model of other rows.
+        InputError: the recipe is not for TRL's SFT, or the folder holds a model of other rows, or one that was changed
+            since it was trained.
     """
     if recipe.trainer != "trl-sft":
         raise InputError(
             f"recipe `{recipe.name}` has `trainer: {recipe.trainer}`; trained rounds need `trl-sft`"
         )
-    ids = "\n".join(row.id for row in rows)
-    done = folder / _DONE
-    if done.is_file():
-        if done.read_text(encoding="utf-8") != ids:
-            raise InputError(
-                f"`{folder}` holds a model trained on other rows; give a new `--out`, or take the folder away"
-            )
+    if is_trained(folder, rows):
         return folder
     changed = recipe.model_copy(update={"train": recipe.train.model_copy(update={"held_out": 0.0})})
     trainer: Any = build_trainer(
@@ -52,8 +55,46 @@ def train_on(recipe: Recipe, rows: Sequence[DataRow], folder: Path) -> Path:
     trainer.train()
     trainer.save_model(str(folder))
     trainer.processing_class.save_pretrained(str(folder))
-    done.write_text(ids, encoding="utf-8")
+    note_trained(folder, rows)
     return folder
+
+
+def note_trained(folder: Path, rows: Sequence[DataRow]) -> None:
+    """Say in a model's folder that it is finished, on which rows it was trained, and what its files are."""
+    names = sorted(path.name for path in folder.iterdir() if path.is_file())
+    content = sealed({"rows": _sha256(rows), "files": file_digests(folder, names)})
+    write_whole(folder / _DONE, json.dumps(content, indent=2) + "\n")
+
+
+def is_trained(folder: Path, rows: Sequence[DataRow]) -> bool:
+    """Return whether a folder holds a finished model of these rows.
+
+    Raises:
+        InputError: it holds one of other rows, or one that is not as it was when it was finished.
+    """
+    done, again = folder / _DONE, "take the folder away, and it is trained anew"
+    if not done.exists():
+        return False
+    try:
+        content = unsealed(read_json(done, _LARGEST))
+        found, files = content["rows"], dict(content["files"])
+    except (OSError, NotAsWritten, KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"`{done}` is not as it was written ({error!s:.200}), or of an older version; {again}"
+        ) from error
+    if found != _sha256(rows):
+        raise InputError(
+            f"`{folder}` holds a model trained on other rows; give a new `--out`, or take the folder away"
+        )
+    if (name := changed_file(folder, files)) is not None:
+        raise InputError(
+            f"`{folder / name}` is not as it was when the model had been trained; {again}"
+        )
+    return True
+
+
+def _sha256(rows: Sequence[DataRow]) -> str:
+    return hashlib.sha256("\n".join(row.id for row in rows).encode()).hexdigest()
 
 
 class LocalAnswerer:

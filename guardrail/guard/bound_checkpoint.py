@@ -8,6 +8,7 @@ another run, an older or a cut one has another digest, one flipped bit between t
 
 import hashlib
 import os
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from guardrail.guard.state import STATE_FILE
 from guardrail.ledger.file import FILE_NAME
 from guardrail.read_back import open_regular
 
-__all__ = ["bind", "check_bound"]
+__all__ = ["bind", "changed_file", "check_bound", "file_digests"]
 
 _WHOLE = 8 << 20
 _SAMPLE = 1 << 20
@@ -35,8 +36,26 @@ def bind(run: Path, checkpoint: Path) -> dict[str, Any]:
     size = ledger.stat().st_size if ledger.is_file() else 0
     return {
         "ledger": {"bytes": size, "sha256": _beginning(ledger, size)},
-        "files": {name: _digest(checkpoint / name) for name in _files(checkpoint)},
+        "files": file_digests(checkpoint, _files(checkpoint)),
     }
+
+
+def file_digests(folder: Path, names: Iterable[str]) -> dict[str, str]:
+    """Return the digest of each of these files of a folder, for `changed_file`."""
+    return {name: _digest(folder / name) for name in names}
+
+
+def changed_file(folder: Path, digests: Mapping[str, str]) -> str | None:
+    """Return the first file that is not as it was when its digest was taken, None where all are."""
+    for name, wanted in digests.items():
+        try:
+            pieces = wanted.startswith(_PIECES)
+            same = (_in_pieces if pieces else _sampled)(folder / name) == wanted
+        except OSError:
+            same = False
+        if not same:
+            return name
+    return None
 
 
 def check_bound(run: Path, checkpoint: Path, bound: Any) -> None:
@@ -69,17 +88,11 @@ def check_bound(run: Path, checkpoint: Path, bound: Any) -> None:
             f"ledger `{run / FILE_NAME}` is not the one that `{checkpoint.name}` was saved with, or was changed since; "
             f"restore it from a copy, or {_OTHER}"
         )
-    for name, wanted in files.items():
-        try:
-            pieces = wanted.startswith(_PIECES)
-            same = (_in_pieces if pieces else _sampled)(checkpoint / name) == wanted
-        except OSError:
-            same = False
-        if not same:
-            raise InputError(
-                f"`{checkpoint / name}` is not as it was when the guard's state was saved beside it; restore it from a "
-                f"copy, or {_OTHER}"
-            )
+    if (name := changed_file(checkpoint, files)) is not None:
+        raise InputError(
+            f"`{checkpoint / name}` is not as it was when the guard's state was saved beside it; restore it from a "
+            f"copy, or {_OTHER}"
+        )
 
 
 _OTHER = "go on from another checkpoint (`--resume-from`, `attach(resume=...)`)"

@@ -171,6 +171,14 @@ _NONCE = "nonce-" + secrets.token_hex(16)
 """Stands in a built page where each answer puts its own."""
 
 
+def _name_in(host: str) -> str | None:
+    """The name in a Host header, without its port; None where it holds none, whatever stands there."""
+    try:
+        return urlsplit(f"//{host.strip()}").hostname
+    except ValueError:  # half a bracket of an IPv6 address
+        return None
+
+
 def _quoted(name: str) -> str:
     return quote(name, errors="surrogateescape")
 
@@ -183,8 +191,7 @@ class _Handler(BaseHTTPRequestHandler):
     timeout = 60
 
     def do_GET(self) -> None:
-        host = (self.headers.get("Host") or "").strip()
-        if urlsplit(f"//{host}").hostname not in _NAMES:
+        if _name_in(self.headers.get("Host") or "") not in _NAMES:
             self._send(
                 HTTPStatus.FORBIDDEN,
                 "text/plain",
@@ -192,10 +199,10 @@ class _Handler(BaseHTTPRequestHandler):
             )
             return
         try:
-            status, kind, body, nonce = self._answer(urlsplit(self.path).path)
+            status, kind, body, nonce = self._answer(self.path.partition("?")[0])
         except Exception:
             # The one boundary: a page that cannot be built must not end the watching, nor stay unsaid.
-            logger.exception("`%s` could not be answered", self.path)
+            logger.exception("`%s` could not be answered", one_line(self.path, 300))
             status, kind, nonce = HTTPStatus.INTERNAL_SERVER_ERROR, "text/plain", ""
             body = "this page could not be built; the terminal of `guardrail watch` says why\n"
         self._send(status, kind, body, nonce)

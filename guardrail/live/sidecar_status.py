@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from guardrail.guard.asked_looks import FOLDER
-from guardrail.read_back import read_json
+from guardrail.read_back import read_json, unsealed
 from guardrail.report.run_data import RunData
 
 __all__ = [
@@ -37,12 +37,14 @@ _KINDS: dict[str, type | tuple[type, ...]] = {
 
 
 def read_alive(run: Path, now: datetime | None = None) -> dict[str, Any] | None:
-    """Return the last sign of life of a run's sidecar and how old it is (`silent_s`); None: there is none to be read.
+    """Return the last sign of life of a run's sidecar and how old it is (`silent_s`).
 
-    Its time is by the clock of the sidecar's machine.
+    None: there is none, or it is not as the sidecar of this run wrote it, which does so every few seconds. Its time is by the clock of the sidecar's machine.
     """
     try:
-        told = read_json(run / FOLDER / ALIVE_FILE, _LARGEST)
+        told = unsealed(read_json(run / FOLDER / ALIVE_FILE, _LARGEST))
+        if told["run"] != run.resolve().name:
+            return None
         at = datetime.fromisoformat(told["time"])
         kept = {name: told[name] for name in _KINDS}
         silent = ((now or datetime.now(timezone.utc)) - at).total_seconds()

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import psutil
 
+from guardrail.redaction import redacted_line, redacted_text
+
 __all__ = ["CommandResult", "failure_reason", "run_command"]
 
 _POLL_S = 0.05
@@ -45,14 +47,14 @@ def run_command(
 
     Args:
         line: The command.
-        log: What it prints is appended here.
+        log: The command, its secrets hidden, and what it prints are appended here.
         limit_s: Seconds after which it is killed as hung.
         environment: Variables beside those of this process.
         kill_when: Asked all the time whether the moment has come.
     """
     started = time.monotonic()
     with log.open("ab") as file:
-        file.write(f"\n$ {' '.join(line)}\n".encode())
+        file.write(f"\n$ {' '.join(redacted_line(line))}\n".encode())
         file.flush()
         begins = file.tell()
         process = subprocess.Popen(
@@ -101,13 +103,14 @@ def _kill_all(process: "subprocess.Popen[bytes]") -> int:
 def failure_reason(result: CommandResult, *, verbose: bool) -> str:
     """Return why a command failed: what was said for people, else what was raised, else its last line.
 
-    With `verbose` the last lines it printed.
+    With `verbose` the last lines it printed. Secrets are hidden.
     """
     if result.timed_out:
         return f"nothing came of it within {result.seconds:.0f} s, and it was killed"
-    lines = [line for line in result.output.splitlines() if line.strip()]
+    output = redacted_text(result.output)
+    lines = [line for line in output.splitlines() if line.strip()]
     if verbose:
         return "\n".join(lines[-40:])
-    said = [a or b for a, b in _SAID.findall(result.output)] or _RAISED.findall(result.output)
+    said = [a or b for a, b in _SAID.findall(output)] or _RAISED.findall(output)
     last = said[-1] if said else (lines[-1] if lines else "it printed nothing")
     return f"exit code {result.code}: {last.strip()[:600]}"

@@ -10,8 +10,7 @@ from guardrail.guard.course import record_error
 from guardrail.guard.guard import Guard
 from guardrail.guard.late_looks import apply_late, judged_answer
 from guardrail.guard.measure_look import Meter
-from guardrail.guard.resume import checkpoint_step, last_complete_checkpoint
-from guardrail.guard.state import read_state
+from guardrail.guard.resume import checkpoint_step, last_complete_checkpoint, resumed_state
 from guardrail.ledger.file import Ledger, Record, live_records
 
 __all__ = ["judge_rest"]
@@ -38,7 +37,8 @@ def judge_rest(
         Whether nothing is left; False where the run was taken up again meanwhile.
 
     Raises:
-        InputError: there is no checkpoint of the training's last step.
+        InputError: there is no checkpoint of the training's last step, or it, its state or the ledger are not those of
+            one save.
     """
     step = _ended_at(records())
     assert step is not None
@@ -46,6 +46,7 @@ def judge_rest(
     if checkpoint is None:
         return True
     recipe, run = meter.recipe, meter.run
+    _, state = resumed_state(checkpoint.parent, checkpoint, run)
     guard = Guard(
         recipe,
         run,
@@ -53,7 +54,7 @@ def judge_rest(
         meter.anchors,
         meter.red_line,
         meter.choices,
-        read_state(checkpoint),
+        state,
         start_weights=start_weights,
     )
     told, silent = guard.ledger, Ledger(run, writes=False)

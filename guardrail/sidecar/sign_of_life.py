@@ -18,6 +18,7 @@ from guardrail.errors import InputError
 from guardrail.files import write_whole
 from guardrail.guard.asked_looks import FOLDER
 from guardrail.live.sidecar_status import ALIVE_FILE, FRESH_S, read_alive
+from guardrail.read_back import sealed
 
 __all__ = ["SignOfLife"]
 
@@ -115,12 +116,13 @@ class SignOfLife:
     def _write(self) -> dict[str, Any]:
         """Write what is done now, and return it."""
         told = self._told | {
+            "run": self._run.resolve().name,
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "time": datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
         }
         try:
-            write_whole(self._path, json.dumps(told) + "\n")
+            write_whole(self._path, json.dumps(sealed(told)) + "\n")
         except OSError as error:  # a full disk, or a network file system that is away for now
             self._say(f"{self._path} could not be written: {error}")
         return told

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from guardrail.errors import InputError
 from guardrail.files import write_whole
-from guardrail.ledger.file import Record
+from guardrail.ledger.file import FILE_NAME, Record, read_ledger
 from guardrail.read_back import NotAsWritten, read_json, sealed, unsealed
 from guardrail.recipe import Tracking
 from guardrail.redaction import redacted_text
@@ -100,16 +100,25 @@ def open_run(tracking: Tracking, folder: Path) -> OpenedRun:
     if ours:
         trouble = _init(wandb, _arguments(tracking, folder))
     run: Any = wandb.run
-    known = {"id": run.id, "project": run.project, "entity": run.entity}
+    known = {"id": run.id, "project": run.project, "entity": run.entity, "began": _began(folder)}
     write_whole(folder / RUN_FILE, json.dumps(sealed(known)) + "\n")
     return OpenedRun(run, ours, trouble)
 
 
+def _began(folder: Path) -> str | None:
+    """When the run in a folder wrote its first record, which tells it from any other; None before that."""
+    records = read_ledger(folder) if (folder / FILE_NAME).is_file() else []
+    return str(records[0].get("time")) if records else None
+
+
 def _stored(path: Path) -> dict[str, Any]:
-    if not path.is_file():
+    if not path.exists():
         return {}
     try:
-        return unsealed(read_json(path, _LARGEST))
+        stored = unsealed(read_json(path, _LARGEST))
+        if stored.get("began") not in (None, _began(path.parent)):
+            raise NotAsWritten("it is of another run")
+        return stored
     except (OSError, NotAsWritten) as error:
         raise InputError(
             f"`{path}`, which names the W&B run to go on with, is not as it was written ({error!s:.200}); remove it to "

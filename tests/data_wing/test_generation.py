@@ -483,7 +483,7 @@ def test_people_pick_or_rewrite_and_preferences_come_of_it(serve, tmp_path):
     assert len(preferences) == made.facts["preferences"] == 2 + 3
     page.cell(2, columns["选哪个"]).value = "四"
     book.save(sheet)
-    with pytest.raises(InputError, match="line 2: 选哪个"):
+    with pytest.raises(InputError, match="row 2: 选哪个"):
         read_sheet(sheet, rows, three, model="m")
 
 

@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 
 from guardrail.anchors.progress import PROGRESS_FILE, AnchorsProgress
 from guardrail.cli.main import app
+from guardrail.read_back import sealed, unsealed
 
 
 @pytest.fixture
@@ -20,9 +21,9 @@ def run(tmp_path: Path) -> Path:
     progress = AnchorsProgress(anchors, 600)
     progress.tell("red-line golds", found=28)
     progress.tell("red-line golds", made=100)
-    told = json.loads((anchors / PROGRESS_FILE).read_text())
+    told = unsealed(json.loads((anchors / PROGRESS_FILE).read_text()))
     told["began"] = told["written"] - 50
-    (anchors / PROGRESS_FILE).write_text(json.dumps(told))
+    (anchors / PROGRESS_FILE).write_text(json.dumps(sealed(told)))
     return run
 
 

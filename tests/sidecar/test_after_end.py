@@ -2,6 +2,8 @@
 
 import pytest
 
+from guardrail.errors import InputError
+from guardrail.guard.bound_checkpoint import bind
 from guardrail.guard.checkpoints import complete_checkpoint
 from guardrail.guard.state import read_state, write_state
 from guardrail.ledger.file import Ledger, read_ledger
@@ -57,10 +59,20 @@ def test_a_kill_between_ledger_and_state_records_no_look_twice(ended):
     before = read_state(checkpoint)
     _, once = judge(ended, GOLD)
     after = read_state(checkpoint)
-    write_state(checkpoint, before)
+    write_state(checkpoint, before, bind(ended.guard.run, checkpoint))
     _, twice = judge(ended, GOLD)
     assert twice == once
     assert read_state(checkpoint).history == after.history
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "guardrail_state.json"])
+def test_a_checkpoint_that_was_changed_since_is_not_judged_by(ended, name):
+    checkpoint = ended.checkpoints / "checkpoint-30"
+    (checkpoint / "model.safetensors").write_bytes(b"weights")
+    complete_checkpoint(ended.guard, checkpoint, limit=None, best=None)
+    (checkpoint / name).write_bytes((checkpoint / name).read_bytes().replace(b"e", b"f", 1))
+    with pytest.raises(InputError, match=name):
+        judge(ended, GOLD)
 
 
 def test_a_run_that_goes_on_meanwhile_is_left_alone(ended):

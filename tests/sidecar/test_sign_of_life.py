@@ -9,6 +9,7 @@ from guardrail.errors import InputError
 from guardrail.ledger.file import Ledger
 from guardrail.live.sidecar_status import read_alive, sidecar_said
 from guardrail.live.status import run_status
+from guardrail.read_back import sealed
 from guardrail.sidecar.serve_run import serve_run
 from guardrail.sidecar.sign_of_life import SignOfLife
 
@@ -30,6 +31,7 @@ def run(tmp_path):
 
 def alive(run, **changes):
     told = {
+        "run": run.name,
         "doing": "judging",
         "step": 400,
         "waiting": 1,
@@ -39,7 +41,7 @@ def alive(run, **changes):
     }
     told |= {"time": datetime.now(timezone.utc).isoformat()} | changes
     (run / "sidecar").mkdir(exist_ok=True)
-    (run / "sidecar/alive.json").write_text(json.dumps(told), encoding="utf-8")
+    (run / "sidecar/alive.json").write_text(json.dumps(sealed(told)), encoding="utf-8")
 
 
 def said(run):

@@ -6,7 +6,6 @@ debt repaid; collection efficiency, what was paid for each contact and each hour
 no formula: what a month leaves after necessary expenses and the plan's instalment. Arms of an A/B test are kept apart.
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
@@ -15,8 +14,12 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from guardrail.errors import InputError
+from guardrail.sets.read.readers import read_rows
 
 __all__ = ["Outcome", "debt_metrics", "read_outcomes"]
+
+
+_NEEDED = "it needs debtor, owed, paid, agreed, contacts"
 
 
 class Outcome(BaseModel):
@@ -44,29 +47,27 @@ class Outcome(BaseModel):
 
 
 def read_outcomes(path: Path) -> list[Outcome]:
-    """Return the outcomes of a JSONL file.
+    """Return the outcomes of a file: JSONL, or whatever else imports read, within their bounds.
 
     Raises:
-        InputError: a line is no outcome, a debtor stands twice, or there is none.
+        InputError: the file cannot be read, a line is no outcome, a debtor stands twice, or there is none.
     """
     outcomes: list[Outcome] = []
     seen: set[str] = set()
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"outcomes `{path}` cannot be read: {error}") from error
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
+    for row in read_rows(path):
+        if row.problem:
+            raise InputError(f"{row.where} {row.problem}; {_NEEDED}")
         try:
-            outcome = Outcome.model_validate(json.loads(line))
-        except (ValueError, ValidationError) as error:
+            # A cell that is left empty says nothing.
+            outcome = Outcome.model_validate({k: v for k, v in row.value.items() if v != ""})
+        except ValidationError as error:
+            first = error.errors()[0]
             raise InputError(
-                f"`{path}` line {number} is no outcome: {str(error)[:300]}; it needs debtor, owed, paid, agreed, contacts"
+                f"{row.where} is no outcome: `{'.'.join(map(str, first['loc'])):.80}`: {first['msg']:.200}; {_NEEDED}"
             ) from error
         if outcome.debtor in seen:
             raise InputError(
-                f"`{path}` line {number}: debtor `{outcome.debtor}` stands twice; sum up a debtor in one line"
+                f"{row.where}: debtor `{outcome.debtor:.80}` stands twice; sum up a debtor in one line"
             )
         seen.add(outcome.debtor)
         outcomes.append(outcome)

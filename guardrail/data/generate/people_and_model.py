@@ -4,11 +4,10 @@ The sheet is a workbook; what people wrote comes back as training rows and, wher
 preference rows (prompt, chosen, rejected, annotation_metrics).
 """
 
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from openpyxl import Workbook, load_workbook
+from openpyxl import Workbook
 from openpyxl.utils import get_column_letter
 from openpyxl.worksheet.datavalidation import DataValidation
 
@@ -17,6 +16,7 @@ from guardrail.data.rows import DataRow, made_row
 from guardrail.data.stage_folder import Made
 from guardrail.errors import InputError
 from guardrail.sets.build.workbook import text_cell
+from guardrail.sets.read.readers import read_rows
 
 __all__ = ["ANSWERS", "read_sheet", "three_answers", "write_sheet"]
 
@@ -118,23 +118,24 @@ def read_sheet(
         model: Who wrote them.
 
     Raises:
-        InputError: no such sheet, a row that is not of this stage, or a cell that holds something else than it may.
+        InputError: no such sheet or one that cannot be read, a row that is not of this stage, or a cell that holds
+            something else than it may.
     """
     if not path.is_file():
         raise InputError(f"sheet `{path}` does not exist; write it first, and fill it in")
     known = {row.id: (row, texts) for row, texts in zip(rows, answers, strict=True)}
     made = Made()
-    for number, cells in _lines(path):
+    for where, cells in _lines(path):
         if cells["编号"] not in known:
             raise InputError(
-                f"`{path}` line {number}: 编号 `{cells['编号']}` is not a task of this stage; give the sheet that it wrote"
+                f"{where}: 编号 `{cells['编号']:.80}` is not a task of this stage; give the sheet that it wrote"
             )
         row, texts = known[cells["编号"]]
-        pick = _number(cells, "选哪个", 0, ANSWERS, f"`{path}` line {number}")
+        pick = _number(cells, "选哪个", 0, ANSWERS, where)
         metrics = {
             english: value
             for chinese, english in _METRICS.items()
-            if (value := _number(cells, chinese, 1, 5, f"`{path}` line {number}")) is not None
+            if (value := _number(cells, chinese, 1, 5, where)) is not None
         }
         rewritten = cells.get("改写", "")
         answer = rewritten or (texts[pick - 1] if pick else "")
@@ -168,26 +169,24 @@ def read_sheet(
     return made
 
 
-def _lines(path: Path) -> list[tuple[int, dict[str, str]]]:
-    """Line number and cells by their column's head, of every line that has an id."""
-    with closing(load_workbook(path, read_only=True)) as book:
-        values = list(book.worksheets[0].iter_rows(values_only=True))
-    head = [str(name) for name in values[0]] if values else []
-    lines = []
-    for number, line in enumerate(values[1:], start=2):
-        texts = ["" if value is None else str(value).strip() for value in line]
-        cells = dict(zip(head, texts, strict=False))
-        if cells.get("编号"):
-            lines.append((number, cells))
-    return lines
+def _lines(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
+    """Where it stands and cells by their column's head, of every line that has an id."""
+    for row in read_rows(path):
+        if row.problem or "编号" not in row.value:
+            raise InputError(
+                f"{row.where} {row.problem or 'has no column 编号'}; give the sheet that this stage wrote"
+            )
+        cells = {name: str(value).strip() for name, value in row.value.items()}
+        if cells["编号"]:
+            yield row.where, cells
 
 
 def _number(cells: dict[str, str], name: str, low: int, high: int, where: str) -> int | None:
     text = cells.get(name, "").removesuffix(".0")
     if not text:
         return None
-    if not text.isdigit() or not low <= int(text) <= high:
+    if not text.isdecimal() or len(text) > 3 or not low <= int(text) <= high:
         raise InputError(
-            f"{where}: {name} must be {low} to {high} or empty, got `{text}`; mend the cell"
+            f"{where}: {name} must be {low} to {high} or empty, got `{text:.80}`; mend the cell"
         )
     return int(text)

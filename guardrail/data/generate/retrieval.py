@@ -12,12 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from guardrail.errors import InputError
+from guardrail.read_back import read_bounded
 
 __all__ = ["Passage", "Passages", "read_passages"]
 
 _K1, _B = 1.2, 0.75
 _LATIN = re.compile(r"[a-z0-9]+")
 _HAN = re.compile(r"[㐀-䶿一-鿿]+")
+_LARGEST = 64 << 20
+"""Bytes of a document."""
+_LONG_SENTENCE = 4
+"""So many times a passage's length a sentence is left whole."""
 _PARAGRAPH = re.compile(r"\n\s*\n|(?<=。)\n")
 
 
@@ -35,21 +40,28 @@ def read_passages(
 ) -> list[Passage]:
     """Return the passages of text files: paragraphs, short ones joined, long ones cut at the end of a sentence.
 
+    A sentence of several times the length of a passage is cut where it comes to that.
+
     Args:
-        files: UTF-8 text or Markdown.
+        files: UTF-8 text or Markdown, 64 MiB at most.
         shortest: Characters below which a paragraph is joined with the next one.
         longest: Characters of a passage.
 
     Raises:
-        InputError: a file is missing or no UTF-8, or all of them hold no passage.
+        InputError: a file is missing, too large, no regular one or no UTF-8, or all of them hold no passage.
     """
     found = []
     for file in files:
         try:
-            text = file.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
+            text = read_bounded(file, _LARGEST).decode("utf-8").replace("\r\n", "\n")
+        except OSError as error:
             raise InputError(
-                f"document `{file}` cannot be read as UTF-8 text: {error}; convert it first"
+                f"document `{file}` cannot be read ({error.strerror}); give text files of at most "
+                f"{_LARGEST >> 20} MiB"
+            ) from error
+        except UnicodeDecodeError as error:
+            raise InputError(
+                f"document `{file}` cannot be read as UTF-8 text ({error.reason}); convert it first"
             ) from error
         held, number = "", 0
         for paragraph in [p.strip() for p in _PARAGRAPH.split(text) if p.strip()] + [""]:
@@ -68,7 +80,9 @@ def read_passages(
 
 def _cut(text: str, longest: int) -> list[str]:
     pieces, held = [], ""
-    for sentence in re.split(r"(?<=[。！？!?\n])", text):
+    sentences = re.split(r"(?<=[。！？!?\n])", text)
+    most = _LONG_SENTENCE * longest
+    for sentence in (s[at : at + most] for s in sentences for at in range(0, len(s), most)):
         if held and len(held) + len(sentence) > longest:
             pieces.append(held.strip())
             held = ""
