@@ -16,6 +16,7 @@ from typing import IO, Any
 __all__ = [
     "SEAL",
     "NotAsWritten",
+    "named_place",
     "open_regular",
     "read_bounded",
     "read_json",
@@ -68,6 +69,14 @@ def why_unreadable(error: Exception) -> str:
 def _digest(plain: Mapping[str, Any]) -> str:
     text = json.dumps(plain, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode("ascii")).hexdigest()
+
+
+def named_place(folder: Path) -> str:
+    """Return the last two names of a folder's path, by which a small file says whose it is.
+
+    The rest of a path is another one where another machine sees the folder.
+    """
+    return "/".join(folder.resolve().parts[-2:])
 
 
 def open_regular(path: Path, *, inside: Path | None = None) -> IO[bytes]:

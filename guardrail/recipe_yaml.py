@@ -88,7 +88,9 @@ def read_yaml(path: Path, what: str = "recipe") -> dict[str, Any]:
     text = _decoded(data, path, what)
     content = _load(text, f"{what} `{path}` is not valid YAML")
     if not isinstance(content, dict):
-        raise InputError(f"{what} `{path}` must be a mapping of keys, got {type(content).__name__}")
+        raise InputError(
+            f"{what} `{path}` must be a mapping of keys, got {type(content).__name__}; write `key: value`, a line a key"
+        )
     return content
 
 
@@ -129,7 +131,7 @@ def _load(text: str, what: str) -> Any:
         content = yaml.load(text, Loader=_Loader)
         _check(content, "")
     except yaml.YAMLError as error:
-        raise InputError(f"{what}: {_in_a_line(error)}") from error
+        raise InputError(f"{what}: {_in_a_line(error)}; mend it there") from error
     except (ValueError, RecursionError) as error:
         raise InputError(f"{what}: {error!s:.300}") from error
     return content

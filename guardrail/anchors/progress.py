@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from guardrail.files import write_whole
-from guardrail.read_back import read_json, sealed, unsealed
+from guardrail.read_back import named_place, read_json, sealed, unsealed
 
 __all__ = ["PROGRESS_FILE", "AnchorsProgress", "read_progress"]
 
@@ -32,7 +32,7 @@ class AnchorsProgress:
         self._answered += made + found
         self._found += found
         facts = {
-            "folder": self._path.parent.resolve().name,
+            "folder": named_place(self._path.parent),
             "part": part,
             "answers": self._answers,
             "answered": self._answered,
@@ -59,7 +59,7 @@ def read_progress(folder: Path) -> dict[str, Any] | None:
     """
     try:
         told = unsealed(read_json(folder / PROGRESS_FILE, _LARGEST))
-        if told["folder"] != folder.resolve().name:
+        if told["folder"] != named_place(folder):
             return None
         facts: dict[str, Any] = {"part": str(told["part"])} | {n: told[n] for n in _NUMBERS}
         if not all(math.isfinite(facts[name]) and abs(facts[name]) < 2**53 for name in _NUMBERS):

@@ -184,7 +184,9 @@ def read_answer(run: Path, ask: Asked) -> Measurement | str:
             answers_sha256=found.get("answers_sha256"),
         )
     except OSError as error:
-        raise InputError(f"`{path}` cannot be read ({error.strerror})") from error
+        raise InputError(
+            f"`{path}` cannot be read ({error.strerror}); start `guardrail serve` again, which answers anew"
+        ) from error
     except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
         why = f"{error}" if isinstance(error, NotAsWritten) else f"{type(error).__name__}: {error}"
         why = " ".join(why.split())

@@ -85,7 +85,7 @@ def check_bound(run: Path, checkpoint: Path, bound: Any) -> None:
         found = ""
     if found != sha256:
         raise InputError(
-            f"ledger `{run / FILE_NAME}` is not the one that `{checkpoint.name}` was saved with, or was changed since; "
+            f"ledger `{run / FILE_NAME}` is not the one that `{checkpoint.name}/{STATE_FILE}` was saved with, or was changed since; "
             f"restore it from a copy, or {_OTHER}"
         )
     if (name := changed_file(checkpoint, files)) is not None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from guardrail.guard.asked_looks import FOLDER
-from guardrail.read_back import read_json, unsealed
+from guardrail.read_back import named_place, read_json, unsealed
 from guardrail.report.run_data import RunData
 
 __all__ = [
@@ -43,7 +43,7 @@ def read_alive(run: Path, now: datetime | None = None) -> dict[str, Any] | None:
     """
     try:
         told = unsealed(read_json(run / FOLDER / ALIVE_FILE, _LARGEST))
-        if told["run"] != run.resolve().name:
+        if told["run"] != named_place(run):
             return None
         at = datetime.fromisoformat(told["time"])
         kept = {name: told[name] for name in _KINDS}

@@ -18,7 +18,7 @@ from guardrail.errors import InputError
 from guardrail.files import write_whole
 from guardrail.guard.asked_looks import FOLDER
 from guardrail.live.sidecar_status import ALIVE_FILE, FRESH_S, read_alive
-from guardrail.read_back import sealed
+from guardrail.read_back import named_place, sealed
 
 __all__ = ["SignOfLife"]
 
@@ -116,7 +116,7 @@ class SignOfLife:
     def _write(self) -> dict[str, Any]:
         """Write what is done now, and return it."""
         told = self._told | {
-            "run": self._run.resolve().name,
+            "run": named_place(self._run),
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "time": datetime.now(timezone.utc).isoformat(timespec="milliseconds"),

@@ -33,6 +33,8 @@ __all__ = [
     "WandbSink",
     "end_service",
     "finish_run",
+    "note_run",
+    "noted_run",
     "open_run",
     "set_server",
 ]
@@ -99,24 +101,28 @@ def open_run(tracking: Tracking, folder: Path) -> OpenedRun:
     ours, trouble = wandb.run is None, None
     if ours:
         trouble = _init(wandb, _arguments(tracking, folder))
-    run: Any = wandb.run
+    note_run(folder, wandb.run)
+    return OpenedRun(wandb.run, ours, trouble)
+
+
+def note_run(folder: Path, run: Any) -> None:
+    """Write into the run folder which W&B run it logs to."""
     known = {"id": run.id, "project": run.project, "entity": run.entity, "began": _began(folder)}
     write_whole(folder / RUN_FILE, json.dumps(sealed(known)) + "\n")
-    return OpenedRun(run, ours, trouble)
 
 
-def _began(folder: Path) -> str | None:
-    """When the run in a folder wrote its first record, which tells it from any other; None before that."""
-    records = read_ledger(folder) if (folder / FILE_NAME).is_file() else []
-    return str(records[0].get("time")) if records else None
+def noted_run(folder: Path) -> dict[str, Any]:
+    """Return which W&B run a run folder logs to: `id`, `project`, `entity`; empty where there is none yet.
 
-
-def _stored(path: Path) -> dict[str, Any]:
+    Raises:
+        InputError: what says so is not as it was written, or is another run's.
+    """
+    path = folder / RUN_FILE
     if not path.exists():
         return {}
     try:
         stored = unsealed(read_json(path, _LARGEST))
-        if stored.get("began") not in (None, _began(path.parent)):
+        if stored.get("began") not in (None, _began(folder)):
             raise NotAsWritten("it is of another run")
         return stored
     except (OSError, NotAsWritten) as error:
@@ -126,8 +132,14 @@ def _stored(path: Path) -> dict[str, Any]:
         ) from error
 
 
+def _began(folder: Path) -> str | None:
+    """When the run in a folder wrote its first record, which tells it from any other; None before that."""
+    records = read_ledger(folder) if (folder / FILE_NAME).is_file() else []
+    return str(records[0].get("time")) if records else None
+
+
 def _arguments(tracking: Tracking, folder: Path) -> dict[str, Any]:
-    stored = _stored(folder / RUN_FILE)
+    stored = noted_run(folder)
     wanted = {
         "WANDB_RUN_ID": ("id", stored.get("id")),
         "WANDB_RESUME": ("resume", "allow"),

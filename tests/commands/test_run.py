@@ -10,6 +10,7 @@ from guardrail.cli.main import app
 from guardrail.report.facts import Report
 from guardrail.sets.items import read_items, write_items
 from tests.run_fixtures import anchored, arguments, guardrail, records, small_recipe, warm
+from tests.trust.written_files import unnamed
 
 pytestmark = pytest.mark.run
 
@@ -50,6 +51,7 @@ def test_a_guarded_run_looks_injects_logs_saves_and_reports(tmp_path):
     assert records(run, "ended")[0]["outcome"] == "finished"
     assert (run / "checkpoints/checkpoint-12/guardrail_state.json").is_file()
     assert (run / "report.html").is_file()
+    assert unnamed(run, "run") == unnamed(tmp_path / "anchors", "anchors") == []
     status = guardrail("status", run, "--json", cwd=tmp_path)
     assert json.loads(status.stdout)["outcome"] == "finished"
     again = guardrail("run", recipe, "--out", run, cwd=tmp_path)

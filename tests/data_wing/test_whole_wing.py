@@ -26,6 +26,7 @@ from tests.data_wing.whole_wing import (
     script,
 )
 from tests.run_fixtures import arguments, small_recipe
+from tests.trust.written_files import unnamed
 
 pytestmark = [
     pytest.mark.run,
@@ -130,6 +131,7 @@ def test_every_generator_keeps_rows_and_says_what_it_kept_out(wing):
         assert kept == len(read_data_rows(folder / method / "rows.jsonl"))
         assert read_items(folder / method / "items.jsonl")
         assert sum(facts[method]["withheld"].values()) > 0
+        assert unnamed(folder / method, "stage") == []
     assert facts["select"]["withheld"]["rows read"] == 2 * len(FORMS)
     assert (folder / "select/selection.svg").is_file()
 

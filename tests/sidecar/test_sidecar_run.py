@@ -20,6 +20,7 @@ from tests.run_fixtures import (
     small_recipe,
     wait,
 )
+from tests.trust.written_files import unnamed
 from tests.warm import WarmProcess
 
 pytestmark = pytest.mark.run
@@ -118,6 +119,7 @@ def test_after_the_end_the_sidecar_judges_what_is_left_and_ends_with_the_runs_co
     assert last["after_end"]
     assert told["facts"]["never_judged"] == []
     assert told["served"] == told["facts"]["exit_code"] == run_status(run)["exit_code"]
+    assert unnamed(run, "run") == []
     end = read_state(run / "checkpoints/checkpoint-12")
     assert end.asked == []
     assert end.history[-1].step == 12

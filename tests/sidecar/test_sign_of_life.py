@@ -9,7 +9,7 @@ from guardrail.errors import InputError
 from guardrail.ledger.file import Ledger
 from guardrail.live.sidecar_status import read_alive, sidecar_said
 from guardrail.live.status import run_status
-from guardrail.read_back import sealed
+from guardrail.read_back import named_place, sealed
 from guardrail.sidecar.serve_run import serve_run
 from guardrail.sidecar.sign_of_life import SignOfLife
 
@@ -31,7 +31,7 @@ def run(tmp_path):
 
 def alive(run, **changes):
     told = {
-        "run": run.name,
+        "run": named_place(run),
         "doing": "judging",
         "step": 400,
         "waiting": 1,

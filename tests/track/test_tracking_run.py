@@ -190,6 +190,7 @@ def test_the_run_is_filed_as_the_recipe_says_under_the_id_that_is_kept(halted, l
     assert header["display_name"] == "run"
     assert logged["exit"][0]["exit_code"] == 3
     assert json.loads((halted[0] / RUN_FILE).read_text())["id"] == header["run_id"]
+    assert unnamed(halted[0], "run") == []
 
 
 def test_tensorboard_holds_every_number_at_its_step(halted):
