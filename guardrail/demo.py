@@ -11,9 +11,12 @@ from rich.text import Text
 
 from guardrail.ledger.file import Record, live_records, read_ledger
 from guardrail.ledger.records import LookFacts, read_looks
+from guardrail.live.status_terminal import levers_said, reason_said
 from guardrail.live.terminal import live_display
+from guardrail.live.terminal_words import terminal_words
 from guardrail.recipe import Recipe, read_recipe
 from guardrail.report.findings import mean_ability
+from guardrail.report.page.texts import Language
 from guardrail.report.report import build_report
 from guardrail.run import run_recipe
 from guardrail.sets.items import ABILITIES
@@ -23,10 +26,11 @@ __all__ = ["DemoResult", "render_demo", "run_demo"]
 
 @dataclass(frozen=True, slots=True)
 class DemoResult:
-    """Both runs of a demo as plain data (`facts`) and the guarded run's report."""
+    """Both runs of a demo as plain data (`facts`), the guarded run's report, and the language both speak."""
 
     facts: dict[str, Any]
     report: Path
+    language: Language
 
 
 def _passed(look: LookFacts) -> dict[str, Any]:
@@ -48,17 +52,26 @@ def _seconds(records: list[Record]) -> dict[str, float]:
     return {**guarding, "everything_else": rest, "train": seconds["train"]}
 
 
-def run_demo(recipe_name: str, out: Path, seed: int | None, console: Console) -> DemoResult:
+def run_demo(
+    recipe_name: str,
+    out: Path,
+    seed: int | None,
+    console: Console,
+    language: Language = "en",
+) -> DemoResult:
     """Run the recipe watched only, then guarded, below `out`, and return what came of both."""
-    overrides: dict[str, Any] = {"anchors": str((out / "anchors").resolve())}
+    overrides: dict[str, Any] = {"language": language}
+    overrides["anchors"] = str((out / "anchors").resolve())
     if seed is not None:
         overrides["seed"] = seed
     started = time.perf_counter()
     finished = {}
     for side, mode in (("unguarded", "watch"), ("guarded", "guard")):
         recipe: Recipe = read_recipe(recipe_name, mode=mode, **overrides)
-        console.rule(f"{side}: {recipe.name}, seed {recipe.seed}")
-        with live_display(console, side) as display:
+        words = terminal_words(recipe.language)
+        title = "{side}: {name}, seed {seed}"
+        console.rule(words(title, side=words.word(side), name=recipe.name, seed=recipe.seed))
+        with live_display(console, words.word(side), recipe.language) as display:
             finished[side] = run_recipe(
                 recipe,
                 out / side,
@@ -94,47 +107,66 @@ def run_demo(recipe_name: str, out: Path, seed: int | None, console: Console) ->
         "seconds": _seconds(records["guarded"]) | {"demo": round(time.perf_counter() - started, 1)},
         "report": str(report),
     }
-    return DemoResult(facts, report)
+    return DemoResult(facts, report, recipe.language)
 
 
-def render_demo(facts: dict[str, Any]) -> RenderableType:
+def render_demo(facts: dict[str, Any], language: Language) -> RenderableType:
     """Return the closing table, the actions and the cost of guarding."""
+    words = terminal_words(language)
     base, unguarded, guarded = facts["base"], facts["unguarded"], facts["guarded"]
-    table = Table("ability", "base", "unguarded", "guarded", title="share of items passed")
+    heads = map(words, ("ability", "base", "unguarded", "guarded"))
+    table = Table(*heads, title=words("share of items passed"))
     for ability in ABILITIES:
         sides = (side["abilities"][ability] for side in (base, unguarded, guarded))
-        table.add_row(ability, *(f"{value:.0%}" for value in sides))
+        table.add_row(words.name("ability", ability), *(f"{value:.0%}" for value in sides))
     table.add_section()
-    table.add_row("mean", *(f"{s['mean']:.0%}" for s in (base, unguarded, guarded)), style="bold")
+    means = (f"{side['mean']:.0%}" for side in (base, unguarded, guarded))
+    table.add_row(words("mean of abilities"), *means, style="bold")
     kept = (f"{s['mean'] / base['mean']:.0%}" for s in (unguarded, guarded))
-    table.add_row("kept of base", "", *kept, style="bold")
+    table.add_row(words("kept of base"), "", *kept, style="bold")
     losses = (base["domain_loss"], unguarded["domain_loss"], guarded["domain_loss"])
-    table.add_row("held-out domain loss", *("–" if v is None else f"{v:.3f}" for v in losses))
+    table.add_row(
+        words("held-out domain loss"), *("–" if v is None else f"{v:.3f}" for v in losses)
+    )
     actions = [
-        f"step {a['step']}: {a['action']}, KL weight ×{a['after']['boost']:g}, "
-        f"learning rate ×{a['after']['lr_factor']:g} ({a['reason']})"
+        words(
+            "step {step}: {action}, {levers} ({reason})",
+            step=a["step"],
+            action=words.name("action", a["action"]),
+            levers=levers_said(a["after"]["boost"], a["after"]["lr_factor"], words),
+            reason=reason_said(a["reason"], words),
+        )
         for a in guarded["actions"]
     ]
     seconds = facts["seconds"]
-    shares = ", ".join(
-        f"{name} {seconds[key]:.1f} s ({seconds[key] / seconds['train']:.0%})"
-        for name, key in (
-            ("KL-only", "kl"),
-            ("looks", "looks"),
-            ("tripwires", "tripwires"),
-            ("everything else", "everything_else"),
-        )
+    shares = words.joined(
+        [
+            words(
+                "{what} {seconds:.1f} s ({share:.0%})",
+                what=words(name),
+                seconds=seconds[key],
+                share=seconds[key] / seconds["train"],
+            )
+            for name, key in (
+                ("KL-only", "kl"),
+                ("looks", "looks"),
+                ("tripwires", "tripwires"),
+                ("everything else", "everything_else"),
+            )
+        ]
     )
-    noun = "action" if len(actions) == 1 else "actions"
-    ending = (
-        Text(f"HALTED at step {guarded['step']}", "bold red")
-        if guarded["halted"]
-        else Text(f"ran to its end at step {guarded['step']}", "green")
-    )
+    ending = words("ran to its end at step {step}", step=guarded["step"])
+    if guarded["halted"]:
+        ending = words("HALTED at step {step}", step=guarded["step"])
+    text = "The guarded run {ending}, actions: {count}"
+    cost = "Guarding cost: {shares}. The whole demo took {seconds:.0f} s."
     return Group(
         table,
-        Text.assemble("The guarded run ", ending, f" after {len(actions)} {noun}:"),
+        Text(
+            words(text, ending=ending, count=len(actions)),
+            "bold red" if guarded["halted"] else "green",
+        ),
         *(Text(f"  {line}") for line in actions),
-        Text(f"Guarding cost: {shares}. The whole demo took {seconds['demo']:.0f} s."),
-        Text.assemble("Report: ", (facts["report"], "underline")),
+        Text(words(cost, shares=shares, seconds=seconds["demo"])),
+        Text.assemble(words("Report: "), (facts["report"], "underline")),
     )

@@ -1,6 +1,8 @@
 """One look at a finished model: the run's judgement offline, for a release gate."""
 
+import itertools
 import re
+import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -28,11 +30,12 @@ from guardrail.judge.look_values import (
 )
 from guardrail.judge.rule import DriftConfig, RuleState
 from guardrail.judge.verdict import Verdict
-from guardrail.ledger.file import FILE_NAME, Ledger
+from guardrail.ledger.file import FILE_NAME, Ledger, read_ledger
 from guardrail.ledger.records import LookFacts
 from guardrail.models.fingerprint import chat_template_sha256, file_sha256
+from guardrail.report.page.texts import Language
 
-__all__ = ["Looked", "look_at"]
+__all__ = ["Looked", "free_folder", "look_at"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,38 @@ class Looked:
     folder: Path
     served: dict[str, Any] | None
     """Where a server answered: what it serves, and how its weights were proven."""
+    set_aside: Path | None
+    """Where an earlier look in the same folder now lies; None: there was none."""
+
+
+def free_folder(parent: Path, model: Path) -> Path:
+    """Return the folder of a look at a model where none is named: `look-MODEL`, or the first free `look-MODEL-N`."""
+    name = f"look-{model.resolve().name}"
+    taken = (name if n == 1 else f"{name}-{n}" for n in itertools.count(1))
+    return next(folder for one in taken if not (folder := parent.resolve() / one).exists())
+
+
+def _refuse_run(folder: Path) -> None:
+    """Refuse a folder that holds a training's run; an earlier look in it is set aside."""
+    if not (folder / FILE_NAME).is_file():
+        return
+    begun = next((r for r in read_ledger(folder) if r["kind"] == "started"), {})
+    if begun.get("mode") != "look":
+        raise InputError(f"`{folder}` already holds a run; give another `--out`")
+
+
+def _set_aside(folder: Path) -> Path | None:
+    """Move an earlier look into `earlier-N` of its folder, and return that; None where there is none."""
+    if not (folder / FILE_NAME).is_file():
+        return None
+    aside = next(
+        place for n in itertools.count(1) if not (place := folder / f"earlier-{n}").exists()
+    )
+    aside.mkdir()
+    for name in ("looks", "report.html", "report.json", FILE_NAME):  # the ledger last
+        if (folder / name).exists():
+            shutil.move(folder / name, aside / name)
+    return aside
 
 
 def look_at(
@@ -56,6 +91,7 @@ def look_at(
     seed: int = 0,
     server: VllmServer | None = None,
     served_as: str | None = None,
+    language: Language = "zh",
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Looked:
     """Judge a model against the anchors with the whole error budget of one look; write its folder.
@@ -65,21 +101,22 @@ def look_at(
     Args:
         model: A checkpoint's folder, or an adapter's.
         anchors_folder: Made by `guardrail anchor`.
-        folder: Where ledger and answers go; must not hold a run.
+        folder: Where ledger and answers go; must not hold a run. An earlier look there is moved to `earlier-N` in it
+            once this one has its answers.
         base: The model an adapter sits on; by default the one the adapter names.
         margins: metric → (margin, critical) in place of the defaults.
         samples: Answers an item, averaged; more see smaller drops.
         seed: Of sampled answers.
         server: Answers in place of this process, which loads the model for a few golds alone.
         served_as: The model's name there, or that of an adapter's base; None: its only model.
+        language: Of the report.
         on_progress: Told how many answers are there and how many there will be.
 
     Raises:
         InputError: no model, anchors or their red line, a chat template that is not the anchors', a
             folder that holds a run, or a server with other weights.
     """
-    if (folder / FILE_NAME).is_file():
-        raise InputError(f"`{folder}` already holds a run; give another `--out`")
+    _refuse_run(folder)
     anchors = read_anchors(anchors_folder)
     red_line = stored_items(anchors_folder, "red-line.jsonl", anchors.manifest.red_line)
     items = [item for item in red_line if not item.rehearsed]
@@ -127,10 +164,11 @@ def look_at(
     step = int(named[1]) if (named := re.search(r"checkpoint-(\d+)", str(model))) else 1
     base_file, now_file = "looks/look-0000-step-0.jsonl", f"looks/look-0001-step-{step}.jsonl"
     base_answers = [anchors.answers[item.id][1:] or anchors.answers[item.id] for item in items]
+    aside = _set_aside(folder)
     write_answers(folder / base_file, items, base_answers, baseline)
     write_answers(folder / now_file, items, answers, measured)
     ledger = Ledger(folder)
-    ledger.append("started", 0, **_header(model, anchors_folder, manifest, served))
+    ledger.append("started", 0, **_header(model, anchors_folder, manifest, served, language))
     first = [anchors.answers[item.id][0] for item in items]
     then, shown = (
         shown_shares(m, a, first) for m, a in ((baseline, base_answers), (measured, answers))
@@ -141,11 +179,15 @@ def look_at(
     ledger.append(
         "ended", step, outcome="finished", last_ok_checkpoint=None, failures=0, steps=0, seconds={}
     )
-    return Looked(verdict, folder, served)
+    return Looked(verdict, folder, served, aside)
 
 
 def _header(
-    model: Path, anchors_folder: Path, manifest: Manifest, served: dict[str, Any] | None
+    model: Path,
+    anchors_folder: Path,
+    manifest: Manifest,
+    served: dict[str, Any] | None,
+    language: Language,
 ) -> dict[str, Any]:
     """What `guardrail report` and `status` read of a run, for a run of one look."""
     return {
@@ -157,6 +199,7 @@ def _header(
             "sets": {"red_line": str((anchors_folder / "red-line.jsonl").resolve())},
             "gold_base": str(model),
             "anchors": str(anchors_folder.resolve()),
+            "language": language,
         },
         "engine": "in-process" if served is None else ENGINE,
         "served": served,

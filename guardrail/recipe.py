@@ -348,7 +348,7 @@ class Recipe(_Section):
     """Folder of the anchors, relative to where the command runs; by default anchors/NAME."""
     launch: Launch = Field(default_factory=Launch)
     language: Literal["zh", "en"] = "zh"
-    """Of the report: `zh` or `en`."""
+    """Of report and terminal: `zh` or `en`."""
     on_inherited: Literal["refuse", "judge_new"] = "refuse"
     """What a start model already beyond the margin means: stop, or judge new harm only."""
     on_error: Literal["halt", "continue"] = "halt"

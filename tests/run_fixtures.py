@@ -38,6 +38,7 @@ def small_recipe(folder: Path, *, items_an_ability: int = 10, **changes: Any) ->
     """Write a short version of the toy recipe: few items, few steps; `changes` merge one level deep, None takes away."""
     content = yaml.safe_load(shipped_recipes()["toy-sft"].read_text(encoding="utf-8"))
     content["name"] = "short"
+    content["language"] = "en"  # what tests read of a terminal
     for key, source in (
         ("red_line", "eval_sets/toy-redline-300"),
         ("rehearsal", "rehearsal_sets/toy-general"),

@@ -16,6 +16,7 @@ from rich.markup import escape
 from guardrail.errors import InputError
 from guardrail.exit_codes import BAD_INPUT, CRASHED, INTERRUPTED
 from guardrail.report.page.escape_controls import escape_controls
+from guardrail.report.page.texts import Language
 from guardrail.shipped import install_command
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ConcurrencyOption",
     "JsonFlag",
+    "LangOption",
     "RecipeArgument",
     "ServedAsOption",
     "ServerOption",
@@ -51,6 +53,12 @@ SetOption = Annotated[
         help="Changes a key of the recipe, for example train.data=rows.jsonl; may be repeated.",
     ),
 ]
+LangOption = Annotated[
+    Language | None,
+    typer.Option(
+        "--lang", help="Language of terminal and report: zh or en; by default the recipe's."
+    ),
+]
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 ServerOption = Annotated[
     str | None,
@@ -69,19 +77,31 @@ TRAINING = ("accelerate", "datasets", "peft", "torch", "transformers", "trl")
 """Packages of the extra `trl`, which the package itself does not demand."""
 
 
-def answered_by(served: Mapping[str, Any] | None) -> str:
+def answered_by(served: Mapping[str, Any] | None, language: Language = "en") -> str:
     """Return in words who answered, by what manifest or ledger says of a server, and how it was proven."""
+    from guardrail.live.terminal_words import terminal_words
+
+    words = terminal_words(language)
     if served is None:
-        return "this process"
+        return words("this process")
     version, name, root = (
         escape(escape_controls(str(served[key]))) for key in ("version", "name", "root")
     )
     proof = served.get("proof")
     if proof is None:
-        return f"vLLM {version}, which says it serves {root}; its weights were not compared"
-    return (
-        f"vLLM {version} as {name}; {proof['tokens']} tokens scored there and here differ by {proof['off']:.1e} nats, "
-        f"rounding explains {proof['noise']:.1e}"
+        return words(
+            "vLLM {version}, which says it serves {root}; its weights were not compared",
+            version=version,
+            root=root,
+        )
+    return words(
+        "vLLM {version} as {name}; {tokens} tokens scored there and here differ by {off:.1e} nats, rounding explains "
+        "{noise:.1e}",
+        version=version,
+        name=name,
+        tokens=proof["tokens"],
+        off=proof["off"],
+        noise=proof["noise"],
     )
 
 

@@ -11,12 +11,14 @@ from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from guardrail import __version__
 from guardrail.cli import anchor, data, rehearse, sets, sidecar, track
 from guardrail.cli.common import (
     ConcurrencyOption,
     JsonFlag,
+    LangOption,
     RecipeArgument,
     ServedAsOption,
     ServerOption,
@@ -35,6 +37,7 @@ from guardrail.exit_codes import HALTED, UNTESTED_END, exit_codes_said
 from guardrail.files import write_whole
 from guardrail.judge.verdict import UNTESTED, rank
 from guardrail.probes.metrics import METRICS
+from guardrail.report.page.texts import Language
 
 __all__ = ["app"]
 
@@ -56,10 +59,6 @@ for command in (sidecar.serve, rehearse.rehearse, track.log, track.alert, track.
 MarginOption = Annotated[
     list[str] | None,
     typer.Option(help="METRIC=MARGIN,CRITICAL, for example passed=0.05,0.10; may be repeated."),
-]
-LangOption = Annotated[
-    Literal["zh", "en"] | None,
-    typer.Option("--lang", help="Language; of a report by default the recipe's."),
 ]
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a guarded run.")]
 
@@ -87,6 +86,7 @@ def run(
     ] = False,
     seed: Annotated[int | None, typer.Option(help="Replaces the recipe's seed.")] = None,
     settings: SetOption = None,
+    lang: LangOption = None,
     print_command: Annotated[
         bool,
         typer.Option(
@@ -103,9 +103,11 @@ def run(
     `guardrail run qwen3-8b-sft-lora --set train.data=rows.jsonl --set launch.processes=8 --print-command`
     """
     with never_held_up(), clear_errors():
+        from guardrail.live.terminal_words import terminal_words
         from guardrail.recipe import read_recipe
 
         changes = [*(settings or ()), *([] if seed is None else [f"seed={seed}"])]
+        changes += [] if lang is None else [f"language={lang}"]
         checked = read_recipe(recipe, changes=changes)
         folder = (out or Path("runs") / checked.name).resolve()
         go_on = resume_from or resume
@@ -124,7 +126,9 @@ def run(
             typer.echo(command.as_shell())
             return
         if checked.looks.engine == "sidecar" and not _is_launched():
-            _say(f"a sidecar takes the looks; start it elsewhere: guardrail serve {folder}")
+            words = terminal_words(checked.language)
+            text = "a sidecar takes the looks; start it elsewhere: guardrail serve {folder}"
+            _say(words(text, folder=folder))
         if checked.launcher != "in process" and not _is_launched():
             from guardrail.launchers.start import start_run
 
@@ -135,7 +139,7 @@ def run(
         from guardrail.run import run_recipe
 
         quiet_libraries()
-        with live_display(console, checked.name) as display:
+        with live_display(console, checked.name, checked.language) as display:
             try:
                 finished = run_recipe(
                     checked,
@@ -200,6 +204,9 @@ def demo(
     recipe: Annotated[str, typer.Argument(metavar="RECIPE")] = "toy-sft",
     out: Annotated[Path | None, typer.Option(help="Folder; by default runs/demo-RECIPE.")] = None,
     seed: Annotated[int | None, typer.Option(help="Replaces the recipe's seed.")] = None,
+    lang: Annotated[
+        Language, typer.Option("--lang", help="Language of terminal and report: zh or en.")
+    ] = "en",
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Also write the result here.")
     ] = None,
@@ -220,14 +227,19 @@ def demo(
         quiet_libraries()
         for side in ("unguarded", "guarded"):
             shutil.rmtree(folder / side, ignore_errors=True)
-        result = run_demo(recipe, folder, seed, console)
+        result = run_demo(recipe, folder, seed, console, lang)
         if json_file is not None:
             write_whole(json_file, json.dumps(result.facts, ensure_ascii=False, indent=2) + "\n")
-        console.print(render_demo(result.facts))
+        console.print(render_demo(result.facts, result.language))
 
 
 @app.command()
-def check(recipe: RecipeArgument, settings: SetOption = None, as_json: JsonFlag = False) -> None:
+def check(
+    recipe: RecipeArgument,
+    settings: SetOption = None,
+    lang: LangOption = None,
+    as_json: JsonFlag = False,
+) -> None:
     """Check a recipe, its sets, models, rows, trainer arguments and anchors without training, and say what it will cost.
 
     Example: `guardrail check recipes/toy-sft.yaml`
@@ -242,13 +254,18 @@ def check(recipe: RecipeArgument, settings: SetOption = None, as_json: JsonFlag 
         if as_json:
             print_json(facts)
         else:
+            from guardrail.live.terminal_words import terminal_words
+
+            words = terminal_words(lang or checked.language)
             for warning in facts.pop("warnings"):
-                console.print(f"[yellow]warning:[/] {warning}", soft_wrap=True, highlight=False)
+                said = f"[yellow]{words('warning:')}[/] {escape(warning)}"
+                console.print(said, soft_wrap=True, highlight=False)
             for name, value in facts.items():
                 if isinstance(value, dict):
                     value = ", ".join(f"{counted} {what}" for what, counted in value.items())
-                typer.echo(f"{name.replace('_', ' ')}: {value}")
-            typer.echo("ok")
+                named = words.word(name.replace("_", " "))
+                typer.echo(words("{name}: {value}", name=named, value=value))
+            typer.echo(words("ok"))
 
 
 @app.command()
@@ -258,6 +275,7 @@ def status(
     watch: Annotated[
         bool, typer.Option("--watch", help="Stay and follow the run until it ends, or Ctrl-C.")
     ] = False,
+    lang: LangOption = None,
 ) -> None:
     """Show where a run stands: heartbeat, level, levers, abilities over looks, actions, cost.
 
@@ -270,16 +288,21 @@ def status(
         from guardrail.live.follow_status import follow_status
         from guardrail.live.status import run_status
         from guardrail.live.status_terminal import render_status
+        from guardrail.live.terminal_words import terminal_words
+        from guardrail.report.page.texts import language_of_run
 
         if watch:
-            follow_status(run, Console())
+            follow_status(run, Console(), lang)
             return
         before = anchors_status(run)
         facts = before or run_status(run)
         if as_json:
             print_json(facts)
+            return
+        if before:
+            Console().print(anchors_said(before, terminal_words(lang or language_of_run(run))))
         else:
-            Console().print(anchors_said(before) if before else render_status(facts))
+            Console().print(render_status(facts, lang))
 
 
 @app.command("watch")
@@ -348,7 +371,12 @@ def look(
     ],
     anchors: Annotated[Path, typer.Option(help="The gold base's anchors (`guardrail anchor`).")],
     base: Annotated[Path | None, typer.Option(help="The model an adapter sits on.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder; by default runs/look-MODEL.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder; an earlier look there is set aside. By default runs/look-MODEL, or the next free look-MODEL-N."
+        ),
+    ] = None,
     margin: MarginOption = None,
     samples: Annotated[
         int, typer.Option(min=1, help="Answers an item; more see smaller drops.")
@@ -361,6 +389,7 @@ def look(
     server: ServerOption = None,
     served_as: ServedAsOption = None,
     concurrency: ConcurrencyOption = 32,
+    lang: LangOption = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Judge a finished model by the anchors: the run's own rule, with all its budget on one look.
@@ -375,15 +404,19 @@ def look(
     with clear_errors():
         from rich.progress import Progress
 
+        from guardrail.live.terminal_words import terminal_words
         from guardrail.live.verdict_tables import render_look
-        from guardrail.look import look_at
+        from guardrail.look import free_folder, look_at
+        from guardrail.report.page.texts import language_of_run
         from guardrail.report.report import build_report
 
         quiet_libraries()
         asked = asked_server(server, served_as, concurrency)
-        folder = (out or Path("runs") / f"look-{model.resolve().name}").resolve()
+        language = lang or language_of_run(model.resolve().parent.parent)  # of the run it is from
+        words = terminal_words(language)
+        folder = out.resolve() if out else free_folder(Path("runs"), model)
         with Progress(console=console, transient=True) as progress:
-            bar = progress.add_task("answers", total=None)
+            bar = progress.add_task(words("answers"), total=None)
             looked = look_at(
                 model,
                 anchors,
@@ -394,17 +427,23 @@ def look(
                 seed=seed,
                 server=asked,
                 served_as=served_as,
+                language=language,
                 on_progress=lambda done, total: progress.update(bar, completed=done, total=total),
             )
         report_path = build_report(folder)
         if as_json:
             verdict = looked.verdict.model_dump(mode="json")
-            facts = {"served": looked.served, "report": str(report_path)}
+            aside = None if looked.set_aside is None else str(looked.set_aside)
+            facts = {"served": looked.served, "report": str(report_path), "set_aside": aside}
             print_json({"model": str(model), **verdict, **facts})
         else:
-            Console().print(render_look(looked.verdict))
-            console.print(f"answered by: {answered_by(looked.served)}", soft_wrap=True)
-            console.print(f"report: {report_path}", soft_wrap=True)
+            Console().print(render_look(looked.verdict, language))
+            by = answered_by(looked.served, language)
+            console.print(words("answered by: {who}", who=by), soft_wrap=True)
+            if looked.set_aside is not None:
+                said = words("an earlier look there is now in {path}", path=looked.set_aside)
+                console.print(said, soft_wrap=True)
+            console.print(words("report: {path}", path=report_path), soft_wrap=True)
         if looked.verdict.level == UNTESTED:
             raise typer.Exit(UNTESTED_END)
         if rank(looked.verdict.level) >= rank(fail_on):
@@ -421,6 +460,7 @@ def simulate(
     verdicts_only: Annotated[
         bool, typer.Option("--verdicts-only", help="Judge every look and leave the ladder out.")
     ] = False,
+    lang: LangOption = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Replay a run or a scripted trajectory through the drift rule and the ladder.
@@ -442,8 +482,11 @@ def simulate(
             print_json({"looks": [look.as_json() for look in looks]})
             return
         from guardrail.live.verdict_tables import render_simulation
+        from guardrail.report.page.texts import language_of_run
 
-        Console().print(render_simulation(looks))
+        run = file if file.is_dir() else file.parent
+        language = lang or (language_of_run(run) if is_run else "en")
+        Console().print(render_simulation(looks, language))
 
 
 def _margins(given: Iterable[str]) -> dict[str, tuple[float, float]]:

@@ -101,6 +101,7 @@ def _profile_lines(profile: dict[str, Any] | None) -> list[str]:
     if profile is None:
         return []
     from guardrail.live.terminal import precision_words
+    from guardrail.live.terminal_words import terminal_words
 
     opens = profile["template_opens_thinking"]
     lost = "; small updates are LOST" if profile["precision"]["updates_lost"] else ""
@@ -110,7 +111,7 @@ def _profile_lines(profile: dict[str, Any] | None) -> list[str]:
         "pad": profile["pad"],
         "thinking": f"{'on' if profile['thinking_pinned'] else 'off'}{heeds}; the template opens "
         + (f"{opens!r} in the prompt" if opens else "no thinking block"),
-        "precision": precision_words(profile["precision"]) + lost,
+        "precision": precision_words(profile["precision"], terminal_words("en")) + lost,
         "engine": f"{profile['engine']}, {profile['processes']} process(es) on {profile['device']}",
     }
     return ["the model's profile", *(f"  {name:<14} {value}" for name, value in rows.items())]

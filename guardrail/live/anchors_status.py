@@ -9,6 +9,8 @@ from rich.text import Text
 from guardrail.anchors.progress import read_progress
 from guardrail.ledger.file import FILE_NAME
 from guardrail.live.status_terminal import one_line, spoken_seconds
+from guardrail.live.terminal import anchor_part
+from guardrail.live.terminal_words import TerminalWords
 from guardrail.read_back import read_json
 
 __all__ = ["anchors_said", "anchors_status"]
@@ -45,13 +47,23 @@ def anchors_status(folder: Path) -> dict[str, Any] | None:
     return {"schema": 2, "run": str(folder), "outcome": "anchors", "anchors": anchors}
 
 
-def anchors_said(status: dict[str, Any]) -> Text:
+def anchors_said(status: dict[str, Any], words: TerminalWords) -> Text:
     """Return it in a sentence or two."""
     found = status["anchors"]
     left = found["left_s"]
-    said = (
-        f"making the anchors: {found['answered']} of {found['answers']} answers, at {one_line(found['part'], 60)}"
-        f"{'' if left is None else f'; about {spoken_seconds(left)} left'}"
-        f"\nlast sign of life {spoken_seconds(found['silent_s'])} ago, in {one_line(found['folder'], 300)}"
+    said = words(
+        "making the anchors: {answered} of {answers} answers, at {part}",
+        answered=found["answered"],
+        answers=found["answers"],
+        part=one_line(anchor_part(found["part"], words), 60),
     )
-    return Text(said)
+    if left is not None:
+        said = words.joined(
+            [said, words("about {time} left", time=spoken_seconds(left, words))], "semicolon"
+        )
+    heard = words(
+        "last sign of life {time} ago, in {folder}",
+        time=spoken_seconds(found["silent_s"], words),
+        folder=one_line(found["folder"], 300),
+    )
+    return Text(f"{said}\n{heard}")

@@ -10,91 +10,104 @@ from rich.text import Text
 from guardrail.exit_codes import BAD_INPUT, UNTESTED_END
 from guardrail.judge.verdict import UNTESTED, shows_harm
 from guardrail.live.status import shown_state
-from guardrail.live.status_terminal import LEVEL_STYLE, cost_said, one_line, untested_said
+from guardrail.live.status_terminal import (
+    LEVEL_STYLE,
+    cost_said,
+    one_line,
+    tracking_said,
+    untested_said,
+)
+from guardrail.live.terminal_words import TerminalWords, terminal_words
+from guardrail.report.page.texts import Language
 
 __all__ = ["closing_words"]
 
 
-def closing_words(status: Mapping[str, Any], report: Path, go_on: str) -> Text:
+def closing_words(
+    status: Mapping[str, Any], report: Path, go_on: str, language: Language | None = None
+) -> Text:
     """Return the closing lines; commands are whole and on lines of their own, to be copied.
 
     Args:
         status: Facts of `run_status`.
         report: The report page, as just written.
         go_on: How a run that was broken off goes on; said where it was.
+        language: Of the words; by default the recipe's.
     """
+    words = terminal_words(language or status["language"])
     run = shlex.quote(status["run"])
     drifted = any(a["action"] == "halt" and a["carried_out"] for a in status["actions"])
-    lines = [_headline(status, drifted=drifted)]
+    lines = [_headline(status, words, drifted=drifted)]
+
+    def row(name: str, said: str) -> None:
+        lines.append(Text.assemble("  ", (words.column(name), "dim"), said))
+
     if drifted:
-        lines += [_row("drifted", name) for name in status["looks"][-1]["alarmed"][:4]]
-    if status["looks"] and (said := untested_said(status["looks"][-1])):
-        lines.append(_row("last look", said))
+        for name in status["looks"][-1]["alarmed"][:4]:
+            row("drifted", words.stream(name))
+    if status["looks"] and (said := untested_said(status["looks"][-1], words)):
+        row("last look", said)
     if status["error"] and shown_state(status) != "interrupted":
-        lines.append(_row("error", one_line(status["error"], 300)))
-    if status["failures"]:
-        last = status["last_failure"]
-        said = f"{status['failures']}, the last at step {last['step']}: {one_line(last['error'])}"
-        lines.append(_row("failed looks", said))
-    if status["tripwire_failures"]:
-        last = status["last_tripwire_failure"]
-        said = f"{status['tripwire_failures']} failed, the last at step {last['step']}: "
-        lines.append(_row("tripwires", said + one_line(last["error"])))
+        row("error", one_line(status["error"], 300))
+    for name, count, last in (
+        ("failed looks", status["failures"], status["last_failure"]),
+        ("tripwires", status["tripwire_failures"], status["last_tripwire_failure"]),
+    ):
+        if count:
+            error = one_line(last["error"])
+            text = "{count} failed, the last at step {step}: {error}"
+            row(name, words(text, count=count, step=last["step"], error=error))
     if sidecar := status["sidecar"]:
         left = len(sidecar["open"])
-        said = (
-            f"{left} looks are still to be judged: guardrail serve {run}"
-            if left
-            else "all looks judged"
+        said = words(
+            "{count} looks are still to be judged: guardrail serve {run}", count=left, run=run
         )
-        lines.append(_row("sidecar", said))
+        row("sidecar", said if left else words("all looks judged"))
     for service, trouble in status["tracking"].items():
-        lost = f"{trouble['lost']} records lost: " if trouble["lost"] else ""
-        lines.append(_row(service, lost + one_line(trouble["error"], 300)))
-    lines.append(_row("last ok", one_line(status["last_ok_checkpoint"] or "no checkpoint", 300)))
+        row(service, tracking_said(trouble, words))
+    row("last ok", one_line(status["last_ok_checkpoint"] or words("no checkpoint"), 300))
     if status["cost"]["seconds"]:
-        lines.append(_row("guarding took", cost_said(status["cost"])))
-    lines += [_row("report", str(report)), _row("in a browser", f"guardrail watch {run}")]
+        row("guarding took", cost_said(status["cost"], words))
+    row("report", str(report))
+    row("in a browser", f"guardrail watch {run}")
     if status["outcome"] != "finished" and not drifted:
-        lines.append(_row("go on", go_on))
-    lines += [
-        _row("in figures", f"guardrail status {run}"),
-        _row("report anew", f"guardrail report {run}"),
-    ]
+        row("go on", go_on)
+    row("in figures", f"guardrail status {run}")
+    row("report anew", f"guardrail report {run}")
     return Text("\n").join(lines)
 
 
-def _headline(status: Mapping[str, Any], *, drifted: bool) -> Text:
+def _headline(status: Mapping[str, Any], words: TerminalWords, *, drifted: bool) -> Text:
     outcome, level, step = status["outcome"], status["level"] or UNTESTED, status["step"]
-    shown = (level, LEVEL_STYLE.get(level, "yellow"))
+    shown = (words.name("level", level), LEVEL_STYLE.get(level, "yellow"))
+    halted = (words("HALTED by the guard"), "bold red")
     if drifted:
-        said = f" at step {step}: the run drifted beyond its margins, level "
-        return Text.assemble(("HALTED by the guard", "bold red"), said, shown)
+        said = words(" at step {step}: the run drifted beyond its margins, level ", step=step)
+        return Text.assemble(halted, said, shown)
     if outcome == "halted":
-        said = (
-            f" at step {step}: a look or a tripwire could not be measured (`on_error: halt`), no drift "
-            "was shown"
+        said = words(
+            " at step {step}: a look or a tripwire could not be measured (`on_error: halt`), no drift was shown",
+            step=step,
         )
-        return Text.assemble(("HALTED by the guard", "bold red"), said)
+        return Text.assemble(halted, said)
+    at = words(" at step {step}", step=step)
     if outcome == "terminated":
-        where = f" at step {step} with a checkpoint" if step else " before the first step"
-        return Text.assemble(("terminated", "bold yellow"), where)
+        where = words(" at step {step} with a checkpoint", step=step)
+        where = where if step else words(" before the first step")
+        return Text.assemble((words("terminated"), "bold yellow"), where)
     if shown_state(status) == "interrupted":
-        return Text.assemble(("interrupted by hand", "bold yellow"), f" at step {step}")
+        return Text.assemble((words("interrupted by hand"), "bold yellow"), at)
     if status["exit_code"] == BAD_INPUT:
-        return Text.assemble(("REFUSED", "bold red"), f" at step {step}")
+        return Text.assemble((words("REFUSED"), "bold red"), at)
     if outcome != "finished":
-        return Text.assemble(("CRASHED", "bold red"), f" at step {step}")
+        return Text.assemble((words("CRASHED"), "bold red"), at)
     if status["exit_code"] == UNTESTED_END:
-        return Text.assemble(
-            ("finished", "bold yellow"),
-            f" at step {step}, but the final weights were not tested: that is not ok",
+        said = words(
+            " at step {step}, but the final weights were not tested: that is not ok", step=step
         )
+        return Text.assemble((words("finished"), "bold yellow"), said)
     if shows_harm(level):
-        said = f" at step {step}, but the final weights are beyond their margins: "
-        return Text.assemble(("finished", "bold yellow"), said, shown)
-    return Text.assemble(("finished", "bold green"), f" at step {step}, level ", shown)
-
-
-def _row(name: str, said: str) -> Text:
-    return Text.assemble("  ", (f"{name:<14}", "dim"), said)
+        said = words(" at step {step}, but the final weights are beyond their margins: ", step=step)
+        return Text.assemble((words("finished"), "bold yellow"), said, shown)
+    said = words(" at step {step}, level ", step=step)
+    return Text.assemble((words("finished"), "bold green"), said, shown)

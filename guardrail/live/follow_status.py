@@ -12,11 +12,13 @@ from guardrail.live.anchors_status import anchors_said, anchors_status
 from guardrail.live.run_reader import LiveRun
 from guardrail.live.status import ENDED
 from guardrail.live.status_terminal import one_line, render_status
+from guardrail.live.terminal_words import terminal_words
+from guardrail.report.page.texts import Language, language_of_run
 
 __all__ = ["follow_status"]
 
 
-def follow_status(run: Path, console: Console) -> None:
+def follow_status(run: Path, console: Console, language: Language | None = None) -> None:
     """Show a run's status until it ends or Ctrl-C is pressed; it may not have begun."""
     live_run = LiveRun(run)
     with (
@@ -27,18 +29,20 @@ def follow_status(run: Path, console: Console) -> None:
             live_run.read_on()
             status = live_run.status()
             if status is None:
-                screen.update(_waiting(run, live_run.problem), refresh=True)
+                screen.update(_waiting(run, live_run.problem, language), refresh=True)
             elif status["outcome"] in ENDED:
                 break
             else:
-                screen.update(render_status(status), refresh=True)
+                screen.update(render_status(status, language), refresh=True)
             time.sleep(1.0)
     if (status := live_run.status()) is not None:
-        console.print(render_status(status))
+        console.print(render_status(status, language))
 
 
-def _waiting(run: Path, problem: str | None) -> Text:
+def _waiting(run: Path, problem: str | None, language: Language | None) -> Text:
     """What is said of a run that has not begun: its anchors, what is wrong, or that it is waited for."""
+    words = terminal_words(language or language_of_run(run))
     if problem is None and (before := anchors_status(run)) is not None:
-        return anchors_said(before)
-    return Text(one_line(problem or f"{run}: no ledger yet, waiting for the run to begin", 300))
+        return anchors_said(before, words)
+    waits = words("{run}: no ledger yet, waiting for the run to begin", run=run)
+    return Text(one_line(problem or waits, 300))

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from guardrail.guard.asked_looks import FOLDER
+from guardrail.live.terminal_words import TerminalWords
 from guardrail.read_back import named_place, read_json, unsealed
 from guardrail.report.run_data import RunData
 
@@ -76,22 +77,31 @@ def told_now(sidecar: Mapping[str, Any], alive: Mapping[str, Any] | None) -> dic
     return {**sidecar, "state": state, "trouble": trouble, "alive": alive}
 
 
-def sidecar_said(sidecar: Mapping[str, Any]) -> str:
+def sidecar_said(sidecar: Mapping[str, Any], words: TerminalWords) -> str:
     """Return how a sidecar stands, in words, of what `told_now` says."""
     alive, state, waiting = sidecar["alive"], sidecar["state"], len(sidecar["open"])
     steps = ", ".join(str(ask["step"]) for ask in sidecar["open"][:5])
-    left = f"{waiting} waiting (step {steps}{', …' if waiting > 5 else ''})" if waiting else ""
+    steps += ", …" if waiting > 5 else ""
+    left = words("{count} waiting (step {steps})", count=waiting, steps=steps) if waiting else ""
     if state == "judging":
-        return f"judging step {alive['step']}, {max(0, waiting - 1)} waiting"
+        return words(
+            "judging step {step}, {count} waiting", step=alive["step"], count=max(0, waiting - 1)
+        )
     if state == "unreachable":
-        return f"cannot reach its server, tries again ({alive['trouble']}); {left}"
-    said = {
-        "none": "none has been seen",
-        "silent": "no sign of life",
-        "ended": "ended",
-    }.get(state, state)
+        trouble = words(
+            "cannot reach its server, tries again ({trouble})", trouble=alive["trouble"]
+        )
+        return words.joined([trouble, left], "semicolon")
     if state == "silent":
-        where = f"process {alive['pid']} on {alive['host']}"
-        said = f"no sign of life for {alive['silent_s'] / 60:.0f} min ({where})"
-    help_ = "; start `guardrail serve RUN`" if sidecar["trouble"] else ""
-    return f"{said}{f', {left}' if left else ''}{help_}"
+        said = words(
+            "no sign of life for {minutes:.0f} min (process {pid} on {host})",
+            minutes=alive["silent_s"] / 60,
+            pid=alive["pid"],
+            host=alive["host"],
+        )
+    else:
+        said = words.word({"none": "none has been seen"}.get(state, state))
+    said = words.joined([said, left]) if left else said
+    if sidecar["trouble"]:
+        said = words.joined([said, words("start `guardrail serve RUN`")], "semicolon")
+    return said

@@ -11,6 +11,7 @@ from guardrail.ledger.records import LookFacts
 from guardrail.live.sidecar_status import read_alive, sidecar_status, told_now
 from guardrail.report.findings import guarding_time
 from guardrail.report.pace import next_look_step
+from guardrail.report.page.texts import language_of
 from guardrail.report.run_data import RunData, read_run
 
 __all__ = ["ENDED", "describe_run", "exit_code", "heartbeat", "run_status", "shown_state"]
@@ -59,6 +60,7 @@ def describe_run(data: RunData) -> dict[str, Any]:
         "schema": 2,
         "run": str(data.run),
         "name": data.name,
+        "language": language_of(data.recipe.get("language")),
         "mode": data.mode,
         "outcome": data.outcome,
         "exit_code": exit_code(data),

@@ -1,60 +1,66 @@
 """Verdicts as tables in a terminal: of one look, and of the looks of a replay."""
 
-from collections import Counter
 from collections.abc import Sequence
 
+from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from guardrail.judge.ladder import Action
-from guardrail.judge.verdict import UNTESTED, Verdict, rank
-from guardrail.live.status_terminal import LEVEL_STYLE
+from guardrail.judge.verdict import UNTESTED, Verdict, by_standing, rank
+from guardrail.live.status_terminal import LEVEL_STYLE, untested_said
+from guardrail.live.terminal_words import terminal_words
+from guardrail.report.page.texts import Language
 
 __all__ = ["render_look", "render_simulation"]
 
 
-def render_look(verdict: Verdict) -> RenderableType:
-    """Return one verdict as a rich table of the tested streams, worst first, and what was not tested."""
-    table = Table(
-        "metric", "group", "items", "base", "now", "harm", "95 % interval", "margin", "level"
-    )
+def render_look(verdict: Verdict, language: Language) -> RenderableType:
+    """Return one verdict at 80 columns: the tested streams, worst first, and what was not tested."""
+    words = terminal_words(language)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+    for name in ("stream", "items", "base", "now", "harm", "95 % interval", "margin", "level"):
+        right = name not in ("stream", "level")
+        table.add_column(words(name), justify="right" if right else "left", no_wrap=right)
     tested = [s for s in verdict.streams if s.tested]
     for s in sorted(tested, key=lambda s: (-rank(s.level), -(s.z or 0.0), s.group != "overall")):
-        shown = Text(s.level, LEVEL_STYLE[s.level])
+        shown = Text(words.name("level", s.level), LEVEL_STYLE[s.level])
         if s.attention:
-            shown = Text("ok, attention", "yellow")
+            shown = Text(words.name("level", "attention"), "yellow")
         table.add_row(
-            s.metric,
-            s.group,
+            words.stream(s.name),
             str(s.n),
-            f"{s.base:.3f}",
-            f"{s.now:.3f}",
-            f"{s.harm:+.3f}",
-            f"{s.low:+.3f} … {s.high:+.3f}",
+            f"{s.base:.2f}",
+            f"{s.now:.2f}",
+            f"{s.harm:+.2f}",
+            f"{s.low:+.2f} … {s.high:+.2f}",
             f"{s.margin:g}",
             shown,
         )
-    why = Counter(s.reason.split(":")[0] for s in verdict.untested)
-    level = verdict.level
     parts: list[RenderableType] = [table]
-    if why:
-        reasons = "; ".join(f"{count} × {reason}" for reason, count in why.most_common())
-        parts.append(Text(f"not tested: {reasons}", "dim"))
+    untested = {why: len(streams) for why, streams in by_standing(verdict.untested).items()}
+    if said := untested_said({"untested": untested, "streams": len(verdict.streams)}, words):
+        parts.append(Text(said, "dim"))
     if any(s.attention for s in tested):
-        parts.append(Text("attention: moved, but not shown to be beyond the margin", "yellow"))
-    return Group(*parts, Text.assemble("verdict: ", (level, LEVEL_STYLE[level])))
+        moved = words("attention: moved for the worse, but not shown to be beyond the margin")
+        parts.append(Text(moved, "yellow"))
+    level = (words.name("level", verdict.level), LEVEL_STYLE[verdict.level])
+    return Group(*parts, Text.assemble(words("verdict: "), level))
 
 
-def render_simulation(looks: Sequence[tuple[int, int, Verdict, Action | None]]) -> RenderableType:
+def render_simulation(
+    looks: Sequence[tuple[int, int, Verdict, Action | None]], language: Language
+) -> RenderableType:
     """Return replayed looks as a rich table; the last line says where the ladder halted.
 
     Args:
         looks: Number, step, verdict and action of each; no action where the ladder was left out.
+        language: Of the words.
     """
-    table = Table(
-        "look", "step", "level", "largest evidence", "action", "KL weight", "learning rate"
-    )
+    words = terminal_words(language)
+    heads = ("look", "step", "level", "largest evidence", "action", "KL weight", "learning rate")
+    table = Table(*map(words, heads))
     for number, step, verdict, action in looks:
         known = {
             s: s.z - (s.boundary_warn or 0.0)
@@ -62,23 +68,29 @@ def render_simulation(looks: Sequence[tuple[int, int, Verdict, Action | None]]) 
             if s.tested and s.z is not None
         }
         most = max(known, key=lambda s: known[s], default=None)
-        shown = "nothing tested"
+        shown = words("nothing tested")
         if most is not None:
-            shown = f"{most.name} {most.harm:+.3f} (margin {most.margin:g})"
+            shown = words(
+                "{stream} {harm:+.3f} (margin {margin:g})",
+                stream=words.stream(most.name),
+                harm=most.harm,
+                margin=most.margin,
+            )
         table.add_row(
             str(number),
             str(step),
-            Text(verdict.level, LEVEL_STYLE[verdict.level]),
+            Text(words.name("level", verdict.level), LEVEL_STYLE[verdict.level]),
             shown,
-            "" if action is None or action.kind == "none" else action.kind,
+            "" if action is None or action.kind == "none" else words.name("action", action.kind),
             "" if action is None else f"×{action.boost:g}",
             "" if action is None else f"×{action.lr_factor:g}",
         )
-    end = Text("would have run on", "green")
+    end = Text(words("would have run on"), "green")
     if looks:
         _, _, verdict, action = looks[-1]
         if action is not None and action.kind == "halt":
-            end = Text("would have halted here", "bold red")
+            end = Text(words("would have halted here"), "bold red")
         elif verdict.level == UNTESTED:
-            end = Text("would have run on, its last look untested: that is not ok", "bold magenta")
+            said = words("would have run on, its last look untested: that is not ok")
+            end = Text(said, "bold magenta")
     return Group(table, end)

@@ -150,7 +150,7 @@ def _streams(look: LookFacts) -> tuple[str, str]:
     ]
     more = len(worst) - len(named)
     return (
-        f"已证实超出容差：{'，'.join(named)}" + (f" 等 {len(worst)} 项" if more else ""),
+        f"已证实超过容忍线：{'，'.join(named)}" + (f" 等 {len(worst)} 项" if more else ""),
         f"Shown to be beyond the margin: {', '.join(named)}"
         + (f" and {more} more" if more else ""),
     )

@@ -32,7 +32,7 @@ from guardrail.trainers.guarded_train import guard_training
 from guardrail.trainers.kl_only.recipe_samples import inject
 from guardrail.trainers.ledger_header import run_header
 from guardrail.trainers.resumed_recipe import changed_header, changed_recipe_allowed, recipe_changes
-from guardrail.trainers.script_output import say_record
+from guardrail.trainers.script_output import say_records
 from guardrail.trainers.seam import Seam
 from guardrail.trainers.trl.trl_seam import trl_seam
 
@@ -88,7 +88,7 @@ class Guardrail(GuardedRecipe):
         require_anchors(recipe, processes=ranks.size, zero3=under_zero3(trainer))
         folder = Path(run or trainer.args.output_dir)
         quiet = quiet or on_record is not None
-        tracking = Tracking(recipe, folder, on_record if quiet else say_record)
+        tracking = Tracking(recipe, folder, on_record if quiet else say_records(recipe.language))
         anchors = self.anchors()
         check_rendering(
             recipe,

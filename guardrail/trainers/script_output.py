@@ -23,20 +23,29 @@ from guardrail.ledger.file import Record
 from guardrail.live.closing import closing_words
 from guardrail.live.status import run_status
 from guardrail.live.terminal import record_lines
+from guardrail.live.terminal_words import terminal_words
+from guardrail.report.page.texts import Language
 from guardrail.report.report import build_report
 
-__all__ = ["clear_errors", "end_recorded", "exit_as_it_ended", "say_record"]
+__all__ = ["clear_errors", "end_recorded", "exit_as_it_ended", "say_records"]
 
 logger = logging.getLogger(__name__)
 
 
-def say_record(record: Record) -> None:
-    """Say what a ledger record tells, if it is one that people wait for."""
-    try:
-        for line in record_lines(record):
-            _say(line)
-    except Exception:  # a terminal that is gone, or a fault of ours, is no reason to end a training
-        logger.exception("a record of step %d could not be shown", record["step"])
+def say_records(language: Language) -> Callable[[Record], None]:
+    """Return what says of a ledger record what people wait for, and nothing of the others."""
+    words = terminal_words(language)
+
+    def say_record(record: Record) -> None:
+        try:
+            for line in record_lines(record, words):
+                _say(line)
+        except (
+            Exception
+        ):  # a terminal that is gone, or a fault of ours, is no reason to end a training
+            logger.exception("a record of step %d could not be shown", record["step"])
+
+    return say_record
 
 
 def _say(text: Text) -> None:

@@ -8,6 +8,7 @@ import torch
 from typer.testing import CliRunner
 
 from guardrail.cli.main import app
+from guardrail.ledger.file import Ledger
 from guardrail.models.load import load_model
 from guardrail.shipped import shipped_root
 from tests.run_fixtures import as_yaml
@@ -59,17 +60,27 @@ def damaged(tmp_path):
     return tmp_path / "checkpoint-40"
 
 
-def test_the_base_passes_and_a_damaged_copy_does_not(anchors, damaged, tmp_path):
-    same = look(BASE, anchors, tmp_path / "same", code=0)
+def test_a_damaged_copy_does_not_pass_and_base_does_in_the_same_place(anchors, damaged, tmp_path):
+    run = tmp_path / "gate"
+    bad = look(damaged, anchors, run, "--lang", "en", code=3)
+    assert (bad["level"], bad["set_aside"]) == ("critical", None)
+    page = (run / "report.html").read_text(encoding="utf-8")
+    assert 'lang="en"' in page
+    assert "40" in page
+    status = CliRunner().invoke(app, ["status", str(run), "--json"])
+    assert json.loads(status.stdout)["last_look_step"] == 40
+    same = look(BASE, anchors, run, code=0)
     assert same["level"] == "ok"
     assert any(s["tested"] for s in same["streams"])
-    bad = look(damaged, anchors, tmp_path / "bad", code=3)
-    assert bad["level"] == "critical"
-    page = (tmp_path / "bad/report.html").read_text(encoding="utf-8")
-    assert "40" in page
-    status = CliRunner().invoke(app, ["status", str(tmp_path / "bad"), "--json"])
-    assert json.loads(status.stdout)["last_look_step"] == 40
-    assert "already holds a run" in look(BASE, anchors, tmp_path / "bad", code=2)
+    assert same["set_aside"] == str(run / "earlier-1")
+    assert (run / "earlier-1/report.html").read_text(encoding="utf-8") == page
+    assert 'lang="zh-CN"' in (run / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_training_is_never_looked_over(anchors, tmp_path):
+    (tmp_path / "run").mkdir()
+    Ledger(tmp_path / "run").append("started", 0, name="first", mode="guard")
+    assert "already holds a run" in look(BASE, anchors, tmp_path / "run", code=2)
 
 
 def test_an_adapter_is_judged_on_its_base(anchors, tmp_path):

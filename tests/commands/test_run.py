@@ -31,7 +31,7 @@ def test_a_guarded_run_looks_injects_logs_saves_and_reports(tmp_path):
     assert [r["trigger"] for r in looks] == ["start", "save", "save", "end"]
     assert all((run / r["answers"]).is_file() for r in looks)
     assert {r["benchmark"]["questions"] for r in looks} == {8}
-    assert "仅供参考，不参与判定" in (run / "report.html").read_text(encoding="utf-8")
+    assert "for reference, not judged" in (run / "report.html").read_text(encoding="utf-8")
     wires = records(run, "tripwire")
     assert [r["step"] for r in wires] == [0, 2, 4, 6, 8, 10, 12]
     assert wires[0]["kl"] == wires[0]["task_kl"] == 0.0

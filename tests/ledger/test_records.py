@@ -12,6 +12,7 @@ from guardrail.ledger.file import Ledger, read_ledger
 from guardrail.ledger.records import LOOK_VERSION, ActionFacts, Benchmark, Levers, LookFacts
 from guardrail.live.status import run_status
 from guardrail.live.terminal import record_lines
+from guardrail.live.terminal_words import terminal_words
 from guardrail.report.recommendation import recommend
 from guardrail.report.run_data import read_run
 from guardrail.track.alerts import AlertRule
@@ -110,7 +111,9 @@ def test_ledgers_of_earlier_versions_are_read_by_everybody(old_run):
     status = run_status(old_run)
     assert [k["level"] for k in status["looks"]] == ["ok", "serious", "untested"]
     records = read_ledger(old_run)
-    lines = [line.plain for record in records for line in record_lines(record)]
+    lines = [
+        line.plain for record in records for line in record_lines(record, terminal_words("en"))
+    ]
     assert "  step   20  look 1   passed  70.0% (base 90.0%)  serious  passed/overall" in lines
     assert [scalars(r).get("guardrail/level") for r in records if r["kind"] == "look"] == [
         0,

@@ -28,7 +28,9 @@ def run(tmp_path: Path) -> Path:
 
 
 def asked(folder: Path, *options: str):
-    return CliRunner().invoke(app, ["status", str(folder), *options], env={"COLUMNS": "80"})
+    return CliRunner().invoke(
+        app, ["status", str(folder), "--lang", "en", *options], env={"COLUMNS": "80"}
+    )
 
 
 @pytest.mark.parametrize("of", ["run", "anchors/first"])

@@ -26,7 +26,7 @@ def story(tmp_path: Path) -> Story:
 
 def closing(story: Story) -> str:
     go_on = f"guardrail run 'my recipe.yaml' --out '{story.run}' --resume"
-    return closing_words(run_status(story.run), story.run / "report.html", go_on).plain
+    return closing_words(run_status(story.run), story.run / "report.html", go_on, "en").plain
 
 
 def test_a_finished_run_names_level_cost_and_every_next_command(story: Story) -> None:

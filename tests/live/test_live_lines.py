@@ -1,10 +1,13 @@
 """What the terminal says as a run begins."""
 
 from guardrail.live.terminal import record_lines
+from guardrail.live.terminal_words import terminal_words
+
+EN = terminal_words("en")
 
 
 def said(**fields) -> list[str]:
-    return [line.plain for line in record_lines({"kind": "started", "step": 0, **fields})]
+    return [line.plain for line in record_lines({"kind": "started", "step": 0, **fields}, EN)]
 
 
 def test_rows_that_open_the_assistants_turn_otherwise_than_looks_are_told_where_most_do():
@@ -25,7 +28,7 @@ def test_the_self_test_is_told_with_its_noise_and_precision():
         "noise": 2.1e-4,
         "perturbed": 0.03,
     }
-    (line,) = record_lines(record)
+    (line,) = record_lines(record, EN)
     assert line.plain == (
         "  KL self-test (bfloat16): 0.0e+00 nats a token at the start, rounding explains 2.1e-04, "
         "perturbed 3.0e-02"

@@ -39,7 +39,9 @@ def story(tmp_path: Path) -> Story:
 
 def shown(run: Path, *options: str) -> str:
     """Standard output of `guardrail status` in a terminal of 80 columns."""
-    result = CliRunner().invoke(app, ["status", str(run), *options], env={"COLUMNS": "80"})
+    result = CliRunner().invoke(
+        app, ["status", str(run), "--lang", "en", *options], env={"COLUMNS": "80"}
+    )
     assert result.exit_code == 0, result.output
     return result.stdout
 
@@ -219,7 +221,7 @@ def test_a_torn_last_line_is_no_damage(story: Story) -> None:
 def test_a_run_that_crashed_at_look_zero(story: Story) -> None:
     story.ledger.append("crashed", 0, error="RuntimeError: no memory", last_ok_checkpoint=None)
     text = shown(story.run)
-    assert "CRASHED, step 0 of 100, level no look yet" in text
+    assert "CRASHED, step 0 of 100, no look yet" in text
     assert "RuntimeError: no memory" in text
 
 

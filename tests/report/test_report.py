@@ -137,7 +137,7 @@ def test_a_run_that_recovered_says_what_happened_on_the_way(tmp_path: Path) -> N
 def test_watch_mode_says_that_nothing_was_done(tmp_path: Path) -> None:
     page, facts = told(finished_drifted, tmp_path, mode="watch").build()
     text = shown_text(page)
-    assert "没有注入任何复习样本，也没有执行任何动作" in text
+    assert "没有注入任何复习样本，也没有做任何处置" in text
     assert "（未执行）" in text
     assert facts["key_figures"]["actions_carried_out"] == 0
     changes = next(s for s in facts["next_steps"] if s["changes"])["changes"]

@@ -11,11 +11,14 @@ from guardrail.live.closing import closing_words
 from guardrail.live.status import run_status
 from guardrail.live.status_terminal import render_status
 from guardrail.live.terminal import record_lines
+from guardrail.live.terminal_words import terminal_words
 from guardrail.report.page.phrases import Phrases
 from guardrail.report.run_data import read_run
 from guardrail.track.alerts import AlertRule
 from guardrail.track.scalars import scalars
 from tests.report.stories import Story, header_of, shown_text, undigested
+
+EN = terminal_words("en")
 
 
 @pytest.fixture
@@ -43,7 +46,7 @@ def as_earlier_versions_wrote_it(story: Story) -> Story:
 def in_the_terminal(story: Story) -> str:
     console = Console(width=100)
     with console.capture() as capture:
-        console.print(render_status(run_status(story.run)))
+        console.print(render_status(run_status(story.run), "en"))
     return capture.get()
 
 
@@ -67,7 +70,7 @@ def test_a_run_that_tested_nothing_is_nowhere_ok(story: Story, ledger) -> None:
     assert "NOT TESTED" in shown
     assert "level untested" in shown
     assert " ok " not in shown.replace("last ok ", "")
-    words = closing_words(status, story.run / "report.html", "go on").plain
+    words = closing_words(status, story.run / "report.html", "go on", "en").plain
     assert words.startswith(
         "finished at step 20, but the final weights were not tested: that is not ok"
     )
@@ -98,7 +101,7 @@ def test_trackers_and_alerts_hear_that_nothing_was_tested(story: Story) -> None:
     assert alert.title == "park: the look at step 20 tested nothing"
     assert "没有检验不等于正常" in alert.text
     assert "20 items, 30 are needed" in alert.text
-    assert "  untested" in record_lines(blind[0])[0].plain
+    assert "  untested" in record_lines(blind[0], EN)[0].plain
 
 
 def test_a_look_that_tested_some_says_how_many_it_did_not_and_the_first_one_why(
@@ -115,14 +118,14 @@ def test_a_look_that_tested_some_says_how_many_it_did_not_and_the_first_one_why(
     )
     assert 0 < len(untested) < len(look["streams"])
     assert {s["level"] for s in untested} == {"untested"}
-    first, last = (record_lines(record)[0].plain for record in (looks(story)[0], look))
+    first, last = (record_lines(record, EN)[0].plain for record in (looks(story)[0], look))
     assert "streams not tested: " in first, "why, at the start"
     assert last.endswith(f"ok  ({said.partition(':')[0]})"), "then how many"
     assert said in in_the_terminal(story)
     status = run_status(story.run)
     assert (status["level"], status["exit_code"]) == ("ok", 0)
     assert status["looks"][-1]["untested"] == {"few_items": len(untested)}
-    assert said in closing_words(status, story.run / "report.html", "go on").plain
+    assert said in closing_words(status, story.run / "report.html", "go on", "en").plain
     page, _ = story.build(language="en")
     assert f"{len(untested)} of {len(look['streams'])} metrics were not tested" in shown_text(
         header_of(page)

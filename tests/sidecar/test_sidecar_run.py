@@ -125,6 +125,6 @@ def test_after_the_end_the_sidecar_judges_what_is_left_and_ends_with_the_runs_co
     assert end.history[-1].step == 12
     graded = records(run, "checkpoint")[-1]
     assert (graded["step"], graded["level"]) == (12, last["level"])
-    assert "训练结束后" in (run / "report.html").read_text(encoding="utf-8")
+    assert "after the end" in (run / "report.html").read_text(encoding="utf-8")
     seqs = [record["seq"] for record in read_ledger(run)]
     assert seqs == sorted(set(seqs))

@@ -9,6 +9,7 @@ from guardrail.errors import InputError
 from guardrail.ledger.file import Ledger
 from guardrail.live.sidecar_status import read_alive, sidecar_said
 from guardrail.live.status import run_status
+from guardrail.live.terminal_words import terminal_words
 from guardrail.read_back import named_place, sealed
 from guardrail.sidecar.serve_run import serve_run
 from guardrail.sidecar.sign_of_life import SignOfLife
@@ -46,7 +47,7 @@ def alive(run, **changes):
 
 def said(run):
     sidecar = run_status(run)["sidecar"]
-    return sidecar_said(sidecar), sidecar["trouble"]
+    return sidecar_said(sidecar, terminal_words("en")), sidecar["trouble"]
 
 
 def test_a_second_one_is_refused_and_the_next_is_let_in(run):

@@ -14,7 +14,7 @@ from guardrail.guard.state import GuardState
 from guardrail.ledger.file import read_ledger
 from guardrail.trainers.callback import GuardCallback
 from guardrail.trainers.guarded_train import guard_training
-from guardrail.trainers.script_output import say_record
+from guardrail.trainers.script_output import say_records
 from tests.report.stories import COLLAPSE, Story, halted
 
 
@@ -47,8 +47,8 @@ def breaking(error: BaseException):
 @pytest.mark.parametrize(
     ("error", "said"),
     [
-        (RuntimeError("cuda gone"), "CRASHED at step 40"),
-        (KeyboardInterrupt(), "interrupted by hand at step 40"),
+        (RuntimeError("cuda gone"), "已崩溃（第 40 步）"),
+        (KeyboardInterrupt(), "已被人手动中断（第 40 步）"),
     ],
 )
 def test_a_crash_is_in_the_ledger_reported_and_said(story, capfd, error, said):
@@ -88,7 +88,7 @@ def test_a_halt_shows_in_words_and_as_an_exception_where_one_is_wanted(story, ca
             trainer.train()
         assert caught.value.checkpoint == story.run / "checkpoints/checkpoint-40"
         assert (caught.value.step, caught.value.run) == (40, story.run)
-    assert capfd.readouterr().err.count("HALTED by the guard at step 40") == 2
+    assert capfd.readouterr().err.count("已被护栏叫停，停在第 40 步") == 2
     assert "crashed" not in {r["kind"] for r in read_ledger(story.run)}
 
 
@@ -107,7 +107,7 @@ def test_lines_stand_alone_between_the_trainers_progress_bars(story, capfd):
     with tqdm(total=100, file=sys.stderr) as bar:
         bar.update(20)
         for record in read_ledger(story.run):
-            say_record(record)
+            say_records("en")(record)
     shown = capfd.readouterr().err.replace("\r", "\n").split("\n")
     found = [line.strip() for line in shown if line.strip().startswith("step")]
     assert [line.split()[:4] for line in found[:2]] == [
@@ -118,5 +118,5 @@ def test_lines_stand_alone_between_the_trainers_progress_bars(story, capfd):
 
 
 def test_a_record_that_cannot_be_shown_ends_no_training(caplog):
-    say_record({"kind": "look", "step": 3})
+    say_records("en")({"kind": "look", "step": 3})
     assert "a record of step 3 could not be shown" in caplog.text

@@ -1,13 +1,14 @@
 """The words of the report in each language: `texts/zh.yaml` and `texts/en.yaml`, same keys, HTML in them trusted."""
 
 import functools
+import json
 from pathlib import Path
 from typing import Literal
 
 import yaml
 from markupsafe import Markup
 
-__all__ = ["LANGUAGES", "Language", "Texts", "language_of", "texts"]
+__all__ = ["LANGUAGES", "Language", "Texts", "language_of", "language_of_run", "texts"]
 
 Language = Literal["zh", "en"]
 LANGUAGES: tuple[Language, ...] = ("zh", "en")
@@ -30,3 +31,12 @@ def texts(language: Language) -> Texts:
 def language_of(value: object) -> Language:
     """Return a recipe's language; Chinese where an older run says none."""
     return "en" if value == "en" else "zh"
+
+
+def language_of_run(run: Path) -> Language:
+    """Return the language of the recipe that a run folder holds, also before it has a ledger; Chinese without one."""
+    try:
+        recipe = json.loads((run / "recipe.resolved.json").read_text(encoding="utf-8"))
+        return language_of(recipe["language"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return "zh"

@@ -42,7 +42,7 @@ from guardrail.trainers.ms_swift.megatron import (
     check_megatron,
     scale_megatron_rates,
 )
-from guardrail.trainers.script_output import end_recorded, say_record
+from guardrail.trainers.script_output import end_recorded, say_records
 
 __all__ = ["attach_megatron"]
 
@@ -86,7 +86,7 @@ def attach_megatron(trainer: Any, recipe: Recipe) -> MegatronGuard:
     guard = Guard(
         recipe,
         folder,
-        Ledger(folder, say_record, writes=ranks.writes),
+        Ledger(folder, say_records(recipe.language), writes=ranks.writes),
         anchors,
         guarded.red_line,
         draw_choices(map(Path, recipe.sets.benchmarks), recipe.looks.benchmark_questions, seed=0),

@@ -13,6 +13,7 @@ from transformers.utils.quantization_config import QuantizationMethod
 from guardrail.build_trainer import build_trainer
 from guardrail.errors import InputError
 from guardrail.live.terminal import record_lines
+from guardrail.live.terminal_words import terminal_words
 from guardrail.models.load import load_model
 from guardrail.models.quantization import quantization_of_folder, quantization_words
 from guardrail.recipe import Recipe, read_recipe
@@ -123,7 +124,9 @@ def test_a_script_that_trains_half_precision_weights_as_they_are_is_warned(
     assert precision["autocast"] == options.get("bf16", False)
     assert precision["forwards"] == ("bfloat16" if dtype == torch.bfloat16 else "float32")
     record = {"kind": "started", "step": 0, "precision": precision}
-    said = "\n".join(line.plain for line in record_lines(json.loads(json.dumps(record))))
+    said = "\n".join(
+        line.plain for line in record_lines(json.loads(json.dumps(record)), terminal_words("en"))
+    )
     assert ("all weights are trained in bfloat16 without a copy" in said) == lost
     assert f"weights {precision['weights']}, forwards {precision['forwards']}" in said
 

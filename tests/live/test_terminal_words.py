@@ -1,0 +1,55 @@
+"""Terminals speak the recipe's language, and both languages fill in the same values."""
+
+import io
+import re
+import string
+from pathlib import Path
+
+import pytest
+import yaml
+from rich.console import Console
+
+import guardrail
+from guardrail.live.closing import closing_words
+from guardrail.live.status import run_status
+from guardrail.live.status_terminal import render_status
+from tests.report.stories import Story, crashed, finished_ok, halted, running
+
+PACKAGE = Path(guardrail.__file__).parent
+CHINESE = yaml.safe_load((PACKAGE / "live/terminal_words.zh.yaml").read_text(encoding="utf-8"))
+CODES = {
+    "KL",
+    "park",
+    "guardrail",
+    "watch",
+    "status",
+    "report",
+    "run",
+    "resume",
+    "out",
+    "mine",
+    "yaml",
+    "html",
+}
+"""What stays as it is in Chinese: names and commands to copy."""
+
+
+def fields(text: str) -> list[str]:
+    return sorted(name for _, name, _, _ in string.Formatter().parse(text) if name is not None)
+
+
+def test_both_languages_fill_in_the_same_values() -> None:
+    assert [en for en, zh in CHINESE.items() if fields(en) != fields(str(zh))] == []
+
+
+@pytest.mark.parametrize("told", [finished_ok, halted, crashed, running])
+def test_no_english_word_is_left_in_chinese(tmp_path: Path, told) -> None:
+    story = Story(tmp_path / "r").start()
+    told(story)
+    status = run_status(story.run)
+    console = Console(width=100, record=True, file=io.StringIO())
+    console.print(render_status(status, "zh"))
+    console.print(closing_words(status, Path("/r/report.html"), "guardrail run mine.yaml", "zh"))
+    text = re.sub(r"\S*/\S*|RuntimeError: [a-z ]+", "", console.export_text())
+    assert sorted({word for word in re.findall(r"[A-Za-z]{2,}", text)} - CODES) == []
+    assert "结论" in text
