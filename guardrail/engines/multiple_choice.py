@@ -12,7 +12,7 @@ from pathlib import Path
 
 from guardrail.engines.in_process import InProcessEngine, encode_prompts
 from guardrail.errors import InputError
-from guardrail.sets.read.formats import read_conversation
+from guardrail.sets.read.formats import read_conversation, single_rows
 from guardrail.sets.read.readers import read_rows
 
 __all__ = ["Choice", "draw_choices", "right_choices"]
@@ -41,9 +41,9 @@ def draw_choices(paths: Iterable[Path], count: int, *, seed: int) -> list[Choice
         for row in read_rows(path):
             if row.problem:
                 continue
-            conversation = read_conversation(row.value)
-            if conversation.choice in LETTERS:
-                known.append(Choice(conversation.first_question, conversation.choice))
+            for conversation in map(read_conversation, single_rows(row.value)):
+                if conversation.choice in LETTERS:
+                    known.append(Choice(conversation.first_question, conversation.choice))
     return random.Random(seed).sample(known, min(count, len(known)))
 
 

@@ -1,6 +1,5 @@
 """Rows that hold a list of turns → their turns: messages, ShareGPT, pairs, transcripts, trees, parallel lists."""
 
-import re
 from collections.abc import Mapping
 from itertools import zip_longest
 from typing import Any
@@ -17,6 +16,7 @@ from guardrail.sets.read.conversation import (
     text,
     thought_before,
 )
+from guardrail.sets.read.transcripts import transcript, unmarked
 
 __all__ = [
     "ANSWERS",
@@ -31,8 +31,8 @@ __all__ = [
     "moss_chat",
     "pair",
     "parallel",
+    "rank_of",
     "thinking_of",
-    "transcript",
     "tree",
     "turns_of",
     "with_answer",
@@ -45,7 +45,7 @@ QUESTIONS = (
 """Fields that hold what is asked, the likeliest first."""
 ANSWERS = (
     "output", "response", "solution", "answer", "answers", "target", "targets", "completion", "chosen", "response_chosen", "chatgpt_answers",
-    "human_answers", "assistant", "bot", "reply", "sql", "content", "回答", "回复", "答复", "答案", "输出",
+    "human_answers", "assistant", "bot", "reply", "sql", "content", "completions", "回答", "回复", "答复", "答案", "输出",
 )  # fmt: skip
 """Fields that hold what is answered, the fullest first."""
 THINKING = ("reasoning_content", "reasoning", "thinking", "think", "complex_cot", "思考过程")
@@ -66,7 +66,6 @@ _TOOL = {
 }  # fmt: skip
 _ROLE = ("role", "from", "speaker", "sender")
 _CONTENT = ("content", "value", "message", "text", "utterance")
-_TURN = re.compile(r"^(Human|Assistant)[:：]", re.MULTILINE)
 _MOST_REPLIES = 1000
 """Turns down a tree."""
 
@@ -81,29 +80,6 @@ def thinking_of(row: Mapping[str, Any]) -> str:
     """Return the thinking that stands in a field of its own, empty if there is none."""
     found = next((row[name] for name in THINKING if isinstance(row.get(name), str)), "")
     return str(found)
-
-
-def transcript(said: str, answer: str = "") -> Turns | None:
-    """Split `Human:` / `Assistant:` transcripts (BELLE, HH-RLHF), markers at line starts only; None without one.
-
-    Args:
-        said: The text.
-        answer: What follows where its last turn is an empty one of the assistant's.
-    """
-    said = said.strip()
-    marks = list(_TURN.finditer(said))
-    if not marks or marks[0].start() or marks[0][1] != "Human":
-        return None
-    ends = [mark.start() for mark in marks[1:]] + [len(said)]
-    turns = [
-        ("user" if mark[1] == "Human" else "assistant", said[mark.end() : end].strip())
-        for mark, end in zip(marks, ends, strict=True)
-    ]
-    if turns[-1] == ("assistant", ""):
-        turns[-1] = ("assistant", answer.strip())
-    elif turns[-1][0] == "user" and answer.strip():
-        turns.append(("assistant", answer.strip()))
-    return tuple(turn for turn in turns if turn[1])
 
 
 def _role(turn: Mapping[str, Any], at: int, name: str) -> str:
@@ -254,18 +230,12 @@ def moss_chat(row: Mapping[str, Any]) -> Turns:
         # What a plugin did stands between; `None` in angle brackets where it did nothing.
         if any(_acted(said.get(part)) for part in ("Commands", "Tool Responses")):
             turns.append(("tool", ""))
-        turns += pair(_unmarked(text(said, "Human")), _unmarked(text(said, "MOSS")))
+        turns += pair(unmarked(text(said, "Human")), unmarked(text(said, "MOSS")))
     return tuple(turns)
 
 
-def _unmarked(said: str) -> str:
-    """What a MOSS turn says, without its speaker and its end mark."""
-    said = re.sub(r"\A\s*<\|[^|>]{1,40}\|>:?\s*", "", said)
-    return re.sub(r"\s*<eo[a-z]{1,2}>\s*\Z", "", said)
-
-
 def _acted(value: Any) -> bool:
-    said = _unmarked(value) if isinstance(value, str) else ""
+    said = unmarked(value) if isinstance(value, str) else ""
     return said.strip().lower() not in ("", "none")
 
 
@@ -281,12 +251,13 @@ def tree(row: Mapping[str, Any]) -> Turns:
         turns.append((_role(message, len(turns), "prompt"), _content(message)))
         replies = [r for r in message.get("replies") or [] if isinstance(r, dict)]
         replies = [r for r in replies if not r.get("deleted")]
-        message = min(replies, key=_rank, default=None)
+        message = min(replies, key=rank_of, default=None)
     if turns and turns[-1][0] == "user" and len(turns) > 1:
         turns.pop()  # a question that nobody answered
     return tuple(turns)
 
 
-def _rank(reply: Mapping[str, Any]) -> float:
+def rank_of(reply: Mapping[str, Any]) -> float:
+    """Return the rank of an answer among several, the first best; infinite where it has none."""
     rank = reply.get("rank")
     return rank if isinstance(rank, int | float) and not isinstance(rank, bool) else float("inf")

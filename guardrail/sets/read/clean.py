@@ -14,6 +14,10 @@ _SPACES = re.compile(r"[\u00a0\u2002-\u200a\u202f\u205f]")
 _ODD = re.compile(r"[\\\u00a0\u00ad\u2002-\u200f\u2028-\u202f\u205f-\u2064\u3000\ufeff]")
 """One look for everything below: most texts hold nothing odd."""
 _HALF = re.compile(r"[\ud800-\udfff]")
+_TOUCHING = re.compile(r"[\u4e00-\u9fff]{2}")
+_APART = re.compile(
+    r"(?<=[\u3001-\u303f\u4e00-\u9fff\uff01-\uff5e]) (?=[\u3001-\u303f\u4e00-\u9fff\uff01-\uff5e])"
+)
 _ESCAPED = re.compile(r"\\([_*\[\]#])")
 
 _MANY_DIGITS = re.compile(r"[0-9][0-9 -]{9}")
@@ -53,6 +57,8 @@ def clean_text(text: str) -> str:
     else:
         text = _outside_code(text)
     text = text.strip()
+    if not _TOUCHING.search(text):  # every character apart, as LCCC has them
+        text = _APART.sub("", text)
     while text.endswith("\\n"):
         text = text.removesuffix("\\n").rstrip()
     return text

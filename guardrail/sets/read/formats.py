@@ -18,10 +18,10 @@ from guardrail.sets.read.chat_shapes import (
     history_of,
     moss_chat,
     parallel,
-    transcript,
     tree,
     turns_of,
 )
+from guardrail.sets.read.choice_shapes import OPTIONS, choice, has_options
 from guardrail.sets.read.conversation import (
     MEDIA,
     ORDER,
@@ -39,16 +39,15 @@ from guardrail.sets.read.conversation import (
 )
 from guardrail.sets.read.question_shapes import (
     CONTEXTS,
-    OPTIONS,
     belle_evaluation,
-    choice,
     coig_exam,
     coig_rounds,
     coig_translated,
-    has_options,
     question,
     seed_task,
 )
+from guardrail.sets.read.row_names import with_known_names
+from guardrail.sets.read.transcripts import transcript, unmarked
 
 __all__ = [
     "CHATS",
@@ -103,14 +102,18 @@ _MEDIA_PARTS = ("image", "image_url", "input_image", "audio", "audio_url", "inpu
 CHATS = ("messages", "conversations", "conversation", "chat_rounds")
 _DIALOGUES = ("dialog", "dialogue")
 """A chat where it is a list and nothing is asked about it."""
-_SEVERAL = ("data", "paragraphs", "qas")
-"""Fields that hold rows: SQuAD's and CMRC's levels."""
-STANDS_BEFORE = frozenset((*_SYSTEM, *HISTORIES))
-"""Fields of what stands before a row's own turns."""
 SPOKEN = STANDS_BEFORE.union(
-    CHATS, _DIALOGUES, QUESTIONS, ANSWERS, CONTEXTS, OPTIONS, THINKING, ("text", "chat")
+    CHATS, _DIALOGUES, QUESTIONS, ANSWERS, CONTEXTS, OPTIONS, THINKING, _TRANSCRIPTS
 )
 """Fields that are read into a row's turns."""
+_TRANSCRIPTS = ("chat", "plain_text", "text", "sample")
+"""Fields that may hold a whole dialogue as one text."""
+STANDS_BEFORE = frozenset((*_SYSTEM, *HISTORIES))
+"""Fields of what stands before a row's own turns."""
+_LISTED_TOOLS = re.compile(r"<tools>|\"parameters\"\s*:\s*\{")
+"""How a system turn lists what may be called (Hermes, Glaive)."""
+_SEVERAL = ("data", "paragraphs", "qas", "questions", "example")
+"""Fields that hold rows: the levels of SQuAD and CMRC, the questions of an exam."""
 
 _Shape = Callable[[Mapping[str, Any]], Conversation]
 
@@ -161,6 +164,9 @@ def _shape(row: Mapping[str, Any]) -> tuple[str, _Shape] | None:
         return "belle" if is_transcript else "alpaca", question
     if fields & set(QUESTIONS):
         return "messages", question
+    name = next((n for n in _TRANSCRIPTS if isinstance(row.get(n), str) and transcript(row[n])), "")
+    if name:
+        return "messages", _talk(lambda row: turns_of(row[name], name))
     if filled(row.get("chosen")):  # HH-RLHF: the dialogue stands in it, as a transcript
         return "messages", _talk(lambda row: turns_of(row["chosen"], "chosen"))
     empty = next((name for name in CHATS if name in fields), None)
@@ -178,17 +184,9 @@ def _whose(turns: Any) -> str:
     return "sharegpt" if senders else "messages"
 
 
-def _lower(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The row with the names of its fields in small letters, the first of two alike."""
-    low: dict[str, Any] = {}
-    for name, value in row.items():
-        low.setdefault(str(name).strip().lower(), value)
-    return low
-
-
 def recognise(row: Mapping[str, Any]) -> str | None:
     """Return the name of the format a row's fields speak for, `None` where none fits."""
-    shape = _shape(_lower(row))
+    shape = _shape(with_known_names(row))
     return None if shape is None else shape[0]
 
 
@@ -213,7 +211,7 @@ def read_conversation(row: Mapping[str, Any]) -> Conversation:
     Raises:
         WrongRow: its fields fit no known format, or a field is of the wrong type.
     """
-    row = _lower(row)
+    row = with_known_names(row)
     shape = _shape(row)
     if shape is None:
         raise WrongRow(
@@ -223,7 +221,7 @@ def read_conversation(row: Mapping[str, Any]) -> Conversation:
     turns = history_of(row) + said.turns
     system = next((name for name in _SYSTEM if isinstance(row.get(name), str)), None)
     if system and text(row, system).strip() and all(role != "system" for role, _ in turns):
-        turns = (("system", text(row, system)), *turns)
+        turns = (("system", unmarked(text(row, system))), *turns)
     return replace(said, turns=turns, lost=_lost(row, turns), annotations=_annotations(row))
 
 
@@ -234,9 +232,10 @@ def _lost(row: Mapping[str, Any], turns: Turns) -> str | None:
         return MEDIA
     if any(_has_media_parts(row.get(name)) for name in (*CHATS, "prompt")):
         return MEDIA
-    if any(role == "tool" for role, _ in turns) or any(
-        filled(decoded(row.get(name))) for name in _TOOL_FIELDS
-    ):
+    listed = any(role == "system" and _LISTED_TOOLS.search(said) for role, said in turns)
+    if listed or any(role == "tool" for role, _ in turns):
+        return TOOLS
+    if any(filled(decoded(row.get(name))) for name in _TOOL_FIELDS):
         return TOOLS
     return None if in_order(turns) else ORDER
 

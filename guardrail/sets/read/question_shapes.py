@@ -1,8 +1,7 @@
-"""Rows that hold a question in fields → their turns: Alpaca, query and response, multiple choice, COIG, seed tasks."""
+"""Rows that hold a question in fields → their turns: Alpaca, query and response, COIG, seed tasks."""
 
 import json
 import re
-import string
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,8 +9,8 @@ from guardrail.sets.read.chat_shapes import (
     ANSWERS,
     QUESTIONS,
     pair,
+    rank_of,
     thinking_of,
-    transcript,
     turns_of,
     with_answer,
 )
@@ -29,16 +28,15 @@ from guardrail.sets.read.conversation import (
     text,
     thought_before,
 )
+from guardrail.sets.read.transcripts import transcript
 
 __all__ = [
     "CONTEXTS",
-    "OPTIONS",
+    "asked_text",
     "belle_evaluation",
-    "choice",
     "coig_exam",
     "coig_rounds",
     "coig_translated",
-    "has_options",
     "question",
     "seed_task",
 ]
@@ -48,11 +46,8 @@ CONTEXTS = (
     "dialogue", "材料", "文章", "上下文", "背景",
 )  # fmt: skip
 """Fields of a text that is asked about."""
-OPTIONS = ("options", "choices", "endings")
-_RIGHT = ("answer", "answerkey", "answer_idx", "label", "correct_answer", "correct", "gold", "output", "response")  # fmt: skip
-_LETTERS = string.ascii_letters + ",，、 "
-_LETTER = re.compile(r"\s*[(（]?([A-Za-z])[)）.．、:：]?\s*")
-_MARK = re.compile(r"\s*(?:[(（][A-Z][)）]|[A-Z][.．、:：)）])\s*")
+_PROSE = ("paragraphs", "passage", "passage_text", "text", "content", "sentences")
+"""What of a document is its text, where other fields stand beside (DuReader)."""
 
 
 def _joined(instruction: str, extra: str) -> str:
@@ -63,8 +58,8 @@ def _joined(instruction: str, extra: str) -> str:
     return f"{instruction}\n{extra}"
 
 
-def _asked(row: Mapping[str, Any], name: str) -> str:
-    """What is asked, with the text that it is asked about: before a question, behind an instruction."""
+def asked_text(row: Mapping[str, Any], name: str) -> str:
+    """Return what a field asks, with the text that it is asked about: before a question, behind an instruction."""
     asked = text(row, name)
     if name == "ask" and NO_INPUT.fullmatch(asked.strip()):
         asked = text(row, "title")
@@ -75,10 +70,21 @@ def _asked(row: Mapping[str, Any], name: str) -> str:
     about = first_filled(row, CONTEXTS)
     if about is None:
         return asked
-    context = flat_text(row[about])
+    context = _prose(row[about])
     if name == "instruction":
         return _joined(asked, context)
     return asked if context in asked else f"{context}\n{asked}"
+
+
+def _prose(value: Any) -> str:
+    """The text of documents in any form, without what stands beside it: titles, words cut apart, ranks."""
+    value = decoded(value)
+    if isinstance(value, Mapping):
+        name = first_filled(value, _PROSE)
+        return flat_text(value if name is None else value[name])
+    if isinstance(value, list):
+        return "\n".join(filter(None, map(_prose, value)))
+    return flat_text(value)
 
 
 def question(row: Mapping[str, Any]) -> Conversation:
@@ -109,7 +115,7 @@ def _turns(row: Mapping[str, Any], asked: str, said: str | None) -> Turns:
     spoken = transcript(text(row, asked), answer)
     if spoken is not None:
         return spoken
-    return pair(_asked(row, asked), thought_before(thinking_of(row), answer))
+    return pair(asked_text(row, asked), thought_before(thinking_of(row), answer))
 
 
 def _answer(row: Mapping[str, Any], name: str) -> str:
@@ -119,83 +125,25 @@ def _answer(row: Mapping[str, Any], name: str) -> str:
         return value
     if isinstance(value, Mapping) and "text" in value and "role" not in value:
         value = value["text"]
+    if _only_letters(value):
+        return "".join(value)
     while isinstance(value, list) and value and not isinstance(value[-1], dict):
         value = value[0]
     if isinstance(value, str | int | float) and not isinstance(value, bool):
         return text({name: value}, name)
     if isinstance(value, list) and name.endswith("s") and not any("role" in v for v in value):
-        return flat_text(value[0])
+        best = min(value, key=rank_of)  # of several answers (Nectar, UltraFeedback), SQuAD's one
+        named = first_filled(best, ("text", "answer", "response", *_PROSE))
+        return flat_text(best if named is None else best[named])
     if isinstance(value, Mapping) and not filled([value.get("content"), value.get("value")]):
         raise WrongRow(f"field `{name}` must be text, got {shown(value)}")
     return with_answer((), {name: value}, name)[0][1]
 
 
-def has_options(row: Mapping[str, Any]) -> bool:
-    """Return whether a question comes with options to choose from."""
-    letters = all(letter in row for letter in "abcd")
-    return first_filled(row, QUESTIONS) is not None and (
-        letters or first_filled(row, OPTIONS) is not None
+def _only_letters(value: Any) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(v, str) and re.fullmatch("[A-Z]", v) for v in value
     )
-
-
-def _options(row: Mapping[str, Any]) -> list[str]:
-    """The options, the letters off that they begin with."""
-    name = first_filled(row, OPTIONS)
-    if name is None:
-        letters = [letter for letter in string.ascii_lowercase if letter in row]
-        given: Any = [text(row, x) for x in letters]
-        while given and not given[-1].strip():
-            given.pop()
-    else:
-        given = decoded(row[name])
-    if isinstance(given, Mapping):
-        given = given["text"] if isinstance(given.get("text"), list) else list(given.values())
-    if isinstance(given, str):
-        given = given.splitlines()
-    if not isinstance(given, list) or len(given) > len(string.ascii_uppercase):
-        raise WrongRow(f"field `{name}` must be up to 26 options, got {shown(given)}")
-    return [_MARK.sub("", flat_text(option) if filled(option) and not isinstance(option, int | float) else str(option), count=1) for option in given]  # fmt: skip
-
-
-def _right(row: Mapping[str, Any], options: list[str]) -> tuple[str, str | None]:
-    """The answer as it is given, and its letter where it is one option: a letter, its text, or its number from 0."""
-    name = first_filled(row, _RIGHT)
-    if name is None:
-        return "", None
-    value = decoded(row[name])
-    if isinstance(value, list):
-        value = value[0] if len(value) == 1 else "".join(map(str, value))
-    if isinstance(value, Mapping):
-        value = flat_text(value)
-    said = _MARK.sub("", str(value), count=1).strip()
-    letters = string.ascii_uppercase[: len(options)]
-    if said in options:
-        letter = letters[options.index(said)]
-    elif (found := _LETTER.fullmatch(str(value))) and found[1].upper() in letters:
-        letter = found[1].upper()
-    elif said.isdecimal() and len(said) < 3 and int(said) < len(options):
-        letter = letters[int(said)]
-    else:
-        return said if isinstance(value, str) else str(value), None
-    return letter, letter
-
-
-def choice(row: Mapping[str, Any]) -> Conversation:
-    """Return a multiple-choice question with its options a line each.
-
-    Raises:
-        WrongRow: its fields are of the wrong type.
-    """
-    asked = first_filled(row, ("question", *QUESTIONS))
-    if asked is None:
-        return Conversation((("user", ""),))
-    options = _options(row)
-    lines = [f"{x}. {o}" for x, o in zip(string.ascii_uppercase, options, strict=False)]
-    answer, letter = _right(row, options)
-    if not answer.strip(_LETTERS):  # else it is told in words
-        lines.append("只回答选项的字母。")
-    prompt = "\n".join([_asked(row, asked), *lines])
-    return Conversation(pair(prompt, answer), "multiple choice", choice=letter)
 
 
 def belle_evaluation(row: Mapping[str, Any]) -> Conversation:

@@ -56,11 +56,21 @@ def buffered(raw: Any) -> Stream:
 
 def checked_row(where: str, value: Any) -> Row:
     """Return a value as a row, a problem where it is no object; NaN, which JSON has no word for, is empty."""
+    if isinstance(value, list):
+        value = _listed_row(value)
     if not isinstance(value, dict):
         return Row(where, {}, f"is a {type(value).__name__}, not an object")
     if any(isinstance(v, float) and math.isnan(v) for v in value.values()):
         value = {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in value.items()}
     return Row(where, value)
+
+
+def _listed_row(value: list[Any]) -> Any:
+    """A row that is written as a list: a text and the questions about it (C3), or what two people said in turn (LCCC)."""
+    kinds = [type(part) for part in value]
+    if kinds[:2] == [list, list] and value[1] and all(isinstance(q, dict) for q in value[1]):
+        return {"document": value[0], "questions": value[1]}
+    return {"dialogue": value} if len(value) > 1 and set(kinds) == {str} else value
 
 
 def out_of_proportion(unpacked: int, packed: int) -> bool:
