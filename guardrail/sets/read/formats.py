@@ -102,14 +102,14 @@ _MEDIA_PARTS = ("image", "image_url", "input_image", "audio", "audio_url", "inpu
 CHATS = ("messages", "conversations", "conversation", "chat_rounds")
 _DIALOGUES = ("dialog", "dialogue")
 """A chat where it is a list and nothing is asked about it."""
-SPOKEN = STANDS_BEFORE.union(
-    CHATS, _DIALOGUES, QUESTIONS, ANSWERS, CONTEXTS, OPTIONS, THINKING, _TRANSCRIPTS
-)
-"""Fields that are read into a row's turns."""
 _TRANSCRIPTS = ("chat", "plain_text", "text", "sample")
 """Fields that may hold a whole dialogue as one text."""
 STANDS_BEFORE = frozenset((*_SYSTEM, *HISTORIES))
 """Fields of what stands before a row's own turns."""
+SPOKEN = STANDS_BEFORE.union(
+    CHATS, _DIALOGUES, QUESTIONS, ANSWERS, CONTEXTS, OPTIONS, THINKING, _TRANSCRIPTS
+)
+"""Fields that are read into a row's turns."""
 _LISTED_TOOLS = re.compile(r"<tools>|\"parameters\"\s*:\s*\{")
 """How a system turn lists what may be called (Hermes, Glaive)."""
 _SEVERAL = ("data", "paragraphs", "qas", "questions", "example")
