@@ -24,9 +24,11 @@ from guardrail.shipped import PREFIX, find_recipe, resolve
 
 __all__ = [
     "RESOLVED_FILE",
+    "Lineage",
     "Recipe",
     "Tracking",
     "read_recipe",
+    "recorded_recipe",
     "require_rows",
     "with_model_folders",
     "write_resolved_recipe",
@@ -321,6 +323,29 @@ class Tracking(_Section):
     """Seconds a tracker gets at the end of a run to take what is left; then the run ends without it."""
 
 
+class Lineage(_Section):
+    """The run that this one repairs."""
+
+    run: str
+    """Its folder."""
+    look: int = Field(ge=0)
+    """Number of the look whose answers chose the abilities; those to the reserved slice did not."""
+    step: int = Field(ge=0)
+    """Of that look."""
+    answers: str
+    """Their file in the folder."""
+    answers_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    """Of that file."""
+    red_line_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    """Of the red-line items, which must be the same for the two to be compared."""
+    drifted: tuple[str, ...] = ()
+    """Streams above ok without the reserved slice, `METRIC/GROUP` each."""
+    abilities: tuple[str, ...] = ()
+    """Abilities that rehearsal items were made for."""
+    items: int = Field(ge=0)
+    """How many were made."""
+
+
 class Recipe(_Section):
     """One guarded run. Paths are relative to the recipe file; `shipped:` means inside the package."""
 
@@ -358,6 +383,9 @@ class Recipe(_Section):
     drift: Drift = Field(default_factory=Drift)
     ladder: Ladder = Field(default_factory=Ladder)
     tracking: Tracking = Field(default_factory=Tracking)
+    lineage: Lineage | None = None
+    """The run that this one repairs, as `guardrail data repair` writes it: the report then tells before and after on the reserved slice
+    of the red line; not written by hand."""
 
     @model_validator(mode="after")
     def _one_truth_for_arguments(self) -> Self:
@@ -637,6 +665,21 @@ def read_recipe(name: str | Path, *, changes: Sequence[str] = (), **overrides: A
             "anchors": str(Path(recipe.anchors or f"anchors/{recipe.name}").resolve()),
         }
     )
+
+
+def recorded_recipe(run: Path, recorded: Any) -> Recipe:
+    """Return the recipe in a ledger's header, as the run had it.
+
+    Raises:
+        InputError: it is none.
+    """
+    try:
+        return Recipe.model_validate(recorded)
+    except ValidationError as error:
+        raise InputError(
+            f"the recipe in the ledger of `{run}` is none ({len(error.errors())} errors, such as at "
+            f"`{'.'.join(map(str, error.errors()[0]['loc'])):.80}`); restore the ledger from a copy"
+        ) from error
 
 
 def require_rows(recipe: Recipe) -> None:

@@ -19,7 +19,7 @@ from guardrail.read_back import read_bounded
 from guardrail.redaction import redacted_change
 from guardrail.shipped import PREFIX, user_path
 
-__all__ = ["read_yaml", "set_options", "shown", "with_changes"]
+__all__ = ["flat", "read_yaml", "set_options", "shown", "with_changes"]
 
 _WITH_PATHS = re.compile(r"gold_base|start_model|kl_reference|sets\..+|train\.(data|rewards)")
 """Keys whose values are paths; on the command line they are relative to where it is typed, as any path there."""
@@ -210,6 +210,16 @@ def with_changes(content: dict[str, Any], changes: Sequence[str]) -> dict[str, A
             inside[parent] = inside = dict(below or {})
         inside[last] = value
     return changed
+
+
+def flat(content: Any, above: str = "") -> dict[str, Any]:
+    """Return dotted key → value of nested keys; lists are values."""
+    if not isinstance(content, dict) or not content:
+        return {above.rstrip("."): content}
+    found: dict[str, Any] = {}
+    for name, value in content.items():
+        found |= flat(value, f"{above}{name}.")
+    return found
 
 
 def set_options(changes: Iterable[str]) -> list[str]:

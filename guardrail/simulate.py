@@ -10,7 +10,6 @@ with `null` where a metric does not apply to an item. `clusters` ([n] names or n
 and `clip` to a metric. A run folder is replayed from the answers' measurements that its looks wrote down.
 """
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -23,16 +22,23 @@ from typing_extensions import Self
 
 from guardrail.errors import InputError
 from guardrail.judge.ladder import Action, Judged, LadderConfig, decide, judged_look
-from guardrail.judge.look_values import answer_lines
+from guardrail.judge.look_values import Measured, read_measured
 from guardrail.judge.rule import DriftConfig, MetricRule, MetricValues, RuleState, judge
 from guardrail.judge.statistic import FloatArray
 from guardrail.judge.verdict import Verdict
 from guardrail.ledger.file import live_records, read_ledger
 from guardrail.ledger.records import read_looks
-from guardrail.recipe import Recipe
-from guardrail.sets.items import read_items
+from guardrail.recipe import Recipe, recorded_recipe
+from guardrail.sets.items import Item, read_items
 
-__all__ = ["Replayed", "Trajectory", "read_run_trajectory", "read_trajectory", "simulate"]
+__all__ = [
+    "Replayed",
+    "Trajectory",
+    "judged_against",
+    "read_run_trajectory",
+    "read_trajectory",
+    "simulate",
+]
 
 
 class _Metric(BaseModel):
@@ -165,22 +171,6 @@ def read_trajectory(path: Path) -> Trajectory:
     )
 
 
-def _measured(
-    path: Path, lines: Sequence[bytes], ids: Sequence[str], metrics: Sequence[str]
-) -> dict[str, FloatArray]:
-    """Metric → values, shape (items, replicates), of one look's answers file."""
-    rows = [json.loads(line) for line in lines if line.strip()]
-    by_item: dict[str, list[Mapping[str, Any]]] = {}
-    for row in rows:
-        by_item.setdefault(row["item"], []).append(row)
-    lacking = [name for name in ids if name not in by_item]
-    if lacking:
-        raise InputError(
-            f"`{path}` holds no answer to {', '.join(lacking[:3])}; it is not this run's"
-        )
-    return {m: _array([[row.get(m) for row in by_item[name]] for name in ids]) for m in metrics}
-
-
 def read_run_trajectory(run: Path) -> Trajectory:
     """Return the trajectory of a run folder (or of its ledger.jsonl), its own margins and ladder.
 
@@ -194,43 +184,19 @@ def read_run_trajectory(run: Path) -> Trajectory:
     looks = [k for k in read_looks(records) if k.trigger != "best"]
     if started is None or not looks:
         raise InputError(f"`{run}` holds no look to replay; give the folder of a run that looked")
-    try:
-        recipe = Recipe.model_validate(started.get("recipe"))
-    except ValidationError as error:
-        raise InputError(
-            f"the recipe in the ledger of `{run}` is none ({len(error.errors())} errors, such as at "
-            f"`{'.'.join(map(str, error.errors()[0]['loc'])):.80}`); restore the ledger from a copy"
-        ) from error
+    recipe = recorded_recipe(run, started.get("recipe"))
     items = [item for item in read_items(recipe.sets.red_line) if not item.rehearsed]
     ids = [item.id for item in items]
     metrics = list(recipe.drift_config(1).metrics)
-    measured = []
-    for look in looks:
-        path = run / look.answers
-        try:
-            lines = answer_lines(run, look.answers, look.answers_sha256)
-            measured.append(_measured(path, lines, ids, metrics))
-        except OSError as error:
-            raise InputError(
-                f"`{path}` is missing ({error.strerror}); a run is replayed from the answers of its looks"
-            ) from error
-        except InputError:
-            raise
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise InputError(
-                f"`{path}` is damaged ({error!s:.200}); restore it from a copy"
-            ) from error
+    measured = [
+        read_measured(run, look.answers, look.answers_sha256, ids, metrics) for look in looks
+    ]
     planned = [look.planned_looks for look in looks if look.planned_looks is not None]
     if len(planned) < len(looks):
         raise InputError(
             f"a look of `{run}` does not say how many were planned: it cannot be replayed"
         )
-    baseline = measured[0]
-    if looks[0].inherited and recipe.on_inherited == "refuse":
-        from guardrail.anchors.store import read_anchors
-        from guardrail.judge.look_values import anchor_measurements
-
-        baseline = anchor_measurements(items, read_anchors(Path(str(recipe.anchors))))
+    baseline = judged_against(recipe, items, measured[0], inherited=looks[0].inherited)
     return Trajectory(
         config=recipe.drift_config(planned[0]),
         ladder=recipe.ladder_config(),
@@ -244,6 +210,28 @@ def read_run_trajectory(run: Path) -> Trajectory:
         last_step=next((look.step for look in looks[1:] if look.final), -1),
         planned=planned[1:],
     )
+
+
+def judged_against(
+    recipe: Recipe, items: Sequence[Item], start: Measured, *, inherited: bool
+) -> Measured:
+    """Return what a run's looks are judged against: look 0, or the anchors where inherited harm counts.
+
+    Args:
+        recipe: The run's.
+        items: As `start` has them.
+        start: Look 0.
+        inherited: Whether it started from another model than the gold base.
+
+    Raises:
+        InputError: the anchors are needed and cannot be read.
+    """
+    if not inherited or recipe.on_inherited != "refuse":
+        return start
+    from guardrail.anchors.store import read_anchors
+    from guardrail.judge.look_values import anchor_measurements
+
+    return anchor_measurements(items, read_anchors(Path(str(recipe.anchors))))
 
 
 def simulate(

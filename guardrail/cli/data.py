@@ -1,4 +1,4 @@
-"""The command line of the data wing: `guardrail data plan | select | generate`."""
+"""The command line of the data wing: `guardrail data plan | generate | select | repair`."""
 
 import json
 from dataclasses import replace
@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from guardrail.cli import data_business, data_curriculum, data_generate
+from guardrail.cli import data_business, data_curriculum, data_generate, data_repair
 from guardrail.cli.common import JsonFlag, clear_errors, console, print_json
 from guardrail.cli.data_options import (
     AskedOptions,
@@ -39,6 +39,7 @@ app.add_typer(data_generate.app, name="generate")
 app.command("outcomes")(data_business.outcomes)
 app.command("probe")(data_business.probe)
 app.command("curriculum")(data_curriculum.curriculum_command)
+app.command("repair")(data_repair.repair_command)
 
 LanguageOption = Annotated[Literal["zh", "en"], typer.Option("--lang", help="Language.")]
 

@@ -76,6 +76,8 @@ def _kind(annotation: Any) -> str:
         return "list"
     if origin is dict:
         return "mapping"
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return "mapping"
     names = {str: "text", bool: "true, false", int: "whole number", float: "number"}
     return names[annotation]
 

@@ -2,13 +2,15 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from guardrail.anchors.make import AnsweredText
 from guardrail.anchors.store import Anchors
+from guardrail.errors import InputError
 from guardrail.files import write_whole
 from guardrail.judge.rule import DriftConfig, MetricRule, MetricValues, RuleState, judge
 from guardrail.judge.statistic import FloatArray
@@ -28,6 +30,7 @@ __all__ = [
     "judge_look",
     "look_values",
     "measure_completions",
+    "read_measured",
     "shown_shares",
     "write_answers",
 ]
@@ -178,3 +181,41 @@ def answer_lines(run: Path, name: str, sha256: str | None) -> list[bytes]:
     if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
         raise ChangedFile(f"{run / name} is not as the look wrote it")
     return content.split(b"\n")
+
+
+def read_measured(
+    run: Path, name: str, sha256: str | None, ids: Sequence[str], metrics: Sequence[str]
+) -> Measured:
+    """Return the measurements that a look wrote down beside its answers, items in the order of `ids`.
+
+    Args:
+        run: The folder the answers must lie in.
+        name: The file, as the look's record has it.
+        sha256: Its digest, None in older ledgers.
+        ids: Items, each of which must have been answered.
+        metrics: Names; NaN where one does not apply.
+
+    Raises:
+        InputError: the file is missing, not as the look wrote it, damaged, or lacks an item.
+    """
+    path = run / name
+    try:
+        by_item: dict[str, list[Mapping[str, Any]]] = {}
+        for line in answer_lines(run, name, sha256):
+            if line.strip():
+                row = json.loads(line)
+                by_item.setdefault(row["item"], []).append(row)
+        lacking = [one for one in ids if one not in by_item]
+        if not lacking:
+            return {
+                # None becomes NaN
+                m: np.array([[row.get(m) for row in by_item[one]] for one in ids], dtype=np.float64)
+                for m in metrics
+            }
+    except OSError as error:
+        raise InputError(
+            f"`{path}` is missing ({error.strerror}); a run is judged again from the answers of its looks"
+        ) from error
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise InputError(f"`{path}` is damaged ({error!s:.200}); restore it from a copy") from error
+    raise InputError(f"`{path}` holds no answer to {', '.join(lacking[:3])}; it is not this run's")

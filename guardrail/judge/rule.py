@@ -29,6 +29,7 @@ from guardrail.judge.statistic import (
     betting_z,
     item_harm,
     non_inferiority_z,
+    stream_interval,
     stream_statistic,
     unit_sums,
 )
@@ -334,8 +335,7 @@ def _judge_stream(
         reason = "blind: even total failure could not exceed the margin, base is too weak here"
     if statistic is not None:
         mean, se = statistic.mean, statistic.se
-        half = float(special.stdtrit(units - 1, 0.975)) * se
-        low, high = mean - half, mean + half
+        low, high = stream_interval(statistic)
         harm = candidate.harm
         z = _evidence(statistic, harm, candidate.units, rule.margin, rule)
         z_critical = _evidence(statistic, harm, candidate.units, rule.critical, rule)

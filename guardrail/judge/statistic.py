@@ -15,6 +15,7 @@ __all__ = [
     "guarded",
     "item_harm",
     "non_inferiority_z",
+    "stream_interval",
     "stream_statistic",
     "unit_sums",
 ]
@@ -114,6 +115,12 @@ def stream_statistic(harm: FloatArray, units: IntArray | None = None) -> StreamS
     # Over the floored spread, so that one of rounding errors gives 0 and not noise over noise.
     skewness = float(np.mean(sums**3)) / (sd * math.sqrt(n / count)) ** 3
     return StreamStatistic(n, count, float(np.nanmean(harm)), sd, sd / math.sqrt(n), skewness)
+
+
+def stream_interval(statistic: StreamStatistic) -> tuple[float, float]:
+    """Return the two-sided 95 % t interval of the mean harm over units, for one stream at one look: a picture, no promise."""
+    half = float(special.stdtrit(statistic.units - 1, 0.975)) * statistic.se
+    return statistic.mean - half, statistic.mean + half
 
 
 def non_inferiority_z(statistic: StreamStatistic, margin: float) -> float:

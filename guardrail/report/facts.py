@@ -18,6 +18,7 @@ from guardrail.report import findings
 from guardrail.report.next_steps import Place, Step, next_steps, place
 from guardrail.report.page.texts import Language
 from guardrail.report.recommendation import Recommendation, recommend
+from guardrail.report.repaired import Repaired, repaired
 from guardrail.report.run_data import LiveBranch, RunData, text_or_none
 from guardrail.report.worst_items import ItemChange, Problem, worst_items
 
@@ -115,6 +116,8 @@ class Conclusions(Facts):
     conditions: findings.Conditions | None
     """What the training was doing when it broke."""
     inherited: tuple[findings.Inherited, ...]
+    repair: Repaired | None
+    """Before and after on the reserved slice, where this run repairs an earlier one."""
     key_figures: KeyFigures
     start_model: Model
     gold_base: Model
@@ -153,6 +156,7 @@ def gather(data: RunData, language: Language, built_at: datetime) -> Report:
         onsets=tuple(findings.onset(data, s, telling) for s in telling.alarmed) if telling else (),
         conditions=findings.conditions(data),
         inherited=tuple(findings.inherited_and_new(data)),
+        repair=repaired(data),
         key_figures=_key_figures(data),
         start_model=_model(data, "start_model"),
         gold_base=_model(data, "gold_base"),

@@ -4,6 +4,7 @@ import json
 import os
 import shlex
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ __all__ = [
     "next_recipe",
     "next_steps",
     "place",
+    "recipe_text",
 ]
 
 NEXT_RECIPE = "recipe.next.yaml"
@@ -219,18 +221,23 @@ def next_recipe(
     """Return the run's recipe with the changes as YAML under comments; None without recipe or changes."""
     if not changes or not data.recipe or not data.run_by_recipe:
         return None
-    recipe: dict[str, Any] = json.loads(json.dumps(data.recipe))
-    for change in changes:
-        *above, last = change.key.split(".")
-        section = recipe
+    return recipe_text(data.recipe, {change.key: change.new for change in changes}, comments)
+
+
+def recipe_text(recipe: dict[str, Any], changes: Mapping[str, Any], comments: Sequence[str]) -> str:
+    """Return a recipe of a ledger with dotted keys changed, as YAML under comments; secrets are left out and named."""
+    changed: dict[str, Any] = json.loads(json.dumps(recipe))
+    for key, new in changes.items():
+        *above, last = key.split(".")
+        section = changed
         for name in above:
             section = section.setdefault(name, {})
-        section[last] = change.new
+        section[last] = new
     left_out = [
-        f"{key}: {HIDDEN}" for key in _without_hidden(recipe)
+        f"{key}: {HIDDEN}" for key in _without_hidden(changed)
     ]  # whoever has it sets it again
     head = "".join(f"# {line}\n" for line in [*comments, *left_out])
-    return head + "\n" + yaml.safe_dump(recipe, allow_unicode=True, sort_keys=False)
+    return head + "\n" + yaml.safe_dump(changed, allow_unicode=True, sort_keys=False)
 
 
 def _without_hidden(section: Any, above: str = "") -> list[str]:
@@ -260,13 +267,8 @@ def _weak_abilities(data: RunData) -> list[Weak]:
     look = telling_look(data)
     if look is None:
         return []
-    alarmed = [s.group for s in look.alarmed if s.group != "overall"]
-    if not alarmed:
-        fell = [s for s in look.streams if s.metric == "passed" and s.group != "overall"]
-        beyond = [s for s in fell if s.harm is not None and s.harm > (s.margin or 0.0)]
-        alarmed = [s.group for s in sorted(beyond, key=lambda s: -(s.harm or 0.0))]
     counts = _rehearsal_items(data)
-    named = list(dict.fromkeys(alarmed))[:_MOST_WEAK]
+    named = look.fallen[:_MOST_WEAK]
     return [Weak(ability=a, items=None if counts is None else counts[a]) for a in named]
 
 

@@ -105,6 +105,8 @@ def _page(data: RunData, report: Report, live: Mapping[str, Any] | None) -> str:
     sections += ["next", "blind", "reproduce", "glossary"]
     if not report.rehearsed_red_line_items:
         sections.remove("memorised")
+    if report.repair is not None:
+        sections.insert(0, "repaired")
     silent_s = (report.built_at - data.last_time).total_seconds() if data.last_time else 0.0
     calm = report.verdict.because.startswith("running")
     return (

@@ -11,6 +11,7 @@ from typing import Any
 from guardrail.errors import InputError
 from guardrail.guard.resume import checkpoint_step
 from guardrail.ledger.file import FILE_NAME, live_records, read_ledger
+from guardrail.recipe_yaml import flat
 from guardrail.redaction import HIDDEN, is_secret, redacted
 
 __all__ = ["CHANGED_RECIPE_VARIABLE", "changed_header", "changed_recipe_allowed", "recipe_changes"]
@@ -63,7 +64,7 @@ def recipe_changes(
     for record in live_records(records):
         if record["kind"] == "recipe_changed" and record["step"] <= step:
             begun = {**begun, **record["header"]}
-    before, now = _flat(begun), _flat(redacted(header))
+    before, now = flat(begun), flat(redacted(header))
     changes = []
     for key in sorted({k for k in (*before, *now) if k.startswith("recipe.")}):
         name = key.removeprefix("recipe.")
@@ -107,13 +108,3 @@ def changed_header(header: dict[str, Any]) -> dict[str, Any]:
     """Return what `recipe_changed` repeats of a header: the recipe and what its files hold."""
     names = ("recipe", *(n.partition(".")[0] for n in _BY_CONTENT.values()))
     return {name: header[name] for name in names if name in header}
-
-
-def _flat(content: Any, above: str = "") -> dict[str, Any]:
-    """Dotted key → value; lists are values."""
-    if not isinstance(content, dict) or not content:
-        return {above.rstrip("."): content}
-    found: dict[str, Any] = {}
-    for name, value in content.items():
-        found |= _flat(value, f"{above}{name}.")
-    return found

@@ -17,6 +17,7 @@ from guardrail.probes.metrics import METRICS, SHOWN
 from guardrail.report.page.phrases import Phrases
 from guardrail.report.page.texts import LANGUAGES, texts
 from guardrail.report.recommendation import Advice
+from guardrail.report.repaired import SliceChange
 from guardrail.sets.item_checks import Check
 from guardrail.sets.items import ABILITIES
 
@@ -54,6 +55,7 @@ CODED = {
     "form_why": get_args(FormReason),
     "flavour": machine_flavour("", "").parts,
     "sidecar": STATES,
+    "repair_says": get_args(SliceChange.model_fields["says"].annotation),
 }  # fmt: skip
 """Sections whose keys are codes of the program: exactly these."""
 

@@ -15,7 +15,7 @@ from guardrail.sets.read.filters import FILTERS, first_reason
 from guardrail.sets.read.kept_prompts import CONFLICT, KeptPrompts
 from guardrail.text import parse_answer
 
-__all__ = ["drop_faulty", "drop_judged", "ifd_fault"]
+__all__ = ["drop_faulty", "drop_judged", "ifd_fault", "silenced"]
 
 _NOT_FOR_ROWS = frozenset(
     {
@@ -115,11 +115,11 @@ def drop_judged(made: Made, judged: JudgedText) -> Made:
     for row in made.rows:
         if judged.inside(row.as_dict()):
             judged.counts["rows made"] += 1
-            clean.drop(WITHHELD, _silenced(row))
+            clean.drop(WITHHELD, silenced(row))
         else:
             clean.rows.append(row)
     first = [
-        (reason, _silenced(row) if judged.inside(row.as_dict()) else row)
+        (reason, silenced(row) if judged.inside(row.as_dict()) else row)
         for reason, row in made.dropped
     ]
     clean.dropped = [*first, *clean.dropped]
@@ -127,6 +127,7 @@ def drop_judged(made: Made, judged: JudgedText) -> Made:
     return clean
 
 
-def _silenced(row: DataRow) -> DataRow:
+def silenced(row: DataRow) -> DataRow:
+    """Return what may be written of a row that is near a judged item: its id, none of its words."""
     method = str(row.provenance.get("method", "row"))
     return made_row("（withheld）", "", method=method, withheld=row.id)

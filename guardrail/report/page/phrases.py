@@ -43,6 +43,10 @@ class Phrases:
         """Return an ability's name."""
         return self.name(section, group) if group else self.t["page"]["unknown_ability"]
 
+    def abilities(self, groups: Iterable[str]) -> Markup:
+        """Return the names of abilities."""
+        return self.joined(map(self.ability, groups))
+
     def joined(self, parts: Iterable[Any], mark: str = "comma") -> Markup:
         """Return parts with the language's comma or semicolon between them."""
         return self.t["page"][mark].join(Markup.escape(p) for p in parts)

@@ -1,0 +1,143 @@
+"""Which abilities a run lost, by the rule that judged it, asked of the items that may choose a repair."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from guardrail.errors import InputError
+from guardrail.judge.look_values import answer_lines, judge_look, read_measured
+from guardrail.judge.rule import RuleState
+from guardrail.ledger.records import LookFacts
+from guardrail.recipe import recorded_recipe
+from guardrail.report.named_items import named_items
+from guardrail.report.run_data import RunData, read_run
+from guardrail.sets.items import Item
+from guardrail.sets.reserved import reserved_ids
+from guardrail.simulate import judged_against
+
+__all__ = ["Drifted", "answers_digest", "drifted_abilities", "read_drifted_run", "run_items"]
+
+
+@dataclass(frozen=True, slots=True)
+class Drifted:
+    """What a run's newest look says without the reserved slice."""
+
+    look: LookFacts
+    level: str
+    streams: tuple[str, ...]
+    """Those above ok, `METRIC/GROUP` each."""
+    abilities: tuple[str, ...]
+    """Worst first; empty where nothing is above ok."""
+    shown: bool
+    """Whether each of them is above ok alone; else its mean fell beyond the margin, and only all items together are above ok."""
+    items: int
+    """Red-line items that had a say."""
+    reserved: int
+    """Items that had none."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it for JSON; the look by its number and step."""
+        facts = {name: getattr(self, name) for name in ("level", "streams", "abilities", "shown")}
+        place = {"look": self.look.number, "step": self.look.step}
+        return {**place, **facts, "items": self.items, "reserved": self.reserved}
+
+    def in_words(self) -> str:
+        """Return what drifted, in a sentence."""
+        asked = f"look {self.look.number}, step {self.look.step}, {self.items} items ({self.reserved} more are reserved)"
+        if not self.abilities:
+            return f"{asked}: nothing is shown to have drifted, nothing to repair"
+        how = (
+            "drifted" if self.shown else "likely drifted (all items together did, no ability alone)"
+        )
+        return f"{asked}: {', '.join(self.abilities)} {how}; {', '.join(self.streams)} above ok"
+
+
+def read_drifted_run(run: Path) -> RunData:
+    """Return what the ledger of a run says, which must have looked after its start.
+
+    Raises:
+        InputError: the folder holds no ledger, a damaged one, or one without such a look.
+    """
+    data = read_run(run)
+    if data.damaged:
+        raise InputError(
+            f"the ledger of `{run}` is damaged (line {data.damaged[0]}); restore it from a copy"
+        )
+    if data.last_look is None or data.last_look.number == 0:
+        raise InputError(
+            f"`{run}` holds no look after its start: nothing shows what drifted; give the folder of a run that looked"
+        )
+    return data
+
+
+def run_items(data: RunData, key: str) -> list[Item]:
+    """Return the items of a run's `red_line` or `rehearsal` set, as they were when it began.
+
+    Raises:
+        InputError: they are gone, or others now.
+    """
+    try:
+        return named_items(data, key)
+    except OSError as error:
+        raise InputError(
+            f"the {key.replace('_', '-')} items of `{data.run}` cannot be read ({error}); put the set back"
+        ) from error
+
+
+def drifted_abilities(data: RunData, red_line: list[Item]) -> Drifted:
+    """Judge the newest look again by its answers to the items that are not reserved, with a whole error budget.
+
+    The run's own verdict is not asked: it knows the reserved slice.
+
+    Args:
+        data: The run (`read_drifted_run`).
+        red_line: Its red-line items.
+
+    Raises:
+        InputError: answers of look 0 or of the newest look are gone or are not those that were written.
+    """
+    recipe = recorded_recipe(data.run, data.recipe)
+    kept_back = reserved_ids(red_line)
+    items = [item for item in red_line if not item.rehearsed and item.id not in kept_back]
+    if not items:
+        raise InputError(
+            f"the red line of `{data.run}` has no item that may choose a repair; it needs items that are neither "
+            "rehearsed nor reserved"
+        )
+    config = recipe.drift_config(1)
+    first, look = data.looks[0], data.looks[-1]
+    start, now = (
+        read_measured(
+            data.run, one.answers, one.answers_sha256, [i.id for i in items], list(config.metrics)
+        )
+        for one in (first, look)
+    )
+    against = judged_against(recipe, items, start, inherited=first.inherited)
+    base = {name: against[name] for name in config.metrics}
+    try:
+        verdict, _ = judge_look(items, base, now, config, RuleState(), final=True)
+    except ValueError as error:
+        raise InputError(f"`{data.run / look.answers}`: {error}; restore it from a copy") from error
+    return Drifted(
+        look=look,
+        level=verdict.level,
+        streams=tuple(stream.name for stream in verdict.alarmed),
+        abilities=tuple(verdict.fallen) if verdict.drifted else (),
+        shown=any(stream.group != "overall" for stream in verdict.alarmed),
+        items=len(items),
+        reserved=len(kept_back),
+    )
+
+
+def answers_digest(data: RunData, look: LookFacts) -> str:
+    """Return the SHA-256 of a look's answers.
+
+    Raises:
+        InputError: they are gone or are not those that were written.
+    """
+    try:
+        lines = answer_lines(data.run, look.answers, look.answers_sha256)
+    except (OSError, ValueError) as error:
+        raise InputError(f"`{data.run / look.answers}` cannot be read ({error})") from error
+    return hashlib.sha256(b"\n".join(lines)).hexdigest()

@@ -1,0 +1,171 @@
+"""`guardrail data repair`: what chooses, what is made, what never gets in, and that a killed repair goes on."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from guardrail.cli.main import app
+from guardrail.data.repair.drifted_abilities import drifted_abilities, read_drifted_run, run_items
+from guardrail.data.rows import read_data_rows
+from guardrail.recipe import read_recipe
+from guardrail.sets.items import read_items
+from guardrail.sets.lint.duplicates import NearDuplicates, plain
+from tests.data_wing.repaired_story import drifted_run, rehearsal_items, rewrite_reserved
+from tests.data_wing.scripted_server import ScriptedServer
+from tests.data_wing.whole_wing import FORMS, JUDGED, TOPICS, chance, leaks, script
+
+pytestmark = pytest.mark.run
+LOST = {"instruction": 0.6, "translation": 0.6}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return drifted_run(tmp_path_factory.mktemp("told"), LOST)
+
+
+def freely(prompt, body):
+    """The scripted model with an imagination of its own where it is to evolve a question."""
+    if "给定题目：" in prompt:
+        one, other = (TOPICS[chance(prompt + n, len(TOPICS))] for n in "ab")
+        return f"拿{one}和{other}比一比，哪一样更费工夫，第{chance(prompt, 97)}回"
+    return script(prompt, body)
+
+
+def repair(run, out, url, *line, code=0):
+    asked = ["data", "repair", run, "--out", out, "--server", url, "--json", "--rows", 4, *line]
+    done = CliRunner().invoke(app, list(map(str, asked)))
+    assert done.exit_code == code, done.output
+    return json.loads(done.stdout) if code == 0 else done.output
+
+
+@pytest.fixture(scope="module")
+def repaired(run, tmp_path_factory):
+    out = tmp_path_factory.mktemp("repaired") / "repair"
+    with ScriptedServer(freely) as server:
+        facts = repair(run, out, server.url)
+        facts["asked"] = len(server.asked)
+    return out, facts
+
+
+def test_items_are_made_for_what_drifted_and_say_where_they_come_from(run, repaired):
+    out, facts = repaired
+    assert set(facts["abilities"]) == set(LOST)
+    assert facts["drifted"]["shown"]
+    assert all(one["seeds"] == 10 and 1 <= one["kept"] <= 4 for one in facts["abilities"].values())
+    rows = read_data_rows(out / "rows.jsonl")
+    assert {row.ability for row in rows} == set(LOST)
+    assert {row.provenance["generator"] for row in rows} == {"self-instruct", "evol-instruct"}
+    for row in rows:
+        assert row.provenance["run"] == {"run": str(run), "name": "park", "look": 1, "step": 20}
+        assert row.provenance["model"] == "scripted"
+        assert row.answer
+    assert facts["costs"]["by_purpose"]["answers"]["requests"] > 0
+    assert facts["costs"]["requests"] == facts["asked"]
+
+
+def test_the_next_recipe_differs_in_its_rehearsal_set_and_says_so(run, repaired):
+    out, facts = repaired
+    recipe = read_recipe(facts["recipe"])
+    before = json.loads((run / "recipe.resolved.json").read_text(encoding="utf-8"))
+    assert recipe.name == "park-repaired"
+    assert recipe.train.arguments == before["train"]["arguments"]
+    assert recipe.sets.red_line == before["sets"]["red_line"]
+    assert recipe.anchors == str(out / "anchors")
+    assert recipe.lineage.run == str(run)
+    assert (recipe.lineage.look, recipe.lineage.step) == (1, 20)
+    assert recipe.lineage.items == facts["funnel"]["kept"]
+    assert set(recipe.lineage.abilities) == set(LOST)
+    old, items = rehearsal_items(), read_items(recipe.sets.rehearsal)
+    assert items[: len(old)] == old
+    assert {item.id for item in items[len(old) :]} == {
+        r.id for r in read_data_rows(out / "rows.jsonl")
+    }
+    assert all(item.source.startswith("repair after park, step 20: ") for item in items[len(old) :])
+
+
+def test_nothing_near_a_judged_item_is_kept_and_none_of_its_words_stands_in_any_file(run, repaired):
+    out, facts = repaired
+    assert leaks(run) != []  # the search does find it
+    assert leaks(out) == []
+    assert facts["withheld"]["replies"] > 0
+    judged = [plain(item.prompt) for item in read_items(run / "items.jsonl")]
+    near = NearDuplicates(judged.__getitem__)
+    for number, text in enumerate(judged):
+        near.keep(number, text)
+    assert not any(near.near(plain(row.prompt)) for row in read_data_rows(out / "rows.jsonl"))
+    assert len(FORMS) == 6
+    assert JUDGED in (run / "items.jsonl").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """A run that lost one ability, and the files and replies of a repair that nobody killed."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    run = drifted_run(folder, {"writing": 0.6})
+    with ScriptedServer(freely) as server:
+        facts = repair(run, folder / "repair", server.url, "--rows", 2)
+        return run, folder / "repair", facts, len(server.asked)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_a_repair_killed_anywhere_goes_on_to_the_same_files(
+    undisturbed, tmp_path, share, monkeypatch
+):
+    run, whole, facts, in_all = undisturbed
+    out, line = tmp_path / "repair", ("--rows", 2, "--concurrency", 1)
+    with ScriptedServer(freely) as server, monkeypatch.context() as patch:
+        server.dies_after = int(in_all * share)
+        patch.setattr("guardrail.engines.vllm_client._TRIES", 1)
+        assert "cannot be used" in repair(run, out, server.url, *line, code=2)
+        answered = len(server.asked)
+    assert not (out / "recipe.yaml").exists()
+    with ScriptedServer(freely) as server:
+        again = repair(run, out, server.url, *line)
+        assert len(server.asked) == in_all - answered
+    assert again["costs"] == facts["costs"]
+    for name in ("rows.jsonl", "items.jsonl", "dropped.jsonl", "rehearsal.jsonl"):
+        assert (out / name).read_bytes() == (whole / name).read_bytes(), name
+
+
+def test_the_reserved_slice_never_chooses(tmp_path):
+    """Whatever the reserved items were answered, the same is found to have drifted."""
+    run = drifted_run(tmp_path, {"writing": 0.6})
+    found = []
+    for passed in (None, 0.0, 1.0):
+        if passed is not None:
+            rewrite_reserved(run, passed=passed)
+        data = read_drifted_run(run)
+        found.append(drifted_abilities(data, run_items(data, "red_line")))
+    assert found[0].abilities == ("writing",)
+    assert found[0].reserved > 10
+    assert found[0] == found[1] == found[2]
+
+
+def test_where_nothing_drifted_there_is_nothing_to_repair(tmp_path):
+    run = drifted_run(tmp_path, {})
+    facts = repair(run, tmp_path / "out", "http://127.0.0.1:9")
+    assert facts["recipe"] is None
+    assert facts["drifted"]["abilities"] == []
+    assert facts["costs"] is None
+
+
+def test_an_ability_with_few_seeds_is_evolved_alone(tmp_path):
+    run = drifted_run(tmp_path, {"writing": 0.6}, an_ability=3)
+    with ScriptedServer(freely) as server:
+        facts = repair(run, tmp_path / "out", server.url)
+    assert {row.provenance["generator"] for row in read_data_rows(tmp_path / "out/rows.jsonl")} == {
+        "evol-instruct"
+    }
+    assert "instructions" not in facts["costs"]["by_purpose"]
+
+
+@pytest.mark.parametrize("lacking", ["looks", "items.jsonl", "rehearsal.jsonl"])
+def test_a_run_that_lost_what_a_repair_needs_is_told_what(tmp_path, lacking):
+    run = drifted_run(tmp_path, LOST)
+    (run / lacking).rename(tmp_path / "gone")
+    said = repair(run, tmp_path / "out", "http://127.0.0.1:9", code=2)
+    assert {"looks": "is missing", "items.jsonl": "red-line", "rehearsal.jsonl": "rehearsal"}[
+        lacking
+    ] in said
+    assert not (tmp_path / "out").exists()

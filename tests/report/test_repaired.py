@@ -1,0 +1,128 @@
+"""Before and after a repair on the reserved slice: either sign is told plainly, and so is that there are too few items."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from guardrail.data.repair.drifted_abilities import drifted_abilities, read_drifted_run, run_items
+from guardrail.data.repair.repaired_recipe import lineage_of
+from guardrail.report.repaired import repaired
+from guardrail.report.report import build_report
+from guardrail.report.run_data import read_run
+from guardrail.sets.items import items_sha256, read_items
+from guardrail.sets.reserved import reserved_ids
+from tests.data_wing.repaired_story import drifted_run
+from tests.report.stories import shown_text, undigested
+
+LOST = {"instruction": 0.6, "translation": 0.6, "writing": 0.6}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Folders of runs: what each lost at its end."""
+    folder = tmp_path_factory.mktemp("runs")
+    lost = {"bad": LOST, "good": {}, "same": LOST}
+    return {name: drifted_run(folder / name, failing) for name, failing in lost.items()}
+
+
+def follow(runs: dict[str, Path], before: str, after: str, folder: Path, **drift) -> Path:
+    """A copy of a run whose recipe says that it repairs another."""
+    import shutil
+
+    run = folder / "run"
+    shutil.copytree(runs[after], run)
+    data = read_drifted_run(runs[before])
+    red_line = run_items(data, "red_line")
+    lineage = lineage_of(data, drifted_abilities(data, red_line), red_line, 12)
+    ledger = (run / "ledger.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+    started = json.loads(ledger[0].replace(str(runs[after]), str(run)))
+    started["recipe"] |= {"lineage": lineage.model_dump(mode="json"), "name": "park-repaired"}
+    started["recipe"]["sets"]["red_line"] = str(run / "items.jsonl")
+    started["recipe"]["drift"] |= drift
+    ledger[0] = json.dumps(started, ensure_ascii=False) + "\n"
+    (run / "ledger.jsonl").write_text("".join(ledger), encoding="utf-8")
+    undigested(run)
+    return run
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "says", "said"),
+    [
+        ("bad", "good", "better", "比修补前好"),
+        ("good", "bad", "worse", "比修补前差"),
+        ("bad", "same", "not_told", "有没有用还看不出"),
+    ],
+)
+def test_either_sign_is_told_and_so_is_that_nothing_can_be_told(
+    runs, tmp_path, before, after, says, said
+):
+    run = follow(runs, before, after, tmp_path, min_items=20)
+    facts = repaired(read_run(run))
+    first = facts.changes[0]
+    assert (first.metric, first.group, first.says) == ("passed", "overall", says)
+    assert first.low <= first.harm <= first.high
+    page = build_report(run).read_text(encoding="utf-8")
+    assert said in shown_text(page)
+    told = json.loads((run / "report.json").read_text(encoding="utf-8"))["repair"]
+    assert told["changes"][0]["says"] == says
+    assert ("配方的其余部分都没有变" in page) != bool(facts.also_changed)
+
+
+def test_figures_are_those_of_the_reserved_items_alone(runs, tmp_path):
+    run = follow(runs, "bad", "good", tmp_path)
+    items = read_items(run / "items.jsonl")
+    kept_back = reserved_ids(items)
+    assert 15 < len(kept_back) < 50
+
+    def passed(folder):
+        path = sorted((folder / "looks").iterdir())[-1]
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        return np.mean([row["passed"] for row in rows if row["item"] in kept_back])
+
+    first = repaired(read_run(run)).changes[0]
+    assert first.n == first.units == len(kept_back)
+    assert (first.base, first.now) == pytest.approx((passed(runs["bad"]), passed(run)))
+    assert first.harm == pytest.approx(first.base - first.now)
+
+
+def test_too_few_items_tell_nothing_however_much_changed(runs, tmp_path):
+    facts = repaired(read_run(follow(runs, "bad", "good", tmp_path, min_items=100)))
+    assert {change.says for change in facts.changes} == {"too_few"}
+    assert facts.changes[0].harm < -0.3
+
+
+def test_what_else_changed_is_named(runs, tmp_path):
+    facts = repaired(read_run(follow(runs, "bad", "good", tmp_path, min_items=20)))
+    assert facts.also_changed == ("drift.min_items", "sets.red_line")
+
+
+@pytest.mark.parametrize(
+    "change", ["rewritten", "gone", "other items", "no lineage", "broken lineage"]
+)
+def test_answers_that_are_not_those_of_the_repair_are_not_compared(runs, tmp_path, change):
+    run = follow(runs, "bad", "good", tmp_path)
+    ledger = run / "ledger.jsonl"
+    lines = ledger.read_text(encoding="utf-8").splitlines(keepends=True)
+    started = json.loads(lines[0])
+    lineage = started["recipe"]["lineage"]
+    if change == "rewritten":
+        lineage["answers_sha256"] = "0" * 64
+    elif change == "gone":
+        lineage["run"] = str(tmp_path / "nowhere")
+    elif change == "other items":
+        lineage["red_line_sha256"] = items_sha256([])
+    elif change == "no lineage":
+        del started["recipe"]["lineage"]
+    else:
+        lineage["answers_sha256"] = "../../etc"
+    lines[0] = json.dumps(started) + "\n"
+    ledger.write_text("".join(lines), encoding="utf-8")
+    facts = repaired(read_run(run))
+    if change in ("no lineage", "broken lineage"):
+        assert facts is None
+        return
+    assert facts.changes == ()
+    assert facts.problem == {"other items": "other_items"}.get(change, "unread")
+    assert "无法比较" in build_report(run).read_text(encoding="utf-8")
