@@ -151,7 +151,7 @@ def test_where_nothing_drifted_there_is_nothing_to_repair(tmp_path):
 
 
 def test_an_ability_with_few_seeds_is_evolved_alone(tmp_path):
-    run = drifted_run(tmp_path, {"writing": 0.6}, an_ability=3)
+    run = drifted_run(tmp_path, {"writing": 0.6}, an_ability=5)
     with ScriptedServer(freely) as server:
         facts = repair(run, tmp_path / "out", server.url)
     assert {row.provenance["generator"] for row in read_data_rows(tmp_path / "out/rows.jsonl")} == {
