@@ -12,7 +12,7 @@ from guardrail.sets.read.curriculum import curriculum
 from guardrail.trainers.grpo.reward_functions import load_reward
 from guardrail.trainers.trl.trl_arguments import trl_arguments
 
-__all__ = ["build_trainer"]
+__all__ = ["build_trainer", "lora", "model_loading"]
 
 
 def _split(rows: list[dict[str, Any]], held_out: float) -> tuple[list[Any], list[Any]]:
@@ -23,7 +23,12 @@ def _split(rows: list[dict[str, Any]], held_out: float) -> tuple[list[Any], list
     return shuffled[cut:], shuffled[:cut]
 
 
-def _lora(recipe: Recipe) -> Any:
+def lora(recipe: Recipe) -> Any:
+    """Return peft's LoraConfig as the recipe has it, None without one.
+
+    Raises:
+        InputError: it is refused, or the start model is an adapter already.
+    """
     from peft import LoraConfig
 
     if recipe.train.lora is None:
@@ -39,8 +44,8 @@ def _lora(recipe: Recipe) -> Any:
         raise InputError(f"`train.lora`: LoraConfig refuses it: {error}") from error
 
 
-def _loading(recipe: Recipe) -> dict[str, Any]:
-    """How the start model is loaded: the user's `model_init_kwargs`, and else the dtype the field trains in.
+def model_loading(recipe: Recipe) -> dict[str, Any]:
+    """Return how the start model is loaded: the user's `model_init_kwargs`, and else the dtype the field trains in.
 
     An adapter on the checkpoint's dtype; all weights in float32 whatever the checkpoint's, since half precision loses
     small updates, unless DeepSpeed keeps a float32 copy of its own.
@@ -71,8 +76,8 @@ def build_trainer(recipe: Recipe, rows: list[dict[str, Any]], output: Path) -> A
         train = curriculum(train, recipe.seed)
     rewards = [load_reward(spec) for spec in recipe.train.rewards] if grpo else []
     parts: dict[str, Any] = {"args": arguments, "train_dataset": datasets.Dataset.from_list(train)}
-    parts["peft_config"] = _lora(recipe)
-    folder, loading = str(recipe.start_model), _loading(recipe)
+    parts["peft_config"] = lora(recipe)
+    folder, loading = str(recipe.start_model), model_loading(recipe)
     quantization = recipe.train.quantization
     if grpo and quantization is None and not is_adapter(Path(folder)):
         # TRL loads policy and reference alike.

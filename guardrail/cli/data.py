@@ -9,7 +9,13 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from guardrail.cli import data_business, data_curriculum, data_generate, data_repair
+from guardrail.cli import (
+    data_business,
+    data_curriculum,
+    data_generate,
+    data_repair,
+    data_spin,
+)
 from guardrail.cli.common import JsonFlag, clear_errors, console, print_json
 from guardrail.cli.data_options import (
     AskedOptions,
@@ -40,6 +46,7 @@ app.command("outcomes")(data_business.outcomes)
 app.command("probe")(data_business.probe)
 app.command("curriculum")(data_curriculum.curriculum_command)
 app.command("repair")(data_repair.repair_command)
+app.command("spin")(data_spin.spin_command)
 
 LanguageOption = Annotated[Literal["zh", "en"], typer.Option("--lang", help="Language.")]
 

@@ -46,7 +46,8 @@ def train_on(recipe: Recipe, rows: Sequence[DataRow], folder: Path) -> Path:
         raise InputError(
             f"recipe `{recipe.name}` has `trainer: {recipe.trainer}`; trained rounds need `trl-sft`"
         )
-    if is_trained(folder, rows):
+    ids = [row.id for row in rows]
+    if is_trained(folder, ids):
         return folder
     changed = recipe.model_copy(update={"train": recipe.train.model_copy(update={"held_out": 0.0})})
     trainer: Any = build_trainer(
@@ -55,19 +56,19 @@ def train_on(recipe: Recipe, rows: Sequence[DataRow], folder: Path) -> Path:
     trainer.train()
     trainer.save_model(str(folder))
     trainer.processing_class.save_pretrained(str(folder))
-    note_trained(folder, rows)
+    note_trained(folder, ids)
     return folder
 
 
-def note_trained(folder: Path, rows: Sequence[DataRow]) -> None:
-    """Say in a model's folder that it is finished, on which rows it was trained, and what its files are."""
+def note_trained(folder: Path, ids: Sequence[str]) -> None:
+    """Say in a model's folder that it is finished, the ids of the rows it was trained on, and what its files are."""
     names = sorted(path.name for path in folder.iterdir() if path.is_file())
-    content = sealed({"rows": _sha256(rows), "files": file_digests(folder, names)})
+    content = sealed({"rows": _sha256(ids), "files": file_digests(folder, names)})
     write_whole(folder / _DONE, json.dumps(content, indent=2) + "\n")
 
 
-def is_trained(folder: Path, rows: Sequence[DataRow]) -> bool:
-    """Return whether a folder holds a finished model of these rows.
+def is_trained(folder: Path, ids: Sequence[str]) -> bool:
+    """Return whether a folder holds a model that was trained to the end on the rows of these ids.
 
     Raises:
         InputError: it holds one of other rows, or one that is not as it was when it was finished.
@@ -82,7 +83,7 @@ def is_trained(folder: Path, rows: Sequence[DataRow]) -> bool:
         raise InputError(
             f"`{done}` is not as it was written ({error!s:.200}), or of an older version; {again}"
         ) from error
-    if found != _sha256(rows):
+    if found != _sha256(ids):
         raise InputError(
             f"`{folder}` holds a model trained on other rows; give a new `--out`, or take the folder away"
         )
@@ -93,8 +94,8 @@ def is_trained(folder: Path, rows: Sequence[DataRow]) -> bool:
     return True
 
 
-def _sha256(rows: Sequence[DataRow]) -> str:
-    return hashlib.sha256("\n".join(row.id for row in rows).encode()).hexdigest()
+def _sha256(ids: Sequence[str]) -> str:
+    return hashlib.sha256("\n".join(ids).encode()).hexdigest()
 
 
 class LocalAnswerer:

@@ -1,6 +1,6 @@
 """What ms-swift makes of files that the data wing writes, in a process of its own: importing `swift` patches transformers.
 
-python -m tests.data_wing.swift_reads order FILE
+python -m tests.data_wing.swift_reads order|pairs FILE
 """
 
 import sys
@@ -17,5 +17,11 @@ def order(path: str) -> None:
     print("|".join(said[n] for batch in taken for n in batch))
 
 
+def pairs(path: str) -> None:
+    """Print the chosen and the rejected answer of each pair."""
+    rows, _ = load_dataset([path], shuffle=False, split_dataset_ratio=0.0)
+    print("|".join(f"{row['messages'][-1]['content']}>{row['rejected_response']}" for row in rows))
+
+
 if __name__ == "__main__":
-    {"order": order}[sys.argv[1]](sys.argv[2])
+    {"order": order, "pairs": pairs}[sys.argv[1]](sys.argv[2])

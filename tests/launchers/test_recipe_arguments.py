@@ -69,7 +69,9 @@ def check(name: str, models: dict[str, Path], folder: Path, *changes: str):
     elif "grpo" in name:
         given["train.rewards"] = f"[{models['8b'] / 'rewards.py'}:score]"
     settings = [f"{key}={value}" for key, value in given.items()] + list(changes)
-    line = command("check", name, "--lang", "en", *(part for one in settings for part in ("--set", one)))
+    line = command(
+        "check", name, "--lang", "en", *(part for one in settings for part in ("--set", one))
+    )
     return warm(line, cwd=folder, loaded=SWIFT if swift else TRL)
 
 

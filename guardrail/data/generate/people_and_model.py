@@ -12,6 +12,7 @@ from openpyxl.utils import get_column_letter
 from openpyxl.worksheet.datavalidation import DataValidation
 
 from guardrail.data.chat_endpoint import Answerer, ChatRequest
+from guardrail.data.preference_pairs import preference_pair
 from guardrail.data.rows import DataRow, made_row
 from guardrail.data.stage_folder import Made
 from guardrail.errors import InputError
@@ -154,12 +155,7 @@ def read_sheet(
         if answer:
             made.rows.append(new)
             made.preferences += [
-                {
-                    "prompt": list(row.messages[:-1]),
-                    "chosen": answer,
-                    "rejected": text,
-                    "annotation_metrics": metrics,
-                }
+                preference_pair(row.messages[:-1], answer, text, annotation_metrics=metrics)
                 for text in dict.fromkeys(texts)
                 if text and text != answer
             ]

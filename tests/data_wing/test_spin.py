@@ -1,0 +1,308 @@
+"""SPIN: what becomes a pair and what does not, the forms of DPO, and two iterations trained for real on the toy."""
+
+import json
+import math
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from typer.testing import CliRunner
+
+from guardrail.anchors.store import AnchorAnswer, write_anchors
+from guardrail.cli.main import app
+from guardrail.data.chat_endpoint import ChatRequest, Reply
+from guardrail.data.generate.spin import gold_rows, play, with_golds
+from guardrail.data.judged_text import WITHHELD
+from guardrail.data.preference_pairs import swift_pair
+from guardrail.data.rows import made_row, read_data_rows, write_rows
+from guardrail.data.stage_folder import read_stage, write_stage
+from guardrail.data.trained_model import LocalAnswerer
+from guardrail.errors import InputError
+from guardrail.sets.items import Item, Message, read_items, write_items
+from guardrail.shipped import shipped_root
+from tests.anchors.test_store import manifest
+from tests.data_wing.scripted_server import ScriptedServer
+from tests.run_fixtures import arguments, script, small_recipe
+from tests.warm import SWIFT
+
+BASE = shipped_root() / "recipes/toy/base"
+
+
+def _rows(*answers):
+    return [
+        made_row(f"第{n}问", answer, method="own", before=[{"role": "system", "content": "短答。"}])
+        for n, answer in enumerate(answers)
+    ]
+
+
+def _says(*replies):
+    asked = []
+
+    def opponent(requests):
+        asked.extend(requests)
+        return list(replies)
+
+    return opponent, asked
+
+
+def test_what_the_opponent_says_otherwise_is_rejected_and_its_iteration_stays_in_the_row():
+    opponent, asked = _says(Reply("别的答案"), Reply("想好了", thinking="先想想"))
+    rows = _rows("自己的答案", "第二个答案")
+    made = play(opponent, rows, 3, name="iteration-3", seed=10, max_tokens=64)
+    assert asked[0] == ChatRequest(tuple(rows[0].messages[:-1]), "spin", 13, 1.0, 64)
+    assert made.preferences[0] == {
+        "prompt": list(rows[0].messages[:-1]),
+        "chosen": [{"role": "assistant", "content": "自己的答案"}],
+        "rejected": [{"role": "assistant", "content": "别的答案"}],
+        "id": made.rows[0].id,
+        "iteration": 3,
+        "opponent": "iteration-3",
+        "side": "domain",
+    }
+    assert made.rows[0].provenance["parents"] == [rows[0].id]
+    assert made.preferences[1]["rejected"][0]["content"] == "<think>\n先想想\n</think>\n\n想好了"
+    assert swift_pair(made.preferences[0]) == {
+        "messages": [*rows[0].messages],
+        "rejected_response": "别的答案",
+        **{name: made.preferences[0][name] for name in ("id", "iteration", "opponent", "side")},
+    }
+
+
+@pytest.mark.parametrize(
+    ("reply", "reason"),
+    [
+        (Reply(" 自己的答案\n"), "rejected equals chosen"),
+        (Reply("自己的答", finish_reason="length"), "answer empty or cut"),
+        (Reply("", finish_reason="refused"), "answer empty or cut"),
+        (Reply("别的", finish_reason="withheld"), WITHHELD),
+    ],
+    ids=["equal", "cut", "refused", "withheld"],
+)
+def test_what_is_no_pair_is_dropped_and_counted_and_its_neighbour_kept(reply, reason):
+    made = play(_says(reply, Reply("别的"))[0], _rows("自己的答案", "好"), 0, name="m")
+    assert made.funnel() == {"made": 2, "lost": {reason: 1}, "kept": 1}
+    assert [pair["chosen"][0]["content"] for pair in made.preferences] == ["好"]
+
+
+@pytest.fixture
+def anchors(tmp_path):
+    """Anchors of three rehearsal items, the gold of one of them cut."""
+    items = [
+        Item(
+            id=f"reh-{n}",
+            ability="writing",
+            source="own",
+            licence="CC0-1.0",
+            messages=(Message(role="user", content=f"写一首第{n}样的诗"),),
+        )
+        for n in range(3)
+    ]
+    answers = [
+        AnchorAnswer(i.id, k, f"诗{i.id}{k}", (1,), "length" if i.id == "reh-1" else "stop")
+        for i in items
+        for k in range(2)
+    ]
+    folder = tmp_path / "anchors"
+    write_anchors(folder, manifest(), answers, {})
+    write_items(folder / "rehearsal.jsonl", items)
+    return folder
+
+
+def test_golds_of_base_are_played_for_on_the_rehearsal_side(anchors):
+    golds = gold_rows(anchors)
+    assert [(row.question, row.answer) for row in golds] == [
+        ("写一首第0样的诗", "诗reh-00"),
+        ("写一首第2样的诗", "诗reh-20"),
+    ]
+    rows = with_golds(_rows(*"一二三四五六七八九十"), golds, 0.1, seed=1)
+    assert [row.provenance["method"] for row in rows] == ["own"] * 10 + ["gold"]
+    made = play(_says(*[Reply("别的")] * 11)[0], rows, 0, name="m")
+    assert [pair["side"] for pair in made.preferences] == ["domain"] * 10 + ["rehearsal"]
+    assert made.rows[-1].provenance["item"] in ("reh-0", "reh-2")
+    with pytest.raises(InputError, match=r"at most 0\.1"):
+        with_golds(rows, golds, 0.2, seed=1)
+
+
+def test_a_finished_iteration_is_read_back_and_one_of_other_rows_refused(tmp_path):
+    made = play(_says(Reply("别的"), Reply("好"))[0], _rows("自己的答案", "好"), 0, name="m")
+    assert read_stage(tmp_path, {"rows": "a"}) is None
+    write_stage(tmp_path, made, None, {"rows": "a"})
+    back, _ = read_stage(tmp_path, {"rows": "a"})
+    assert [row.provenance["rejected"] for row in back.rows] == ["别的"]
+    assert [reason for reason, _ in back.dropped] == ["rejected equals chosen"]
+    with pytest.raises(InputError, match="made with other rows"):
+        read_stage(tmp_path, {"rows": "b"})
+    (tmp_path / "rows.jsonl").write_text("{")
+    with pytest.raises(InputError, match="no stage as it was written"):
+        read_stage(tmp_path, {"rows": "a"})
+
+
+def test_one_iteration_by_a_server_is_exported_and_judged_text_kept_out(tmp_path, anchors):
+    question = "请说明红烧肉从选肉到收汁的全部步骤，每步不超过十五个字"
+    item = Item(
+        id="j",
+        ability="writing",
+        source="own",
+        licence="CC0-1.0",
+        messages=(Message(role="user", content=question),),
+    )
+    write_items(tmp_path / "judged.jsonl", [item])
+    write_rows(tmp_path / "rows.jsonl", [*_rows(*"一二三"), made_row(question, "好", method="own")])
+    line = ["data", "spin", tmp_path / "rows.jsonl", "--judged", tmp_path / "judged.jsonl"]
+    line += ["--anchors", anchors, "--general-share", "0.1", "--iteration", "4", "--json"]
+    answer = lambda prompt, body: question if prompt == "第0问" else f"答{prompt}"  # noqa: E731
+    with ScriptedServer(answer) as server:
+        done = CliRunner().invoke(
+            app, list(map(str, [*line, "--server", server.url, "--out", tmp_path / "out"]))
+        )
+    assert done.exit_code == 0, done.output
+    facts = json.loads(done.stdout)
+    assert facts["funnel"] == {"made": 4, "lost": {WITHHELD: 1}, "kept": 3}
+    assert facts["withheld"]["rows read"] == facts["withheld"]["replies"] == 1
+    pairs = [
+        json.loads(one)
+        for one in (tmp_path / "out/preferences.jsonl").read_text("utf-8").splitlines()
+    ]
+    assert [(pair["iteration"], pair["side"]) for pair in pairs] == [
+        (4, "domain"),
+        (4, "domain"),
+        (4, "rehearsal"),
+    ]
+    files = "".join(p.read_text("utf-8") for p in (tmp_path / "out").glob("*.jsonl"))
+    assert question not in files
+    assert len(read_items(tmp_path / "out/items.jsonl")) == 3
+
+
+def test_an_opponent_and_one_alone_must_be_named(tmp_path):
+    write_rows(tmp_path / "rows.jsonl", _rows("一"))
+    line = ["data", "spin", str(tmp_path / "rows.jsonl"), "--out", str(tmp_path / "out")]
+    for more in ([], ["--recipe", "toy-sft", "--server", "http://127.0.0.1:9"]):
+        done = CliRunner().invoke(app, [*line, *more])
+        assert done.exit_code == 2
+        assert "SPIN needs an opponent" in done.output
+    done = CliRunner().invoke(app, [*line, "--recipe", "toy-grpo"])
+    assert done.exit_code == 2
+    assert "`trainer` does not go with" in " ".join(done.output.split())
+
+
+TRAINS = [
+    pytest.mark.run,
+    pytest.mark.trl1,
+    # TRL 1.16 asks transformers 5.23 by the old name.
+    pytest.mark.filterwarnings("ignore:.gradient_checkpointing.{0,9} is deprecated:FutureWarning"),
+]
+
+
+@pytest.fixture(scope="module")
+def played(tmp_path_factory):
+    """Two iterations of twelve rows on the toy, two optimizer steps each."""
+    folder = tmp_path_factory.mktemp("spin")
+    write_rows(
+        folder / "rows.jsonl",
+        read_data_rows(shipped_root() / "recipes/toy/collections.jsonl")[:12],
+    )
+    steps = arguments(max_steps=2, warmup_steps=0, learning_rate=1e-4, logging_steps=1)
+    recipe = small_recipe(folder, train=steps)
+    line = ["data", "spin", folder / "rows.jsonl", "--recipe", recipe, "--out", folder / "out"]
+    line = [*map(str, line), "--answer-tokens", "48", "--json"]
+    done = CliRunner().invoke(app, line)
+    assert done.exit_code == 0, done.output
+    return folder, line, json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("number", [0, 1])
+class TestEachIteration:
+    pytestmark = TRAINS
+
+    def test_its_opponent_is_its_own_model_and_what_that_says_is_rejected(self, played, number):
+        folder = played[0] / "out"
+        model = BASE if number == 0 else folder / f"models/iteration-{number}"
+        rows = read_data_rows(folder / f"iteration-{number}/rows.jsonl")
+        again = play(
+            LocalAnswerer(model, thinking=False),
+            read_data_rows(played[0] / "rows.jsonl"),
+            number,
+            name="again",
+            max_tokens=48,
+        )
+        said = [row.provenance["rejected"] for row in rows]
+        assert said == [row.provenance["rejected"] for row in again.rows]
+        assert {row.provenance["iteration"] for row in rows} == {number}
+
+    def test_training_begins_at_its_own_reference(self, played, number):
+        # Where policy and reference are one model the logistic loss is log 2, whatever the pairs.
+        state = json.loads(
+            (played[0] / f"out/models/iteration-{number + 1}/trainer_state.json").read_text()
+        )
+        losses = [entry["loss"] for entry in state["log_history"] if "loss" in entry]
+        assert losses[0] == pytest.approx(math.log(2), abs=1e-4)
+        assert losses[1] != losses[0]
+
+
+class TestTwoIterations:
+    pytestmark = TRAINS
+
+    def test_the_opponent_is_replaced(self, played):
+        weights = [
+            load_file(folder / "model.safetensors")
+            for folder in (BASE, *(played[0] / f"out/models/iteration-{n}" for n in (1, 2)))
+        ]
+        name = next(iter(weights[0]))
+        assert not torch.equal(weights[0][name].float(), weights[1][name])
+        assert not torch.equal(weights[1][name], weights[2][name])
+        said = [
+            {row.id: row.provenance["rejected"] for row in read_data_rows(path)}
+            for path in sorted(played[0].glob("out/iteration-*/rows.jsonl"))
+        ]
+        assert said[0] != said[1]
+
+    def test_all_pairs_are_exported_and_counted(self, played):
+        folder, _, facts = played
+        lines = (folder / "out/preferences.jsonl").read_text("utf-8").splitlines()
+        counts = [one["kept"] for one in facts["iterations"]]
+        assert [json.loads(line)["iteration"] for line in lines] == [0] * counts[0] + [1] * counts[
+            1
+        ]
+        assert facts["funnel"]["made"] == 24
+        assert facts["costs"]["requests"] == 24
+        assert facts["arguments_left_out"] == ["assistant_only_loss"]
+
+    def test_killed_before_its_end_it_goes_on_and_does_nothing_twice(self, played):
+        folder, line, facts = played
+        files = [
+            folder / "out/iteration-0/rows.jsonl",
+            folder / "out/iteration-1/rows.jsonl",
+            folder / "out/models/iteration-1/model.safetensors",
+        ]
+        before = [path.stat().st_mtime_ns for path in files]
+        last = load_file(folder / "out/models/iteration-2/model.safetensors")
+        for lost in ("stage.json", "rows.jsonl", "models/iteration-2/trained"):
+            (folder / "out" / lost).unlink()
+        done = CliRunner().invoke(app, line)
+        assert done.exit_code == 0, done.output
+        assert json.loads(done.stdout) == facts
+        assert [path.stat().st_mtime_ns for path in files] == before
+        again = load_file(folder / "out/models/iteration-2/model.safetensors")
+        assert all(torch.equal(last[name], again[name]) for name in last)
+
+    def test_other_rows_in_the_same_folder_are_refused(self, played):
+        folder, line, _ = played
+        write_rows(folder / "other.jsonl", _rows("一"))
+        done = CliRunner().invoke(
+            app, [str(folder / "other.jsonl") if "rows.jsonl" in p else p for p in line]
+        )
+        assert done.exit_code == 2
+        assert "other rows" in " ".join(done.output.split())
+
+
+@pytest.mark.run
+@pytest.mark.full
+@pytest.mark.swift
+def test_ms_swift_reads_the_pairs_as_preferences(tmp_path):
+    made = play(_says(Reply("别的"), Reply("好的"))[0], _rows("一", "二"), 0, name="m")
+    write_stage(tmp_path, made, None, {})
+    done = script(
+        "data_wing.swift_reads", "pairs", tmp_path / "preferences.swift.jsonl", loaded=SWIFT
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.strip().splitlines()[-1] == "一>别的|二>好的"
