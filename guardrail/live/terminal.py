@@ -94,12 +94,13 @@ def _start_lines(record: Record, words: TerminalWords) -> list[Text]:
                 dtype=precision["trained"],
             )
             lines.append(Text(said, "yellow"))
-    for name, said in (("rewritten", "turned into messages"), ("left_out", "LEFT OUT")):
+    for name, text, colour in (
+        ("rewritten", "  training rows turned into messages: {told}", ""),
+        ("left_out", "  training rows LEFT OUT: {told}", "yellow"),
+    ):
         if counts := record.get(f"training_rows_{name}"):
-            told = ", ".join(f"{count} {what}" for what, count in counts.items())
-            lines.append(
-                Text(f"  training rows {said}: {told}", "yellow" if name == "left_out" else "")
-            )
+            told = words.joined([f"{count} {what}" for what, count in counts.items()], "comma")
+            lines.append(Text(words(text, told=told), colour))
     if form := record.get("rehearsal_form"):
         lines.append(Text(words("  KL-only samples: {said}", said=_form_said(form, words))))
     if record.get("kl_term") is False and record["mode"] == "guard":

@@ -1,5 +1,6 @@
 """Terminals speak the recipe's language, and both languages fill in the same values."""
 
+import ast
 import io
 import re
 import string
@@ -36,6 +37,22 @@ CODES = {
 
 def fields(text: str) -> list[str]:
     return sorted(name for _, name, _, _ in string.Formatter().parse(text) if name is not None)
+
+
+def said_in_the_code() -> set[str]:
+    """Every English text that the code asks a translation of, where it stands there as it is."""
+    found = set()
+    for path in [*PACKAGE.glob("live/*.py"), *PACKAGE.glob("cli/*.py"), PACKAGE / "demo.py"]:
+        calls = (n for n in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(n, ast.Call))
+        for call in calls:
+            asked = ast.unparse(call.func).rpartition(".")[2] in ("words", "_words")
+            if asked and isinstance(call.args[0], ast.Constant):
+                found.add(call.args[0].value)
+    return found
+
+
+def test_every_text_of_the_code_has_a_translation() -> None:
+    assert said_in_the_code() - set(CHINESE) == set()
 
 
 def test_both_languages_fill_in_the_same_values() -> None:
