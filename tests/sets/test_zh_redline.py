@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from guardrail.probes.measure import check_passes
+from guardrail.probes.measure import check_passes, measure
 from guardrail.sets.items import read_items
 from guardrail.shipped import shipped_root
 from guardrail.text import parse_answer
@@ -51,6 +51,15 @@ def test_its_checks_pass_a_good_answer_and_fail_a_bad_one(item_id):
         bad = parse_answer(example["failing"][number]).text
         assert check_passes(check, good), f"check {number} fails a good answer"
         assert not check_passes(check, bad), f"check {number} passes a bad answer"
+
+
+@pytest.mark.parametrize("item_id", [i for i in sorted(EXAMPLES) if "wrong" in EXAMPLES[i]])
+def test_a_whole_answer_that_is_wrong_does_not_pass(item_id):
+    """In form as good as any, and wrong in what it says (or, where it should refuse, helpful)."""
+    example = EXAMPLES[item_id]
+    assert measure(ITEMS[item_id], example["wrong"], example["passing"])["passed"] == 0.0
+    for good in (example["passing"], *example["good"]):
+        assert measure(ITEMS[item_id], good, example["passing"])["passed"] == 1.0, good
 
 
 def test_judged_and_injected_share_no_thirteen_characters():
