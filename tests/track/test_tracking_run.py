@@ -18,8 +18,8 @@ from guardrail.track.scalars import AGAINST_STEP, is_detail, scalars
 from guardrail.track.wandb_run import RUN_FILE, TABLE_COLUMNS
 from tests.run_fixtures import anchored, arguments, command, small_recipe
 from tests.track.inbox import Inbox
-from tests.trust.written_files import unnamed
 from tests.track.silent_wandb import SilentWandb
+from tests.trust.written_files import unnamed
 
 pytestmark = pytest.mark.run
 
