@@ -18,16 +18,13 @@ from guardrail.sets.read.raw_rows import (
     out_of_proportion,
 )
 
-__all__ = [
-    "check_proportion",
-    "is_tar",
-    "is_workbook",
-    "on_disk",
-    "tar_members",
-    "unpacked_gzip",
-    "zip_members",
-]
+__all__ = ["is_tar", "is_workbook", "on_disk", "tar_members", "unpacked_gzip", "zip_members"]
 
+_LARGEST_HEADER = 64 << 10
+_MOST_GLOBAL_HEADERS = 16
+"""What a tar says of a member beside its 512 bytes (long names, pax), in bytes; and of all members from there on."""
+_LONG_NAMES = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
+_PAX = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE)
 _ROWS_IN = (
     ".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".txt", ".parquet", ".arrow", ".feather", ".xlsx",
 )  # fmt: skip
@@ -58,46 +55,33 @@ def _no_rows(where: str, names: list[str]) -> InputError:
     )
 
 
-def is_workbook(file: Stream) -> bool:
-    """Return whether a zip is a workbook; it is left at its beginning."""
-    with zipfile.ZipFile(file) as archive:
-        found = any(m.filename == "[Content_Types].xml" for m in archive.infolist())
-    file.seek(0)
-    return found
+def is_workbook(archive: zipfile.ZipFile) -> bool:
+    """Return whether a zip is a workbook."""
+    return any(member.filename == "[Content_Types].xml" for member in archive.infolist())
 
 
-def check_proportion(file: Stream, where: str) -> None:
-    """Refuse a zip that unpacks to far more than its size; it is left at its beginning.
-
-    Raises:
-        InputError: it does.
-    """
-    with zipfile.ZipFile(file) as archive:
-        members = archive.infolist()
-        whole, packed = (
-            sum(getattr(m, size) for m in members) for size in ("file_size", "compress_size")
-        )
-    if out_of_proportion(whole, packed):
-        raise InputError(f"{where} unpacks to more than {MOST_RATIO} times its size")
-    file.seek(0)
-
-
-def zip_members(file: Stream, where: str) -> Iterator[Member]:
+def zip_members(archive: zipfile.ZipFile, where: str, packed: int) -> Iterator[Member]:
     """Yield the files of rows in a zip.
 
+    Args:
+        archive: The zip.
+        where: What it is called.
+        packed: Bytes of the whole file: what the members say they are packed to may be the same bytes many times.
+
     Raises:
-        InputError: there is none, or one unpacks to far more than its size.
+        InputError: there is none, or they unpack to far more than the file's size.
     """
-    with zipfile.ZipFile(file) as archive:
-        members = [m for m in archive.infolist() if not m.is_dir()]
-        wanted = [m for m in members if _has_rows(m.filename)]
-        if not wanted:
-            raise _no_rows(where, [m.filename for m in members])
-        for member in wanted:
-            with archive.open(member) as inner:
-                name = f"{where} member `{member.filename:.200}`"
-                size = member.compress_size
-                yield buffered(Unpacked(inner, name, lambda size=size: size)), name  # type: ignore[misc]
+    members = [m for m in archive.infolist() if not m.is_dir()]
+    wanted = [m for m in members if _has_rows(m.filename)]
+    if not wanted:
+        raise _no_rows(where, [m.filename for m in members])
+    if out_of_proportion(sum(m.file_size for m in wanted), packed):
+        raise InputError(f"{where} unpacks to more than {MOST_RATIO} times its size")
+    for member in wanted:
+        with archive.open(member) as inner:
+            name = f"{where} member `{member.filename:.200}`"
+            size = member.compress_size
+            yield buffered(Unpacked(inner, name, lambda size=size: size)), name  # type: ignore[misc]
 
 
 def is_tar(head: bytes) -> bool:
@@ -118,8 +102,9 @@ def tar_members(file: Stream, where: str, packed: Callable[[], int]) -> Iterator
     """
     found = False
     names: list[str] = []
-    with tarfile.open(fileobj=file, mode="r|") as archive:
+    with tarfile.open(fileobj=file, mode="r|", tarinfo=_bounded_header(where)) as archive:
         for member in archive:
+            archive.members.clear()  # it would keep every one
             content = archive.extractfile(member) if member.isfile() else None
             if content is None:
                 continue
@@ -132,6 +117,27 @@ def tar_members(file: Stream, where: str, packed: Callable[[], int]) -> Iterator
             yield buffered(Unpacked(content, name, packed)), name
     if not found:
         raise _no_rows(where, names)
+
+
+def _bounded_header(where: str) -> type[tarfile.TarInfo]:
+    """A kind of `TarInfo` for one tar: what it says of its members is read whole, and so is bounded."""
+    shared = 0
+
+    class Bounded(tarfile.TarInfo):
+        def _proc_member(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
+            nonlocal shared
+            shared += self.type == tarfile.XGLTYPE
+            if self.type in (*_LONG_NAMES, *_PAX) and self.size > _LARGEST_HEADER:
+                raise InputError(
+                    f"{where} says more than {_LARGEST_HEADER >> 10} KiB about a member; pack it again"
+                )
+            if shared > _MOST_GLOBAL_HEADERS:
+                raise InputError(
+                    f"{where} has more than {_MOST_GLOBAL_HEADERS} headers for all members; pack it again"
+                )
+            return super()._proc_member(archive)  # type: ignore[misc,no-any-return]
+
+    return Bounded
 
 
 def unpacked_gzip(file: Stream, where: str) -> Stream:

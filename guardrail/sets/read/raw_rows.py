@@ -14,6 +14,7 @@ __all__ = [
     "MOST_COLUMNS",
     "MOST_RATIO",
     "UNASKED",
+    "Given",
     "Row",
     "Stream",
     "Unpacked",
@@ -31,6 +32,8 @@ MOST_COLUMNS = 1000
 MOST_RATIO = 200
 """How much larger than packed an archive may be, from `UNASKED` bytes on; text packs to a tenth."""
 UNASKED = 64 << 20
+_A_ROW, _A_BLANK_ROW, _A_CELL = 128, 32, 8
+"""Bytes that a row, an empty one and a value are reckoned at least."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +79,44 @@ def _listed_row(value: list[Any]) -> Any:
 def out_of_proportion(unpacked: int, packed: int) -> bool:
     """Return whether so many bytes are far more than so many packed ones hold."""
     return unpacked > UNASKED and unpacked > MOST_RATIO * max(1, packed)
+
+
+class Given:
+    """What the rows of a file come to that stores a text once and gives it many times."""
+
+    def __init__(self, file: Stream, where: str) -> None:
+        """Begin with none; the file is left where it was."""
+        at = file.tell()
+        self._where, self._packed, self._given = where, file.seek(0, io.SEEK_END), 0
+        file.seek(at)
+
+    def add(self, value: Any = None) -> None:
+        """Count a row, None for one without a filled cell.
+
+        Raises:
+            InputError: a row is too large, or all so far are far more than the file holds.
+        """
+        size = _A_BLANK_ROW if value is None else _A_ROW + _size(value)
+        if size > LONGEST_LINE:
+            raise InputError(
+                f"{self._where} has a row longer than {LONGEST_LINE >> 20} MiB; is this really one text a row?"
+            )
+        self._given += size
+        if out_of_proportion(self._given, self._packed):
+            raise InputError(
+                f"{self._where} gives rows of more than {MOST_RATIO} times its size; write it as JSONL if that is meant"
+            )
+
+
+def _size(value: Any) -> int:
+    """About how many characters a value has."""
+    if isinstance(value, str | bytes):
+        return len(value)
+    if isinstance(value, dict):
+        return sum(len(name) + _size(inner) for name, inner in value.items())
+    if isinstance(value, list | tuple):
+        return sum(map(_size, value)) + _A_CELL * len(value)
+    return _A_CELL
 
 
 def first_line(error: Exception) -> str:

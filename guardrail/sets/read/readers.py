@@ -17,7 +17,6 @@ import pyarrow
 
 from guardrail.errors import InputError
 from guardrail.sets.read.archives import (
-    check_proportion,
     is_tar,
     is_workbook,
     on_disk,
@@ -139,18 +138,14 @@ def _rows(file: Stream, where: str, encoding: str, *, packed: bool = False) -> I
     head = file.peek(CHUNK)[:CHUNK]
     if packed and head.startswith((_ZIP, _PARQUET)):  # they are read from their end
         with on_disk(file) as whole:
-            if head.startswith(_ZIP) and not is_workbook(whole):
-                raise _nested(where)
-            yield from _rows(whole, where, encoding)
+            if head.startswith(_ZIP):
+                yield from _zip_rows(whole, where, encoding, packed=True)
+            else:
+                yield from parquet_rows(whole, where)
     elif packed and (head.startswith(_GZIP) or is_tar(head)):
         raise _nested(where)
     elif head.startswith(_ZIP):
-        if is_workbook(file):
-            check_proportion(file, where)
-            yield from workbook_rows(file, where)
-            return
-        for inner, name in zip_members(file, where):
-            yield from _rows(inner, name, encoding, packed=True)
+        yield from _zip_rows(file, where, encoding)
     elif head.startswith(_GZIP):
         inner = unpacked_gzip(file, where)
         if not is_tar(inner.peek(512)):
@@ -169,6 +164,18 @@ def _rows(file: Stream, where: str, encoding: str, *, packed: bool = False) -> I
         raise InputError(f"{where} is packed with {kind}; unpack it first")
     else:
         yield from _text_rows(file, where, _WIDE.get(head[:2], encoding))
+
+
+def _zip_rows(file: Stream, where: str, encoding: str, *, packed: bool = False) -> Iterator[Row]:
+    size = file.seek(0, io.SEEK_END)
+    with zipfile.ZipFile(file) as archive:
+        if is_workbook(archive):
+            yield from workbook_rows(archive, file, where)
+            return
+        if packed:
+            raise _nested(where)
+        for inner, name in zip_members(archive, where, size):
+            yield from _rows(inner, name, encoding, packed=True)
 
 
 def _text_rows(file: Stream, where: str, encoding: str) -> Iterator[Row]:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import zipfile
 from collections.abc import Iterator
 from itertools import chain
 from typing import Any
@@ -10,7 +11,17 @@ from openpyxl import load_workbook
 
 from guardrail.errors import InputError
 from guardrail.sets.read.json_rows import MOST_BLANK, too_blank
-from guardrail.sets.read.raw_rows import LONGEST_LINE, MOST_COLUMNS, Row, Stream, first_line
+from guardrail.sets.read.raw_rows import (
+    CHUNK,
+    LONGEST_LINE,
+    MOST_COLUMNS,
+    MOST_RATIO,
+    Given,
+    Row,
+    Stream,
+    first_line,
+    out_of_proportion,
+)
 
 __all__ = ["csv_rows", "workbook_rows"]
 
@@ -18,25 +29,58 @@ _MOST_SHEET_ROWS = 1 << 20
 """What a sheet can have."""
 
 
-def workbook_rows(file: Stream, where: str) -> Iterator[Row]:
+_TAGS_UNASKED, _TAGS_A_BYTE = 100_000, 4
+"""Elements of XML a workbook may have, and more for each packed byte: each costs microseconds, also where a hundred
+of them are packed into a byte. Real ones have less than one a byte."""
+
+
+def workbook_rows(archive: zipfile.ZipFile, file: Stream, where: str) -> Iterator[Row]:
     """Yield the rows of every sheet, hidden ones among them; the first row of each names its columns.
 
+    Args:
+        archive: The workbook as a zip.
+        file: The same as a file.
+        where: What it is called.
+
     Raises:
-        InputError: the workbook cannot be read (openpyxl has a dozen errors for a broken one), or a sheet is too wide.
+        InputError: the workbook cannot be read (openpyxl has a dozen errors for a broken one), unpacks to far more than
+            its size, or a sheet is too wide.
     """
+    given = Given(file, where)
+    _check_parts(archive, file.seek(0, io.SEEK_END), where)
+    file.seek(0)
     try:
         sheets = load_workbook(file, read_only=True, data_only=True).worksheets
         if not sheets:
             raise ValueError("it has no sheet")
     except Exception as error:
         raise _unreadable(where, error) from error
+    parts = [sheet._worksheet_path for sheet in sheets]  # of many sheets one may be the same part
+    if len(set(parts)) < len(parts):
+        raise InputError(f"{where} has the same sheet more than once; save it again, or give CSV")
     for sheet in sheets:
         yield from _sheet(
-            sheet, where if len(sheets) == 1 else f"{where} sheet `{sheet.title:.80}`"
+            sheet, where if len(sheets) == 1 else f"{where} sheet `{sheet.title:.80}`", given
         )
 
 
-def _sheet(sheet: Any, where: str) -> Iterator[Row]:
+def _check_parts(archive: zipfile.ZipFile, packed: int, where: str) -> None:
+    """Refuse what unpacks, or makes work, out of proportion to the file's size; nothing of it is kept."""
+    if out_of_proportion(sum(member.file_size for member in archive.infolist()), packed):
+        raise InputError(f"{where} unpacks to more than {MOST_RATIO} times its size")
+    most = _TAGS_UNASKED + _TAGS_A_BYTE * packed
+    tags = 0
+    for member in archive.infolist():
+        with archive.open(member) as part:
+            while block := part.read(CHUNK):
+                tags += block.count(b"<") - block.count(b"</")
+                if tags > most:
+                    raise InputError(
+                        f"{where} has more than {most} elements, out of proportion to its size; save it again, or give CSV"
+                    )
+
+
+def _sheet(sheet: Any, where: str, given: Given) -> Iterator[Row]:
     rows: Iterator[Any] | None = None
     header: list[str] = []
     number = 0
@@ -51,6 +95,7 @@ def _sheet(sheet: Any, where: str) -> Iterator[Row]:
             return
         number += 1
         here = f"{where} row {number}"
+        given.add(cells if any(cell is not None for cell in cells) else None)
         if len(cells) > MOST_COLUMNS:
             raise InputError(f"{here} has more than {MOST_COLUMNS} columns; is this one table?")
         if number == 1:
