@@ -14,31 +14,45 @@ HIDDEN = "***"
 """What stands in the place of a secret."""
 
 _SECRET_KEY = re.compile(
-    r"(?:^|[_.-])(?:token|password|passwd|passphrase|pwd|secret|credentials?|authorization|cookie|webhook"
-    r"|(?:api|access|private|secret|account|auth|license)[_-]?key|apikey)s?$"
+    r"(?:^|[_.-])(?:token|password|passwd|passphrase|pass|pwd|secret|credentials?|authorization|auth|cookie|dsn"
+    r"|webhook(?:[_-]?url)?|connection[_-]?string|(?:api|access|private|secret|account|auth|license|ssh|signing"
+    r"|encryption|deploy)[_-]?key|apikey)s?$"
     r"|alert_urls$",
     re.IGNORECASE,
 )
+_CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _NO_SECRET = re.compile(
     r"(?:^|[_.-])(?:eos|bos|pad|unk|sep|cls|mask|stop|start|end|image|video|audio|vision|special|extra|new|max"
     r"|min|mean|num|per|think|prompt|completion|response|boi|eoi)[_-](?:\w+[_-])?tokens?$",
     re.IGNORECASE,
 )
 """Tokens of a tokenizer, which have that name too."""
+_FORMS = (
+    r"(?:hf_|hf_oauth_|sk-|sk_live_|gh[pousr]_|github_pat_|glpat-|xox[abeprs]-|xapp-|AKIA|ASIA|LTAI|AIza|npm_|dckr_pat_"
+    r"|gsk_|r8_|tvly-|ms-(?=[0-9a-f]{8}-[0-9a-f]{4}-))[A-Za-z0-9_-]{16,}\b"
+    # a JSON web token
+    r"|eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]{8,}"
+)
 _IN_TEXT = re.compile(
+    r"-----BEGIN [A-Z ]{0,30}PRIVATE KEY-----[^-]{0,20000}(?:-----END [A-Z ]{0,30}PRIVATE KEY-----)?"
+    # a robot of a chat, whose address is its key
+    r"|(?P<robot>\b(?i:feishu|lark|dingtalk|wecombot|slack|mailtos?|tgram|discord)://"
+    r"|\b(?i:https)://hooks\.slack\.com/services/|/open-apis/bot/v\d/hook/)[^\s'\"`<>]{1,2000}"
     # user:password@ of an address, and what stands in its query
-    r"(?P<scheme>\b[a-z][a-z0-9+.-]{1,30}://)[^\s/@'\"`<>]{1,500}@"
-    r"|(?P<query>[?&](?:[\w-]*(?:token|key|secret|password|signature|sig))=)[^\s&'\"`<>#]{1,2000}"
-    r"|(?P<bearer>\bBearer\s+)[\w.~+/=-]{8,}"
-    r"|\b(?:hf_|hf_oauth_|sk-|sk_live_|gh[pousr]_|github_pat_|glpat-|xox[abprs]-|AKIA|ms-(?=[0-9a-f]{8}-[0-9a-f]{4}-))[A-Za-z0-9_-]{16,}\b"
-    r"|(?P<named>(?i:\b[\w.-]*(?:hub_token|api_?key|access_?key|password|passwd|secret))[\"']?\s?[=:]\s?[\"']?)"
-    r"[^\s,;}\"'&]{3,}"
+    r"|(?P<scheme>\b[A-Za-z][A-Za-z0-9+.-]{1,30}://)[^\s/@'\"`<>]{1,500}@"
+    r"|(?P<query>[?&](?i:[\w-]{0,40}(?:token|key|secret|password|signature|sig))=)[^\s&'\"`<>#]{1,2000}"
+    r"|(?P<bearer>\b(?i:bearer|basic)\s{1,9})[\w.~+/=-]{8,}"
+    rf"|\b(?:{_FORMS})"
+    r"|(?P<named>(?i:(?:(?:hub|hf|auth|access|refresh|session|bearer)_?token|(?:api|access|secret|account"
+    r"|private)[_-]?key|password|passwd|secret))[\"']?\s?[=:]\s?[\"']?)[^\s,;}\"'&]{3,}"
+    r"|(?P<token>(?i:\btoken)[\"']?\s?[=:]\s?[\"']?)[\w.~+/=-]{16,}"
 )
 
 
 def is_secret(key: str) -> bool:
     """Return whether a key of this name holds a secret."""
-    return _SECRET_KEY.search(key) is not None and _NO_SECRET.search(key) is None
+    words = _CAMEL.sub("_", key)
+    return _SECRET_KEY.search(words) is not None and _NO_SECRET.search(words) is None
 
 
 def redacted(value: Any) -> Any:
@@ -47,14 +61,21 @@ def redacted(value: Any) -> Any:
         return redacted_text(value)
     if isinstance(value, Mapping):
         return {
-            name: HIDDEN
-            if isinstance(inner, str) and inner and isinstance(name, str) and is_secret(name)
-            else redacted(inner)
+            name: _hidden(inner) if isinstance(name, str) and is_secret(name) else redacted(inner)
             for name, inner in value.items()
         }
     if isinstance(value, list | tuple):
         return [redacted(inner) for inner in value]
     return value
+
+
+def _hidden(value: Any) -> Any:
+    """What stands under a secret's name: texts are hidden however deep they lie, numbers and truths are none."""
+    if isinstance(value, str):
+        return HIDDEN if value else value
+    if isinstance(value, Mapping):
+        return {name: _hidden(inner) for name, inner in value.items()}
+    return [_hidden(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
 def redacted_change(change: str) -> str:
@@ -80,4 +101,5 @@ def redacted_text(text: str) -> str:
 def _hide(found: re.Match[str]) -> str:
     if scheme := found["scheme"]:
         return f"{scheme}{HIDDEN}@"
-    return (found["query"] or found["bearer"] or found["named"] or "") + HIDDEN
+    kept = (found[name] for name in ("robot", "query", "bearer", "named", "token"))
+    return next((text for text in kept if text), "") + HIDDEN

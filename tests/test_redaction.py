@@ -41,6 +41,32 @@ def test_secrets_go_by_key_and_by_form_and_the_rest_stays():
     assert not [key for key in HARMLESS if is_secret(key)]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"Authorization: Basic {SECRET}", f"eyJhbGciOiJI.{SECRET}.{SECRET}", f"https://hooks.slack.com/services/T/B/{SECRET}",
+        f"https://open.feishu.cn/open-apis/bot/v2/hook/{SECRET}", f"AccountKey={SECRET}", f"AIza{SECRET}", f"npm_{SECRET}",
+        f"-----BEGIN OPENSSH PRIVATE KEY-----\n{SECRET}\n-----END OPENSSH PRIVATE KEY-----", f"export HF_TOKEN={SECRET}",
+        f'{{"token": "{SECRET}"}}', f"https://h/?X-Amz-Signature={SECRET}", f"http://h/?Token={SECRET}",
+        f"feishu://{SECRET}", f"slack://a/{SECRET}", f"HTTPS://U:{SECRET}@H", f"SECRET_KEY: {SECRET}", f"LTAI{SECRET}",
+    ],
+)  # fmt: skip
+def test_forms_that_secrets_are_known_to_have_are_hidden(text):
+    assert SECRET not in redacted_text(text)
+    assert "***" in redacted_text(text)
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["authToken", "clientSecret", "ssh_key", "signing_key", "webhook_url", "dsn", "basic_auth"],
+)
+def test_names_of_secrets_are_known_however_they_are_written(key):
+    assert redacted({key: SECRET, "x": {key: [SECRET, {"a": SECRET}, 7]}}) == {
+        key: "***",
+        "x": {key: ["***", {"a": "***"}, 7]},
+    }
+
+
 def test_an_error_s_words_lose_them_too():
     said = redacted_text(
         f"ConnectionError: proxy http://u:{SECRET}@proxy:80, WANDB_API_KEY={SECRET} refused"

@@ -53,6 +53,7 @@ def test_a_sheet_that_is_none_is_one_line(tmp_path, content):
         ((TASK.id, "1", "9" * 5000), "准确 must be"),
         (("x" * 5000, "1", ""), "is not a task of this stage"),
     ],
+    ids=["superscript", "long", "another's"],
 )
 def test_a_cell_that_is_no_choice_is_named_and_cut(tmp_path, cells, said):
     sheet(tmp_path / "sheet.xlsx", cells)
@@ -86,17 +87,18 @@ def test_a_sentence_without_end_is_cut(tmp_path):
     assert max(len(one.text) for one in read_passages([tmp_path / "rules.md"])) <= 4 * 800
 
 
-@pytest.mark.parametrize(
-    ("line", "said"),
-    [
-        ('{"a":' * 20_000, "nested deeper|not valid JSON"),
-        (json.dumps(OUTCOME | {"owed": "x" * 9000}), "line 1 is no outcome: `owed`"),
-        (json.dumps(OUTCOME | {"debtor": "x" * (5 << 20)}), "longer than 4 MiB"),
-        (json.dumps(OUTCOME | {"x" * 9000: 1}), "is no outcome"),
-        ("[" * 5000, "nested deeper|not valid"),
-    ],
-)
-def test_a_log_of_outcomes_is_read_within_the_bounds_of_corpora(tmp_path, line, said):
+LOGS = {
+    "deep": ('{"a":' * 20_000, "nested deeper|not valid JSON"),
+    "a long value": (json.dumps(OUTCOME | {"owed": "x" * 9000}), "line 1 is no outcome: `owed`"),
+    "a long line": (json.dumps(OUTCOME | {"debtor": "x" * (5 << 20)}), "longer than 4 MiB"),
+    "a long name": (json.dumps(OUTCOME | {"x" * 9000: 1}), "is no outcome"),
+    "a deep array": ("[" * 5000, "nested deeper|not valid"),
+}
+
+
+@pytest.mark.parametrize("what", LOGS)
+def test_a_log_of_outcomes_is_read_within_the_bounds_of_corpora(tmp_path, what):
+    line, said = LOGS[what]
     (tmp_path / "log.jsonl").write_text(line + "\n")
     with pytest.raises(InputError, match=said) as caught:
         read_outcomes(tmp_path / "log.jsonl")

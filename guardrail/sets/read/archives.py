@@ -104,7 +104,7 @@ def tar_members(file: Stream, where: str, packed: Callable[[], int]) -> Iterator
     names: list[str] = []
     with tarfile.open(fileobj=file, mode="r|", tarinfo=_bounded_header(where)) as archive:
         for member in archive:
-            archive.members.clear()  # it would keep every one
+            archive.members.clear()  # type: ignore[attr-defined]  # it would keep every one
             content = archive.extractfile(member) if member.isfile() else None
             if content is None:
                 continue

@@ -55,8 +55,8 @@ def workbook_rows(archive: zipfile.ZipFile, file: Stream, where: str) -> Iterato
             raise ValueError("it has no sheet")
     except Exception as error:
         raise _unreadable(where, error) from error
-    parts = [sheet._worksheet_path for sheet in sheets]  # of many sheets one may be the same part
-    if len(set(parts)) < len(parts):
+    parts = {getattr(sheet, "_worksheet_path", "") for sheet in sheets}
+    if len(parts) < len(sheets):  # a small part that is many sheets
         raise InputError(f"{where} has the same sheet more than once; save it again, or give CSV")
     for sheet in sheets:
         yield from _sheet(
