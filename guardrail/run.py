@@ -77,7 +77,7 @@ def run_recipe(
         raise InputError(f"run folder `{run}` holds no run to resume; leave --resume away")
     resumed_checkpoint(run / "checkpoints", resume)  # refused before anything is loaded
     require_rows(recipe)
-    guardrail, rows, *_ = preflight(recipe)
+    guardrail, rows, *_ = preflight(recipe, run)
     recipe = guardrail.recipe
     if not resume and not (Path(str(recipe.anchors)) / "manifest.json").is_file():
         write_resolved_recipe(

@@ -121,7 +121,8 @@ class _InThisProcess:
         from guardrail.data.stage_folder import Made
         from guardrail.errors import InputError
 
-        whole, model = Made(facts={"iterations": [], "models": []}), Path(self.recipe.start_model)
+        whole = Made(facts={"iterations": [], "models": []})
+        model = Path(str(self.recipe.start_model))
         for number in range(iterations):
             made = self._pairs(number, model)
             whole.rows += made.rows

@@ -237,6 +237,9 @@ def demo(
 def check(
     recipe: RecipeArgument,
     settings: SetOption = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The run's folder; by default runs/NAME.")
+    ] = None,
     lang: LangOption = None,
     as_json: JsonFlag = False,
 ) -> None:
@@ -250,7 +253,7 @@ def check(
         checked = read_recipe(recipe, changes=settings or ())
         from guardrail.preflight.check_recipe import check_recipe
 
-        facts = check_recipe(checked)
+        facts = check_recipe(checked, (out or Path("runs") / checked.name).resolve())
         if as_json:
             print_json(facts)
         else:

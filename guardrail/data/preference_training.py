@@ -5,11 +5,11 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from guardrail.build_trainer import lora, model_loading
 from guardrail.data.trained_model import is_trained, note_trained
 from guardrail.errors import InputError
 from guardrail.models.fingerprint import is_adapter
 from guardrail.recipe import Recipe
+from guardrail.trainers.trl.start_model import loading_arguments, lora_config
 
 __all__ = ["require_trainable", "train_on_pairs"]
 
@@ -91,9 +91,9 @@ def train_on_pairs(
         )
     except (TypeError, ValueError) as error:
         raise InputError(f"`train.arguments`: DPOConfig refuses them: {error}") from error
-    loading = model_loading(recipe)
+    loading = loading_arguments(recipe)
     model, tokenizer = load_model(start, **loading)
-    adapter = lora(recipe)
+    adapter = lora_config(recipe)
     # With an adapter the reference is the model below it.
     reference = load_model(start, **loading)[0] if adapter is None else None
     rows = [

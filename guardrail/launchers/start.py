@@ -56,7 +56,9 @@ def start_run(
     launch_command(recipe, name, run, changes=changes, resume=resume, node=node)  # what it refuses
     guardrail = [sys.executable, "-m", "guardrail"]
     say("checking the recipe")
-    checked = _carry_out([*guardrail, "check", name, *set_options(changes)], quiet=True)
+    checked = _carry_out(
+        [*guardrail, "check", name, "--out", str(run), *set_options(changes)], quiet=True
+    )
     if checked:
         return checked
     manifest = Path(str(recipe.anchors)) / "manifest.json"

@@ -12,7 +12,13 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from guardrail.errors import InputError
 from guardrail.models.fingerprint import adapter_base, is_adapter
 
-__all__ = ["load_model", "load_tokenizer", "on_accelerator", "where_there_is_room"]
+__all__ = [
+    "load_model",
+    "load_tokenizer",
+    "on_accelerator",
+    "quantization_config",
+    "where_there_is_room",
+]
 
 
 def load_model(
@@ -40,7 +46,7 @@ def load_model(
     """
     folder = Path(folder)
     if quantization is not None:
-        more["quantization_config"] = _bitsandbytes(quantization)
+        more["quantization_config"] = quantization_config(quantization)
     model = AutoModelForCausalLM.from_pretrained(
         adapter_base(folder), dtype=dtype, local_files_only=True, **more
     )
@@ -69,7 +75,12 @@ def where_there_is_room(model: Any) -> Any:
     return on_accelerator(model) if torch.cuda.mem_get_info()[0] > 2 * size else model
 
 
-def _bitsandbytes(arguments: Mapping[str, Any]) -> BitsAndBytesConfig:
+def quantization_config(arguments: Mapping[str, Any]) -> BitsAndBytesConfig:
+    """Return the arguments as bitsandbytes' own.
+
+    Raises:
+        InputError: it is not installed, or refuses them.
+    """
     if find_spec("bitsandbytes") is None:
         raise InputError("`train.quantization` needs bitsandbytes; run `pip install bitsandbytes`")
     try:

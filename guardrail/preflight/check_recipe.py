@@ -1,5 +1,7 @@
 """`guardrail check`: the preflight, and what it lets one say of a run before it costs anything."""
 
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from guardrail.preflight.expected_cost import Training, expected_cost, planned_steps
@@ -13,13 +15,13 @@ from guardrail.trainers.trl.grpo_form import recipe_form
 __all__ = ["check_recipe"]
 
 
-def check_recipe(recipe: Recipe) -> dict[str, Any]:
-    """Return what is known of a recipe's run; how many rows other datasets of ms-swift have is not.
+def check_recipe(recipe: Recipe, run: Path | None = None) -> dict[str, Any]:
+    """Return what is known of a recipe's run, into that folder where it is known; how many rows other datasets of ms-swift have is not.
 
     Raises:
         InputError: as `preflight`, or the trainer's template refuses one of the first rows.
     """
-    guardrail, rows, where, arguments, reading = preflight(recipe)
+    guardrail, rows, where, arguments, reading = preflight(recipe, run)
     found, items = guardrail.recipe, len(guardrail.rehearsal)
     facts: dict[str, Any] = {"recipe": recipe.name}
     swift = recipe.trainer == "ms-swift"
@@ -55,6 +57,7 @@ def check_recipe(recipe: Recipe) -> dict[str, Any]:
     }
     if recipe.trainer == "trl-grpo" and recipe.mode == "guard":
         facts["kl_only_samples"] = recipe_form(found).sentence
+    gaps = _gaps(rows, where) if recipe.trainer == "trl-grpo" else []
     training = None
     if lengths is not None:
         training = Training(
@@ -65,7 +68,22 @@ def check_recipe(recipe: Recipe) -> dict[str, Any]:
             or getattr(arguments, "tuner_type", "full") != "full",
             grpo=grpo,
         )
-    return facts | expected_cost(found, len(guardrail.red_line), items, training)
+    facts |= expected_cost(found, len(guardrail.red_line), items, training)
+    facts["warnings"] = [*gaps, *facts["warnings"]]
+    return facts
+
+
+def _gaps(rows: Sequence[Mapping[str, Any]], where: Sequence[str]) -> list[str]:
+    """A sentence for each column that holds nothing in some rows, for which rewards are handed None."""
+    said = []
+    for column in rows[0] if rows else ():
+        empty = [place for row, place in zip(rows, where, strict=True) if row[column] is None]
+        if empty:
+            said.append(
+                f"column `{column}` is empty in {len(empty)} of {len(rows)} training rows, the first {empty[0]}; rewards are given "
+                "None there"
+            )
+    return said
 
 
 def _steps(recipe: Recipe, arguments: Any, rows: int, *, grpo: bool) -> int | None:

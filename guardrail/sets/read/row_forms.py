@@ -1,8 +1,9 @@
 """The form of training rows: what TRL's trainers take, and the first row and column that are something else."""
 
+import random
 from bisect import bisect_left
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow
 
@@ -10,7 +11,9 @@ from guardrail.errors import InputError
 from guardrail.sets.read.conversation import shown
 from guardrail.sets.read.training_rows import NEEDS
 
-__all__ = ["check_row_forms", "with_all_columns"]
+__all__ = ["check_row_forms", "split_rows", "with_all_columns"]
+
+Row = TypeVar("Row")
 
 _FORMS = {
     "trl-sft": (("messages",), ("prompt", "completion"), ("text",)),
@@ -105,3 +108,11 @@ def with_all_columns(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """
     columns = list(dict.fromkeys(column for row in rows for column in row))
     return [{column: row.get(column) for column in columns} for row in rows]
+
+
+def split_rows(rows: Sequence[Row], held_out: float) -> tuple[list[Row], list[Row]]:
+    """Return the rows that are trained on and those held out; the split is fixed, so that runs with other seeds compare."""
+    shuffled = list(rows)
+    random.Random(0).shuffle(shuffled)
+    cut = round(len(shuffled) * held_out)
+    return shuffled[cut:], shuffled[:cut]

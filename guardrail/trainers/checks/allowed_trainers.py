@@ -1,13 +1,13 @@
 """What the guard may be attached to: an allow-list. Everything else is refused by its own name."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 from transformers import ProcessorMixin, TrainerCallback
 
 from guardrail.errors import InputError
 
-__all__ = ["check_kind_of_trainer", "check_setup"]
+__all__ = ["check_kind_of_trainer", "check_setup", "refuse_several_gpus", "refuse_sharding"]
 
 _TRAINERS: Mapping[str, tuple[str, ...]] = {
     "trl": ("trl.trainer.sft_trainer.SFTTrainer", "trl.trainer.grpo_trainer.GRPOTrainer"),
@@ -70,15 +70,8 @@ def check_setup(trainer: Any, callback: type[TrainerCallback]) -> None:
     accelerator = trainer.accelerator
     distributed = accelerator.distributed_type.value
     if distributed not in ("NO", "DEEPSPEED") and not distributed.startswith("MULTI_"):
-        raise InputError(
-            f"the trainer runs under {distributed}, which no guarded run has been proven under; use one process, "
-            "DDP, or DeepSpeed ZeRO-2 or ZeRO-3"
-        )
-    if trainer.args.n_gpu > 1:
-        raise InputError(
-            f"one process drives {trainer.args.n_gpu} GPUs (`nn.DataParallel`), which cuts the guard's own batches "
-            "apart; launch with `accelerate launch` or `torchrun`, or show one GPU (CUDA_VISIBLE_DEVICES=0)"
-        )
+        refuse_sharding(distributed)
+    refuse_several_gpus(trainer.args.n_gpu)
     sizes = {
         "tensor": trainer.get_tp_size(),
         "context": trainer.get_cp_size(),
@@ -94,4 +87,29 @@ def check_setup(trainer: Any, callback: type[TrainerCallback]) -> None:
         raise InputError(
             "the model was loaded in pieces over ranks (`distributed_config` or `tp_plan` of from_pretrained), which "
             "no guarded run has been proven under; load it whole and use DDP, or DeepSpeed ZeRO-2 or ZeRO-3"
+        )
+
+
+def refuse_sharding(distributed: str) -> NoReturn:
+    """Say that a trainer runs under something that no guarded run has been proven under.
+
+    Raises:
+        InputError: always.
+    """
+    raise InputError(
+        f"the trainer runs under {distributed}, which no guarded run has been proven under; use one process, "
+        "DDP, or DeepSpeed ZeRO-2 or ZeRO-3"
+    )
+
+
+def refuse_several_gpus(count: int) -> None:
+    """Refuse one process that drives several GPUs.
+
+    Raises:
+        InputError: there are several.
+    """
+    if count > 1:
+        raise InputError(
+            f"one process drives {count} GPUs (`nn.DataParallel`), which cuts the guard's own batches "
+            "apart; launch with `accelerate launch` or `torchrun`, or show one GPU (CUDA_VISIBLE_DEVICES=0)"
         )

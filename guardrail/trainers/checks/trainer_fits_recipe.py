@@ -5,7 +5,7 @@ from typing import Any
 from guardrail.errors import InputError
 from guardrail.recipe import BEST_BESIDE, Recipe
 
-__all__ = ["check_trainer_fits", "is_grpo"]
+__all__ = ["check_grpo_keys", "check_trainer_fits", "is_grpo"]
 
 
 def is_grpo(trainer: Any) -> bool:
@@ -40,24 +40,37 @@ def check_trainer_fits(recipe: Recipe, trainer: Any, *, grpo: bool) -> None:
         )
     if not grpo:
         return
-    if trainer.args.auto_find_batch_size:
+    check_grpo_keys(recipe, trainer.args, beta=trainer.beta)
+
+
+def check_grpo_keys(recipe: Recipe, arguments: Any, *, beta: float) -> None:
+    """Refuse keys of the recipe that GRPO under these arguments would not heed.
+
+    Args:
+        recipe: The run's.
+        arguments: Of the trainer, TRL's or ms-swift's.
+        beta: The weight of the trainer's own KL.
+
+    Raises:
+        InputError: there is one, or GRPO is to find its batch size.
+    """
+    if arguments.auto_find_batch_size:
         raise InputError(
             "`auto_find_batch_size` cuts GRPO's groups of completions apart, whose size is set when the trainer is "
             "made; leave it away and lower `per_device_train_batch_size`"
         )
     if recipe.mode == "watch":
         return
+    rehearsal = recipe.rehearsal
     if rehearsal.grpo == "literal" and (rehearsal.loss != "kl" or rehearsal.reference != "stored"):
         raise InputError(
             "`rehearsal.loss` and `rehearsal.reference` are for golds, and `rehearsal.grpo: literal` has none: "
             "leave them away, or set `rehearsal.grpo: anchored` or `both`"
         )
-    if recipe.ladder.beta == "raise" and not (
-        trainer.beta > 0 and not trainer.args.use_liger_kernel
-    ):
+    if recipe.ladder.beta == "raise" and not (beta > 0 and not arguments.use_liger_kernel):
         raise InputError(
             "`ladder.beta: raise` needs a `beta` above 0, and no Liger loss, which keeps the beta it began "
-            f"with; got beta {trainer.beta} and use_liger_kernel {trainer.args.use_liger_kernel}"
+            f"with; got beta {beta:g} and use_liger_kernel {arguments.use_liger_kernel}"
         )
 
 

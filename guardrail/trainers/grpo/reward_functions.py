@@ -2,15 +2,16 @@
 
 import importlib
 import importlib.util
+import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from guardrail.errors import InputError
 
-__all__ = ["load_reward"]
+__all__ = ["check_reward", "load_reward"]
 
 
 def _file(path: Path) -> ModuleType:
@@ -50,3 +51,31 @@ def load_reward(spec: str) -> Callable[..., Any]:
             f"`{place}` holds no function `{name}`; it holds {', '.join(known) or 'none'}"
         )
     return function  # type: ignore[no-any-return]
+
+
+def check_reward(
+    function: Callable[..., Any], spec: str, given: Collection[str], columns: Collection[str]
+) -> list[str]:
+    """Return which of the rows' columns a reward function asks for by name.
+
+    Args:
+        function: As `load_reward` returns it.
+        spec: As the recipe names it.
+        given: What the trainer hands it besides columns.
+        columns: Of the rows.
+
+    Raises:
+        InputError: it cannot be called with these: it asks for a column that no row has, or takes no further ones.
+    """
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # of a builtin, which tells nobody
+        return []
+    try:
+        signature.bind(**dict.fromkeys([*given, *columns]))
+    except TypeError as error:
+        raise InputError(
+            f"reward function `{spec}` cannot be called: {error}. It is given {', '.join(given)} and a list for each column "
+            f"of the rows ({', '.join(columns) or 'none'}); name what it needs and end its parameters with `**kwargs`"
+        ) from error
+    return [name for name in signature.parameters if name in columns]

@@ -25,6 +25,7 @@ __all__ = [
     "another_model",
     "check_order",
     "check_run",
+    "check_swift_options",
     "check_training_data",
     "find_kind",
     "swift_form",
@@ -126,18 +127,11 @@ def check_run(trainer: Any, kind: str, guarded: GuardedRecipe) -> None:
         InputError: an option that cannot be guarded, another model than the recipe's, or training data with judged items or benchmark questions.
     """
     recipe, arguments = guarded.recipe, trainer.args
-    for option, why in MUST_BE_OFF.items():
-        if _given(arguments, option):
-            raise InputError(_not_guarded(arguments, option, why))
+    check_swift_options(recipe, arguments, trainer.template.sequence_parallel_size)
     if trainer.template.model_meta.is_multimodal:
         raise InputError(
             f"`{trainer.template.model_meta.model_type}` takes pictures or sound, and the guard is proven on text "
             "alone; train a text model, or leave `--callbacks guardrail` away"
-        )
-    if trainer.template.sequence_parallel_size > 1:
-        raise InputError(
-            "`--sequence_parallel_size` above 1 cannot be guarded: looks and KL-only samples are not cut "
-            "over ranks; leave it away"
         )
     check_order(recipe, arguments)
     _check_checkpointing(trainer)
@@ -145,6 +139,32 @@ def check_run(trainer: Any, kind: str, guarded: GuardedRecipe) -> None:
     if kind == "grpo" and recipe.mode == "guard":
         swift_form(recipe, trainer)  # refused by name before anchors are made
     check_training_data(guarded, trainer.train_dataset)
+
+
+def check_swift_options(recipe: Recipe, arguments: Any, sequence_parallel: int) -> None:
+    """Refuse options that no guarded run may have, from the flags alone.
+
+    Args:
+        recipe: The guard's.
+        arguments: Of ms-swift's own class, or a trainer's.
+        sequence_parallel: Ranks that a sequence is cut over.
+
+    Raises:
+        InputError: there is one.
+    """
+    for option, why in MUST_BE_OFF.items():
+        if _given(arguments, option):
+            raise InputError(_not_guarded(arguments, option, why))
+    if sequence_parallel > 1:
+        raise InputError(
+            "`--sequence_parallel_size` above 1 cannot be guarded: looks and KL-only samples are not cut "
+            "over ranks; leave it away"
+        )
+    asked = recipe.rehearsal.grpo in ("literal", "both") and "rlhf_type" in recipe.train.arguments
+    if recipe.mode == "guard" and asked:  # where nobody asked for it, golds stand in
+        for option, why in MUST_BE_OFF_IN_GRPO.items():
+            if getattr(arguments, option, False):
+                raise InputError(_not_guarded(arguments, option, why))
 
 
 def check_order(recipe: Recipe, arguments: Any) -> None:

@@ -1,14 +1,22 @@
 """Which prompt stands where and in what form: KL-only prompts at even distances among the user's own."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 
 from guardrail.errors import InputError
 from guardrail.kl.schedule import rehearsal_order
 
-__all__ = ["KL_ONLY", "MixedPrompts", "MixedSampler", "in_the_users_form", "prompt_tokens"]
+__all__ = [
+    "KL_ONLY",
+    "MixedPrompts",
+    "MixedSampler",
+    "fewest_prompts",
+    "in_the_users_form",
+    "prompt_tokens",
+    "refuse_few_prompts",
+]
 
 KL_ONLY = "guardrail_kl_only"
 """Marks KL-only rows, in the dataset and in the trainer's batches."""
@@ -67,11 +75,8 @@ class MixedSampler(torch.utils.data.Sampler[int]):
         self.groups = (int((tasks + 1) / (1.0 - fraction)) // batch + 1) * batch
         while self.groups - self.due(self.groups) > tasks:
             self.groups -= batch
-        if self.groups <= 0:
-            raise InputError(
-                f"train_dataset has {tasks} prompts, one generation batch takes {batch}; add prompts "
-                "or lower generation_batch_size"
-            )
+        if tasks < fewest_prompts(batch, fraction):
+            refuse_few_prompts(tasks, batch)
 
     def due(self, groups: int) -> int:
         """Return how many of the first `groups` groups of the run are KL-only."""
@@ -117,6 +122,23 @@ class MixedSampler(torch.utils.data.Sampler[int]):
     def __len__(self) -> int:
         """Return how many indices a pass yields."""
         return len(self._repeats())
+
+
+def fewest_prompts(batch: int, fraction: float) -> int:
+    """Return how many task prompts the first generation batch of so many takes, where a share of them is KL-only."""
+    return batch - int(fraction * batch + 1e-9)
+
+
+def refuse_few_prompts(prompts: int, batch: int) -> NoReturn:
+    """Say that the task prompts do not fill one generation batch, of which TRL would make no step at all.
+
+    Raises:
+        InputError: always.
+    """
+    raise InputError(
+        f"the training data have {prompts} prompts, one generation batch takes {batch}; add prompts "
+        "or lower `generation_batch_size` (`per_device_train_batch_size`, `gradient_accumulation_steps`)"
+    )
 
 
 def _rendered(trainer: Any, chat: list[dict[str, str]], *, tokenize: bool) -> Any:

@@ -5,6 +5,7 @@ from typing import Any
 
 from guardrail.errors import InputError
 from guardrail.recipe import Recipe
+from guardrail.trainers.checks.argument_values import check_argument_values
 from guardrail.trainers.checks.wanted_order import require_order_arguments
 
 __all__ = ["check_trl_arguments", "trl_arguments"]
@@ -71,13 +72,22 @@ def _read(kind: Any, recipe: Recipe, output: Path, **substituted: Any) -> Any:
     in_order = _in_order(recipe) if recipe.train.order == "curriculum" else {}
     given = {**defaults, **recipe.train.arguments, **in_order, **substituted}
     given["model_init_kwargs"] = None
+    check_argument_values(kind, recipe.train.arguments)
     try:
         return kind(**{**given, "output_dir": str(output), "seed": recipe.seed})
     except ImportError as error:
         raise InputError(
             f"`train.arguments` ask for a package that is not installed: {error}"
         ) from error
-    except (TypeError, ValueError, OSError) as error:
+    except (
+        ArithmeticError,
+        AssertionError,
+        AttributeError,
+        KeyError,
+        TypeError,
+        ValueError,
+        OSError,
+    ) as error:
         raise InputError(f"`train.arguments`: {kind.__name__} refuses them: {error}") from error
 
 

@@ -3,6 +3,7 @@
 Hooks of its own: none; it reads `use_vllm`, `vllm_generation`, `ref_model` and `chat_template_kwargs` of a GRPOTrainer.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from guardrail.anchors.store import Anchors
 from guardrail.errors import InputError
 from guardrail.guard.ranks import Ranks
 from guardrail.guard.state import GuardState
+from guardrail.recipe import Recipe
 from guardrail.trainers.checks.allowed_trainers import check_kind_of_trainer
 from guardrail.trainers.checks.identity import check_weights
 from guardrail.trainers.checks.trainer_fits_recipe import is_grpo
@@ -22,7 +24,7 @@ from guardrail.trainers.trl.grpo_form import trainer_form
 from guardrail.trainers.trl.sft import attach_kl
 from guardrail.trainers.trl.trl_vllm import TrlVllm
 
-__all__ = ["trl_seam"]
+__all__ = ["require_thinking", "trl_seam"]
 
 
 def trl_seam(trainer: Any) -> Seam:
@@ -58,13 +60,7 @@ def _mix_into_rollouts(
     if trainer.ref_model is not None:
         reference = trainer.accelerator.unwrap_model(trainer.ref_model)
         check_weights("kl_reference", Path(str(recipe.kl_reference)), reference)
-    thinks = trainer.chat_template_kwargs.get("enable_thinking", True)
-    if bool(thinks) != recipe.thinking:
-        raise InputError(
-            f"the recipe says `thinking: {recipe.thinking}`, and the trainer's prompts have "
-            f"enable_thinking {thinks}; set chat_template_kwargs={{'enable_thinking': "
-            f"{recipe.thinking}}} in GRPOConfig"
-        )
+    require_thinking(recipe, trainer.chat_template_kwargs)
     return attach_kl_only(
         trainer,
         [item.chat() for item in guarded.rehearsal],
@@ -74,3 +70,22 @@ def _mix_into_rollouts(
         seed=recipe.seed,
         adapter_off=form.adapter_off,
     )
+
+
+def require_thinking(recipe: Recipe, options: Mapping[str, Any]) -> None:
+    """Refuse prompts that would think where the recipe does not, or the other way round.
+
+    Args:
+        recipe: The run's.
+        options: GRPOConfig's `chat_template_kwargs`.
+
+    Raises:
+        InputError: they differ.
+    """
+    thinks = options.get("enable_thinking", True)
+    if bool(thinks) != recipe.thinking:
+        raise InputError(
+            f"the recipe says `thinking: {recipe.thinking}`, and the trainer's prompts have "
+            f"enable_thinking {thinks}; set chat_template_kwargs={{'enable_thinking': "
+            f"{recipe.thinking}}} in GRPOConfig"
+        )
