@@ -87,12 +87,12 @@ def test_all_weights_are_trained_in_float32_and_adapters_on_the_checkpoints(
 
 @pytest.mark.parametrize("how", ["arguments", "environment"])
 def test_deepspeed_keeps_its_own_float32_copy(checkpoint, tmp_path, monkeypatch, how):
-    from guardrail.build_trainer import _loading
+    from guardrail.trainers.trl.start_model import loading_arguments
 
     arguments = {"deepspeed": "zero2.json"} if how == "arguments" else {}
     if how == "environment":
         monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
-    assert _loading(recipe_of(checkpoint, "sft", arguments=arguments))["dtype"] == "auto"
+    assert loading_arguments(recipe_of(checkpoint, "sft", arguments=arguments))["dtype"] == "auto"
 
 
 def trainer_of(tokenizer, folder, dtype, *, lora=False, **arguments):
