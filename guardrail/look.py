@@ -4,7 +4,8 @@ import itertools
 import re
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ from guardrail.ledger.file import FILE_NAME, Ledger, read_ledger
 from guardrail.ledger.records import LookFacts
 from guardrail.models.fingerprint import chat_template_sha256, file_sha256
 from guardrail.report.page.texts import Language
+from guardrail.sets.items import Item
 
 __all__ = ["Looked", "free_folder", "look_at"]
 
@@ -168,7 +170,9 @@ def look_at(
     write_answers(folder / base_file, items, base_answers, baseline)
     write_answers(folder / now_file, items, answers, measured)
     ledger = Ledger(folder)
-    ledger.append("started", 0, **_header(model, anchors_folder, manifest, served, language))
+    settings = {"seed": seed, "samples": samples}
+    header = _header(model, anchors_folder, manifest, items, served, language, margins or {})
+    ledger.append("started", 0, **settings, **header)
     first = [anchors.answers[item.id][0] for item in items]
     then, shown = (
         shown_shares(m, a, first) for m, a in ((baseline, base_answers), (measured, answers))
@@ -186,20 +190,30 @@ def _header(
     model: Path,
     anchors_folder: Path,
     manifest: Manifest,
+    items: Sequence[Item],
     served: dict[str, Any] | None,
     language: Language,
+    margins: Mapping[str, tuple[float, float]],
 ) -> dict[str, Any]:
     """What `guardrail report` and `status` read of a run, for a run of one look."""
     return {
         "name": model.name,
         "mode": "look",
-        "seed": 0,
         "red_line_sha256": manifest.red_line,
+        "red_line_items": len(items),
+        "red_line_sources": dict(Counter(item.source for item in items)),
+        "weights": {"gold_base": manifest.gold_base["weights"]},
         "recipe": {
             "sets": {"red_line": str((anchors_folder / "red-line.jsonl").resolve())},
-            "gold_base": str(model),
+            "start_model": str(model.resolve()),
             "anchors": str(anchors_folder.resolve()),
             "language": language,
+            "drift": {
+                "margins": {
+                    metric: {"margin": margin, "critical": critical}
+                    for metric, (margin, critical) in margins.items()
+                }
+            },
         },
         "engine": "in-process" if served is None else ENGINE,
         "served": served,

@@ -175,13 +175,16 @@ def _headline(status: Mapping[str, Any], words: TerminalWords) -> Text:
         (words.word(word), style),
         (words.joined(["", ""]), ""),
     ]
-    if status["planned_steps"] and status["mode"] != "look":
+    if status["mode"] == "look":
+        said = ""
+    elif status["planned_steps"]:
         said = words(
             "step {step} of {planned}", step=status["step"], planned=status["planned_steps"]
         )
     else:
         said = words("step {step}", step=status["step"])
-    parts.append((said + words.joined(["", ""]), ""))
+    if said:
+        parts.append((said + words.joined(["", ""]), ""))
     if level is None:
         parts.append((words("no look yet"), ""))
     else:

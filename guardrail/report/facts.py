@@ -85,7 +85,7 @@ class Reproduce(Facts):
     """What is needed to run the same again."""
 
     command: str | None
-    """None where the run was not launched by `guardrail run`."""
+    """None where the run was not launched by `guardrail run`, nor written by `guardrail look`."""
     recipe: dict[str, Any]
     versions: dict[str, str]
     seed: int | None
@@ -154,7 +154,7 @@ def gather(data: RunData, language: Language, built_at: datetime) -> Report:
             place(data, data.last_ok.path, data.last_ok.step) if data.last_ok else None
         ),
         onsets=tuple(findings.onset(data, s, telling) for s in telling.alarmed) if telling else (),
-        conditions=findings.conditions(data),
+        conditions=None if data.one_look else findings.conditions(data),
         inherited=tuple(findings.inherited_and_new(data)),
         repair=repaired(data),
         key_figures=_key_figures(data),
@@ -218,7 +218,7 @@ def _reproduce(data: RunData) -> Reproduce:
     resolved = data.run / "recipe.resolved.json"
     files = {
         "ledger": data.run / "ledger.jsonl",
-        "recipe": resolved,
+        "recipe": None if data.one_look else resolved,
         "red_line": sets.get("red_line"),
         "rehearsal": sets.get("rehearsal"),
         "training_data": data.recipe_section("train").get("data"),
@@ -226,9 +226,7 @@ def _reproduce(data: RunData) -> Reproduce:
     }
     versions, started = data.started.get("versions"), data.started
     return Reproduce(
-        command=(
-            f"guardrail run {shlex.quote(str(resolved.resolve()))}" if resolved.is_file() else None
-        ),
+        command=_command(data, resolved),
         recipe=data.recipe,
         versions=(
             {str(k): str(v) for k, v in versions.items()} if isinstance(versions, dict) else {}
@@ -248,6 +246,14 @@ def _reproduce(data: RunData) -> Reproduce:
         red_line_sources=_counts(started.get("red_line_sources")),
         rehearsal_sources=_counts(started.get("rehearsal_sources")),
     )
+
+
+def _command(data: RunData, resolved: Path) -> str | None:
+    if data.one_look:
+        model, anchors = (text_or_none(data.recipe.get(key)) for key in ("start_model", "anchors"))
+        known = model is not None and anchors is not None
+        return shlex.join(["guardrail", "look", model, "--anchors", anchors]) if known else None
+    return f"guardrail run {shlex.quote(str(resolved.resolve()))}" if resolved.is_file() else None
 
 
 def _checked(kind: type[_Checked], value: Any) -> _Checked | None:

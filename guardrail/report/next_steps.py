@@ -94,6 +94,8 @@ def next_steps(data: RunData, advice: Recommendation) -> list[Step]:
     what = advice.recommendation
     if advice.because in ("finished_ok", "finished_recovered"):
         return [Step(code="use_final", place=final), Step(code="sealed_check")]
+    if data.one_look:
+        return _after_a_look(data, what)
     if advice.because.startswith("running") and what in ("continue", "undecided"):
         return [Step(code="look_again", command=f"guardrail status {shlex.quote(str(run))}")]
     if what in ("roll_back", "abandon"):
@@ -112,6 +114,16 @@ def next_steps(data: RunData, advice: Recommendation) -> list[Step]:
     resume = f"guardrail run {recipe} --out {shlex.quote(str(run))} --resume"
     code = "resume_now" if no_fault else "resume"
     return [Step(code="check_process" if advice.because == "silent" else code, command=resume)]
+
+
+def _after_a_look(data: RunData, what: str) -> list[Step]:
+    if what == "use":
+        return [Step(code="sealed_check")]
+    if what == "reject":
+        anchors = shlex.quote(str(data.recipe.get("anchors")))
+        again = f"guardrail look CHECKPOINT --anchors {anchors}"
+        return [Step(code="look_at_another", command=again)]
+    return [Step(code="more_items")]
 
 
 def _look_command(data: RunData, final: Place | None) -> str | None:

@@ -1,4 +1,4 @@
-"""What becomes of a run: continue, roll back or abandon, with the one reason; pure, from the ledger alone."""
+"""What becomes of a run: use, continue, roll back or abandon, with the one reason; pure, from the ledger alone."""
 
 from typing import Literal
 
@@ -7,7 +7,7 @@ from guardrail.report.run_data import RunData
 
 __all__ = ["NO_FAULT", "Advice", "Recommendation", "recommend"]
 
-Advice = Literal["continue", "roll_back", "abandon", "undecided"]
+Advice = Literal["use", "continue", "roll_back", "abandon", "reject", "undecided"]
 
 NO_FAULT = ("terminated", "interrupted")
 """Reasons after which nothing has to be mended before the run goes on."""
@@ -17,8 +17,9 @@ class Recommendation(Facts):
     """The one recommendation of a report, why, and the level that badge and sentence are made from."""
 
     recommendation: Advice
-    """`continue` with these weights, `roll_back` to the last ok checkpoint, `abandon` where there is none, or
-    `undecided` where nothing valid was measured that could tell."""
+    """`use` the weights of a training that has ended, `continue` one that has not, `roll_back` to the last ok checkpoint,
+    `abandon` where there is none, or `undecided` where nothing valid was measured that could tell. Of the one model of
+    `guardrail look`: `use`, `reject` or `undecided`."""
     because: str
     """The reason as a code; the page has a sentence for each."""
     level: str
@@ -38,7 +39,7 @@ def recommend(data: RunData, silent_s: float) -> Recommendation:
             is a killed run.
     """
     found = _decide(data, silent_s)
-    if data.damaged and found.recommendation == "continue":
+    if data.damaged and found.recommendation in ("use", "continue"):
         return Recommendation(recommendation="undecided", because="damaged", level=UNTESTED)
     return found
 
@@ -53,6 +54,10 @@ def _decide(data: RunData, silent_s: float) -> Recommendation:
 
     if data.outcome == "empty":
         return advise("undecided", "nothing_recorded", UNTESTED)
+    if data.one_look:
+        if look is None or not look.tested:
+            return advise("undecided", "look_untested", UNTESTED)
+        return advise("reject", "look_drifted") if drifted else advise("use", "look_ok")
     if data.outcome == "halted":
         if any(a.kind == "halt" and a.carried_out for a in data.actions):
             return advise(away, "halted_on_drift")
@@ -70,7 +75,7 @@ def _decide(data: RunData, silent_s: float) -> Recommendation:
     if shows_harm(level):
         return advise(away, "finished_drifted")
     recovered = any(k.drifted for k in data.looks)
-    return advise("continue", "finished_recovered" if recovered else "finished_ok")
+    return advise("use", "finished_recovered" if recovered else "finished_ok")
 
 
 def _decide_broken_off(data: RunData, away: Advice, drifted: bool) -> Recommendation:

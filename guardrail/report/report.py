@@ -32,7 +32,7 @@ from guardrail.report.worst_items import SHOWN_CHARACTERS
 
 __all__ = ["build_report", "page_and_facts", "page_environment", "render_report"]
 
-_TONES = {"roll_back": "bad", "abandon": "bad", "undecided": "caution"}
+_TONES = {"roll_back": "bad", "abandon": "bad", "reject": "bad", "undecided": "caution"}
 _STUDIED = range(270, 331)
 """Item counts for which the simulation of the shipped set speaks."""
 
@@ -96,18 +96,22 @@ def page_and_facts(
 
 
 def _page(data: RunData, report: Report, live: Mapping[str, Any] | None) -> str:
-    phrases, look, telling = Phrases(report.language), data.last_look, telling_look(data)
+    phrases = Phrases(report.language, one_look=data.one_look)
+    look, telling = data.last_look, telling_look(data)
     groups = ["overall", *look.groups] if look else []
     rows = [s for g in groups if look and (s := look.stream("passed", g)) is not None]
     overall = look.stream("passed", "overall") if look else None
     judged = [k for k in data.looks if k.number > 0]
     sections = ["timeline", "heat", "abilities", "examples", "memorised", "actions"]
     sections += ["next", "blind", "reproduce", "glossary"]
+    if data.one_look:  # there was no course to tell of
+        sections = ["abilities", "examples", "memorised", "next", "blind", "reproduce", "glossary"]
     if not report.rehearsed_red_line_items:
         sections.remove("memorised")
     if report.repair is not None:
         sections.insert(0, "repaired")
     silent_s = (report.built_at - data.last_time).total_seconds() if data.last_time else 0.0
+    studied = not data.one_look and (overall is None or overall.n in _STUDIED)
     calm = report.verdict.because.startswith("running")
     return (
         page_environment()
@@ -132,9 +136,11 @@ def _page(data: RunData, report: Report, live: Mapping[str, Any] | None) -> str:
             ),
             suspects=suspects(look) if look else [],
             promise=_promise(data),
-            unseen=_unseen(phrases, overall, any(s.tested for s in rows if s.group != "overall")),
+            unseen=_unseen(
+                phrases, overall, any(s.tested for s in rows if s.group != "overall"), studied
+            ),
             early_checkpoint=_early(data),
-            like_the_study=overall is not None and overall.n in _STUDIED,
+            like_the_study=overall is not None and studied,
             rows=rows,
             reach=max([0.1, *(abs(v) for s in rows for v in (s.low, s.high) if v is not None)]),
             shown=shown_looks(data),
@@ -158,10 +164,10 @@ def _promise(data: RunData) -> dict[str, str]:
     return {"warn": total("warn", 0.025, 0.025), "halt": total("halt", 0.0075, 0.0025)}
 
 
-def _unseen(phrases: Phrases, overall: Any, ability_tested: bool) -> Any:
+def _unseen(phrases: Phrases, overall: Any, ability_tested: bool, studied: bool) -> Any:
     """What this many items cannot see, in one sentence."""
     single = phrases.t["say"]["unseen_single" if ability_tested else "unseen_none"]
-    if overall is None or overall.n in _STUDIED:
+    if studied or overall is None:
         return phrases.say("say", "unseen_300", single=single)
     return phrases.say("say", "unseen_other", n=overall.n, drop=f"{detectable(overall):.0f}")
 

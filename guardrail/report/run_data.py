@@ -115,6 +115,11 @@ class RunData(LiveBranch):
         return self.mode == "watch"
 
     @property
+    def one_look(self) -> bool:
+        """Whether this is `guardrail look`: one look at a model, no training."""
+        return self.mode == "look"
+
+    @property
     def kl_term(self) -> bool:
         """Whether this kind of training has a KL term at all."""
         return self.started.get("kl_term") is not False

@@ -177,7 +177,7 @@ class Story:
 
     def _decide(self, step: int) -> None:
         action = decide(self.history, LadderConfig())
-        if action.kind == "none":
+        if action.kind == "none" or self.mode == "look":
             return
         after = {"boost": action.boost, "lr_factor": action.lr_factor}
         self.ledger.append(
@@ -302,6 +302,13 @@ def finished_drifted(story: Story) -> None:
     story.checkpoint(40, story.look(40, {"translation": 0.3, "instruction": 0.2}, trigger="end"))
     story.log(40)  # the trainer logs a step after what the guard did at it
     story.end(40)
+
+
+def looked_at(story: Story) -> None:
+    """As `guardrail look` tells of a model that drifted: base by the anchors, then the model, and no ladder."""
+    story.look(0, trigger="start")
+    story.look(1, COLLAPSE, trigger="end")
+    story.end(1)
 
 
 def recovered(story: Story) -> None:

@@ -31,8 +31,8 @@ from tests.report.stories import (
 )
 
 RECOMMENDED = [
-    (finished_ok, "continue", "finished_ok", "ok"),
-    (recovered, "continue", "finished_recovered", "ok"),
+    (finished_ok, "use", "finished_ok", "ok"),
+    (recovered, "use", "finished_recovered", "ok"),
     (finished_drifted, "roll_back", "finished_drifted", "serious"),
     (halted, "roll_back", "halted_on_drift", "critical"),
     (halted_at_once, "abandon", "halted_on_drift", "critical"),

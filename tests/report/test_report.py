@@ -28,6 +28,7 @@ from tests.report.stories import (
     halted,
     halted_at_once,
     header_of,
+    looked_at,
     only_look_zero,
     recovered,
     running,
@@ -448,8 +449,37 @@ def test_a_run_that_died_before_its_first_look_still_has_a_page(story: Story) ->
 
 def test_a_single_look_at_a_model_has_a_page(tmp_path: Path) -> None:
     """As `guardrail look` writes it: no training, no checkpoint."""
-    page, _ = told(finished_drifted, tmp_path, mode="look").build()
+    story = told(looked_at, tmp_path, mode="look")
+    page, facts = story.build()
+    text = shown_text(page)
     assert "对一个模型做了一次评测，没有训练" in shown_text(header_of(page))
+    assert (facts["verdict"]["recommendation"], facts["verdict"]["because"]) == (
+        "reject",
+        "look_drifted",
+    )
+    assert facts["next_steps"][0]["command"] == "guardrail look CHECKPOINT --anchors /anchors"
+    assert facts["reproduce"]["command"] == "guardrail look /models/base --anchors /anchors"
+    assert [
+        word
+        for word in (
+            "开训",
+            "训练步",
+            "整次训练",
+            "整个训练",
+            "绊线",
+            "复习题",
+            "最终权重",
+            "第 1 步",
+        )
+        if word in text
+    ] == []
+    english = shown_text(story.build(language="en")[0])
+    assert "Do not use these weights" in english
+    assert [
+        word
+        for word in ("whole run", "training step", "Tripwire", "final weights")
+        if word in english
+    ] == []
 
 
 def test_a_start_from_the_gold_base_inherits_nothing(tmp_path: Path) -> None:

@@ -79,6 +79,23 @@ def test_both_languages_have_the_same_keys_in_the_same_order() -> None:
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
+def test_a_look_says_what_a_run_says_in_words_of_its_own(language) -> None:
+    run, look = texts(language), texts(language, one_look=True)
+    assert [section for section in run if section not in look] == []
+    said = {(s, k): text for s, entries in look.items() for k, text in entries.items()}
+    assert set(said) < set(KEYS), "a look has no text that a run lacks"
+    assert {k for k in said if not fields(said[k]) <= fields(run[k[0]][k[1]])} == set()
+
+
+def test_a_look_has_the_same_words_of_its_own_in_both_languages() -> None:
+    own = []
+    for language, run in (("zh", ZH), ("en", EN)):
+        look = texts(language, one_look=True)
+        own.append({(s, k) for s, k in KEYS if look[s].get(k) != run[s][k]})
+    assert own[0] == own[1]
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
 def test_texts_are_texts(language) -> None:
     for section, entries in texts(language).items():
         for key, text in entries.items():

@@ -39,7 +39,7 @@ _WITHOUT_AGE = {
 def outcome(p: Phrases, data: RunData, advice: Recommendation, silent_s: float | None) -> Markup:
     """Return how the run ended or where it is; without an age where a live page tells that elsewhere."""
     code = data.outcome
-    if data.mode == "look":
+    if data.one_look:
         code = "look"
     elif advice.because in (
         "silent",
@@ -235,6 +235,9 @@ def _then(advice: Recommendation) -> str:
         "running_unmeasured": "wait" if what == "continue" else "repair",
         "running_drifted": "ladder",
         "finished_unmeasured": "measure",
+        "look_ok": "use",
+        "look_drifted": "reject",
+        "look_untested": "measure",
         "finished_ok": "use",
         "finished_recovered": "use",
         "silent": "check_process",

@@ -25,10 +25,10 @@ _WORSE_UP = frozenset(metric.name for metric in METRICS if metric.worse == "high
 class Phrases:
     """Says things in one language. Every value from a run is escaped, control characters too."""
 
-    def __init__(self, language: Language) -> None:
-        """Load the language's texts."""
+    def __init__(self, language: Language, *, one_look: bool = False) -> None:
+        """Load the language's texts; `one_look`: those that speak of one look at a model instead of a run."""
         self.language = language
-        self.t: Texts = texts(language)
+        self.t: Texts = texts(language, one_look=one_look)
 
     def say(self, section: str, key: str, /, **values: Any) -> Markup:
         """Return a text with its values filled in, each escaped, control characters too, unless it is HTML already."""

@@ -1,4 +1,7 @@
-"""The words of the report in each language: `texts/zh.yaml` and `texts/en.yaml`, same keys, HTML in them trusted."""
+"""The words of the report in each language: `texts/zh.yaml` and `texts/en.yaml`, same keys, HTML in them trusted.
+
+`texts/look.zh.yaml` and `texts/look.en.yaml` are what the report of `guardrail look` says in their place.
+"""
 
 import functools
 import json
@@ -18,9 +21,18 @@ Texts = dict[str, dict[str, Markup]]
 
 
 @functools.cache
-def texts(language: Language) -> Texts:
-    """Return every text of one language."""
-    path = Path(__file__).parent / "texts" / f"{language}.yaml"
+def texts(language: Language, *, one_look: bool = False) -> Texts:
+    """Return every text of one language; `one_look`: of one look at a model instead of a run."""
+    found = _read(f"{language}.yaml")
+    if one_look:
+        for section, entries in _read(f"look.{language}.yaml").items():
+            merged = found[section] | entries
+            found[section] = {key: text for key, text in merged.items() if text}
+    return found
+
+
+def _read(name: str) -> Texts:
+    path = Path(__file__).parent / "texts" / name
     content = yaml.safe_load(path.read_text(encoding="utf-8"))
     return {
         section: {key: Markup(text) for key, text in entries.items()}
