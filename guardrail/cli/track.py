@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from guardrail.cli.common import JsonFlag, RecipeArgument, clear_errors, print_json
+from guardrail.cli.common import JsonFlag, RecipeArgument, clear_errors, console, print_json
 from guardrail.errors import InputError
 
 __all__ = ["alert", "dashboard", "log"]
@@ -72,12 +72,15 @@ def alert(
 def dashboard(
     recipe: RecipeArgument,
     out: Annotated[
-        Path | None, typer.Option(help="Write the definition here instead; needs no network.")
+        Path | None,
+        typer.Option(
+            help="Write the definition here instead; needs no network. Without a W&B entity or project it is NAME.workspace.json."
+        ),
     ] = None,
     entity: Annotated[str | None, typer.Option(help="By default the recipe's.")] = None,
     project: Annotated[str | None, typer.Option(help="By default the recipe's.")] = None,
 ) -> None:
-    """Create a W&B workspace: verdict, drift by ability, levers, training, examples.
+    """Create a W&B workspace, or write its definition: verdict, drift by ability, levers, training, examples.
 
     Example: `guardrail dashboard my-recipe.yaml --entity my-team --project debt-sft`
     """
@@ -92,14 +95,19 @@ def dashboard(
             "entity": entity or os.environ.get("WANDB_ENTITY") or checked.tracking.entity,
             "project": project or os.environ.get("WANDB_PROJECT") or checked.tracking.project,
         }
-        for key, value in where.items():
-            if not value:
-                raise InputError(
-                    f"the workspace needs the W&B {key}; set `tracking.{key}` in the recipe or give --{key}"
-                )
+        missing = [key for key, value in where.items() if not value]
+        if missing and out is None:
+            out = Path(f"{checked.name}.workspace.json")
+            options = " and ".join(f"--{key}" for key in missing)
+            console.print(
+                f"no W&B {' and no '.join(missing)} is known, so the definition is written to a file; {options} (or "
+                "`tracking` in the recipe) create the workspace",
+                soft_wrap=True,
+                highlight=False,
+            )
         set_server(checked.tracking)
         abilities = dict.fromkeys(item.ability for item in read_items(checked.sets.red_line))
-        made = workspace(str(where["entity"]), str(where["project"]), list(abilities))
+        made = workspace(where["entity"] or "", where["project"] or "", list(abilities))
         if out is None:
             typer.echo(save_workspace(made))
         else:

@@ -121,9 +121,15 @@ def test_a_dashboard_draws_only_what_a_run_logs(definition):
     assert against == {"train/global_step"}
 
 
-def test_a_dashboard_without_a_place_says_what_to_set():
+def test_a_dashboard_without_a_place_is_a_file_and_says_what_makes_it_a_workspace(
+    tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
     done = guardrail("dashboard", "toy-sft", WANDB_ENTITY="", WANDB_PROJECT="")
-    assert done.exit_code == 2
+    assert done.exit_code == 0
+    assert "--entity and --project" in done.stderr
+    assert done.stdout.strip() == "toy-sft.workspace.json"
+    assert list(panels(json.loads((tmp_path / done.stdout.strip()).read_text("utf-8"))))
 
 
 def test_log_writes_a_line(tmp_path):
