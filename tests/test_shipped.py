@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from guardrail.recipe import read_recipe
+from guardrail.recipe import Drift, read_recipe
 from guardrail.sets.build.compose import QUOTAS
 from guardrail.sets.items import read_items
 from guardrail.sets.read.training_rows import read_training_rows
@@ -53,6 +53,15 @@ def test_the_toy_red_line_has_300_items_and_every_ability_thirty():
     assert sum(QUOTAS.values()) == 300
     assert min(QUOTAS.values()) >= 30
     assert set(QUOTAS) == set(TASKS)
+
+
+def test_every_ability_of_the_toy_has_templates_enough_for_a_verdict_of_its_own():
+    items = read_items(ROOT / "eval_sets/toy-redline-300/items.jsonl")
+    least = Drift.model_fields["min_clusters"].default
+    for ability in QUOTAS:
+        templates = Counter(item.cluster for item in items if item.ability == ability)
+        assert len(templates) >= least, ability
+        assert max(templates.values()) - min(templates.values()) <= 1
 
 
 def test_the_domain_set_holds_several_hundred_different_dialogues():

@@ -15,6 +15,7 @@ from guardrail.ledger import records
 from guardrail.models.fingerprint import file_sha256
 from guardrail.read_back import open_regular
 from guardrail.report import findings
+from guardrail.report.look_engine import LookEngine, look_engine
 from guardrail.report.next_steps import Place, Step, next_steps, place
 from guardrail.report.page.texts import Language
 from guardrail.report.recommendation import Recommendation, recommend
@@ -32,8 +33,10 @@ _HASH_AT_MOST_BYTES = 512 * 2**20
 class KeyFigures(Facts):
     """The figures of page one."""
 
-    mean_ability_base: float | None
-    mean_ability_now: float | None
+    passed_base: float | None
+    """Pass rate over all items, of the baseline."""
+    passed_now: float | None
+    """At the newest look."""
     domain_loss_before: float | None
     domain_loss_after: float | None
     actions: int
@@ -105,10 +108,17 @@ class Reproduce(Facts):
 class Conclusions(Facts):
     """What the report makes of a run."""
 
-    schema_version: int = 3
+    schema_version: int = 4
     built_at: datetime
     language: Language
     run: str
+    began_at: datetime | None
+    """Of the first record."""
+    ended_at: datetime | None
+    """Of the record that ended the run; of the last one while there is none."""
+    duration_s: float | None
+    """Seconds between the two, pauses before a resume included."""
+    look_engine: LookEngine
     verdict: Recommendation
     last_ok_checkpoint: Place | None
     onsets: tuple[findings.Onset, ...]
@@ -148,6 +158,10 @@ def gather(data: RunData, language: Language, built_at: datetime) -> Report:
         built_at=built_at,
         language=language,
         run=str(data.run.resolve()),
+        began_at=data.first_time,
+        ended_at=data.ended_time,
+        duration_s=data.duration_s,
+        look_engine=look_engine(data),
         **{name: getattr(data, name) for name in LiveBranch.model_fields},
         verdict=advice,
         last_ok_checkpoint=(
@@ -172,12 +186,13 @@ def gather(data: RunData, language: Language, built_at: datetime) -> Report:
 
 def _key_figures(data: RunData) -> KeyFigures:
     weights, levers = data.kl_weights, data.levers
+    overall = data.last_look.stream("passed", "overall") if data.last_look else None
     before = [r.held_out for r in data.domain_loss if r.step == 0]
     after = [r.held_out for r in data.domain_loss if r.step > 0]
     guarding, share = findings.guarding_time(data)
     return KeyFigures(
-        mean_ability_base=findings.mean_ability(data.last_look, "base"),
-        mean_ability_now=findings.mean_ability(data.last_look, "now"),
+        passed_base=overall.base if overall else None,
+        passed_now=overall.now if overall else None,
         domain_loss_before=before[-1] if before else None,
         domain_loss_after=after[-1] if after else None,
         actions=len(data.actions),

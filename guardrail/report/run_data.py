@@ -83,6 +83,21 @@ class RunData(LiveBranch):
     """Step time, and the silence after which a running run counts as stale."""
 
     @property
+    def ended_time(self) -> datetime | None:
+        """When the run ended; while it has not, or did not say, when it was last heard of."""
+        told = self.closing.time if self.closing else None
+        return self.last_time if told is None else told
+
+    @property
+    def duration_s(self) -> float | None:
+        """Seconds from the first record to the end, pauses before a resume included; None without times."""
+        if self.first_time is None or self.ended_time is None:
+            return None
+        if (self.first_time.tzinfo is None) != (self.ended_time.tzinfo is None):
+            return None
+        return max(0.0, (self.ended_time - self.first_time).total_seconds())
+
+    @property
     def recipe(self) -> dict[str, Any]:
         """The resolved recipe, empty where the run never wrote it."""
         recipe = self.started.get("recipe")

@@ -1,5 +1,6 @@
 """What a run's ledger begins with: recipe, weights, data, sets, versions."""
 
+import sys
 from collections import Counter
 from collections.abc import Sequence, Sized
 from importlib.metadata import version
@@ -59,6 +60,9 @@ def run_header(
         **guarded.reading,
         "untried_versions": [words for words in map(untried, driven) if words],
     }
+    # One beside the training tells its version to nobody here.
+    if vllm is not None and (loaded := getattr(sys.modules.get("vllm"), "__version__", None)):
+        header["versions"]["vllm"] = str(loaded)
     if form is not None:
         header["rehearsal_form"] = form.record()
     return header

@@ -71,7 +71,8 @@ def test_page_one_of_a_halted_run_answers_the_five_questions(tmp_path: Path) -> 
     assert "停训的原因：评测是“危急”，复测的结论是“危急”" in answers["出了什么问题"]
     assert "误报出这一级的概率不超过 1%" in answers["有多大把握"]
     assert "复测的结论仍是“危急”" in answers["有多大把握"]
-    assert str(story.run / "checkpoints/checkpoint-20") in answers["用哪个检查点"]
+    assert "第 20 步： checkpoints/checkpoint-20 " in answers["用哪个检查点"]
+    assert str(story.run) in header, "relative to a folder that the page names"
     assert f"guardrail run {story.run}/recipe.next.yaml" in answers["用哪个检查点"]
     assert "train.arguments.learning_rate: 0.001 → 0.0005" in answers["下次改什么"]
     onset = facts["onsets"][0]
@@ -502,12 +503,12 @@ def test_device_hours_are_wall_time_times_processes(tmp_path: Path) -> None:
     )
     page, facts = story.build()
     assert facts["key_figures"]["compute"]["hours"] == pytest.approx(8 * 40 / 3600)
-    assert "GPU 用时（卡时） 0.09 8 个进程" in shown_text(page)
+    assert "GPU 用时 0.09 卡时，8 个进程" in shown_text(page)
     ledger.write_text(
         plain.replace('"mode": "guard", "seed"', '"device": "cpu", "mode": "guard", "seed"'),
         encoding="utf-8",
     )
-    assert "CPU 用时（小时）" in shown_text(story.build()[0])
+    assert "CPU 用时 0." in shown_text(story.build()[0])
 
 
 def test_training_data_that_changed_since_the_start_is_noticed(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from markupsafe import Markup
 from guardrail.judge.verdict import Stream, by_standing
 from guardrail.ledger.records import LookFacts, PrecisionFacts
 from guardrail.probes.metrics import METRICS
+from guardrail.report.look_engine import LookEngine
 from guardrail.report.next_steps import RecipeChange, Weak
 from guardrail.report.page.escape_controls import escape_controls
 from guardrail.report.page.texts import Language, Texts, texts
@@ -169,10 +170,33 @@ class Phrases:
         return self.say("unit", "days", n=f"{seconds / 86_400:.0f}")
 
     def moment(self, at: datetime | None) -> Markup:
-        """Return a time in the machine's own zone."""
+        """Return a time in the machine's own zone, which is named."""
         if at is None:
             return self.t["page"]["dash"]
-        return Markup.escape(at.astimezone().strftime("%Y-%m-%d %H:%M %z"))
+        local = at.astimezone()
+        return Markup.escape(f"{local:%Y-%m-%d %H:%M} {_zone(local)}")
+
+    def span(self, begin: datetime | None, end: datetime | None) -> Markup:
+        """Return from when to when, the day and the zone said once where they are the same."""
+        if begin is None or end is None:
+            return self.moment(begin)
+        first, last = begin.astimezone(), end.astimezone()
+        until = f"{last:%H:%M}" if first.date() == last.date() else f"{last:%Y-%m-%d %H:%M}"
+        return Markup.escape(f"{first:%Y-%m-%d %H:%M}–{until} {_zone(last)}")
+
+    def answered_with(self, engine: LookEngine, *, trained: bool) -> Markup:
+        """Return version, precision and model of who answered the looks; `trained`: there is a training."""
+        said = [Markup.escape(escape_controls(v)) for v in (engine.version, engine.dtype) if v]
+        if engine.model is not None:
+            said.append(self.tail(engine.model))
+        elif engine.kind == "in_process" and trained:
+            said.append(self.t["engine"]["policy"])
+        return self.joined(said, "clause")
+
+    def within(self, run: str, path: str) -> Markup:
+        """Return a path as seen from the run folder; whole where it lies outside of it."""
+        inside = path.removeprefix(run.rstrip("/") + "/")
+        return Markup.escape(escape_controls(inside or path))
 
     def look_name(self, look: LookFacts) -> Markup:
         """Return which look it was."""
@@ -259,6 +283,11 @@ class Phrases:
             shown = self.t["check_value"].get(str(value), escape_controls(str(value)[:80]))
             words.append(Markup("{} {}").format(self.name("check_word", key), shown))
         return Markup(" ").join(words)
+
+
+def _zone(at: datetime) -> str:
+    offset = f"{at:%z}"
+    return "UTC" if offset in ("+0000", "-0000") else f"UTC{offset[:3]}:{offset[3:5]}"
 
 
 def capital(text: Markup) -> Markup:

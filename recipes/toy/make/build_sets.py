@@ -40,17 +40,23 @@ def _item(task: Task, number: int, prefix: str) -> Item:
     )
 
 
+_DRAWS = 3000
+"""Of tasks, to see every template of an ability."""
+
+
 def build_set(bucket: str, quotas: Mapping[str, int], prefix: str, seed: int) -> list[Item]:
-    """Return items of one bucket, as many of each ability as asked, no question twice."""
+    """Return items of one bucket, as many of each ability as asked, no question twice, every template as often."""
     rng = random.Random(seed)
     items, seen = [], set()
     for ability, quota in quotas.items():
+        used = {draw_task(rng, ability, bucket).template: 0 for _ in range(_DRAWS)}
         count = 0
         while count < quota:
             task = draw_task(rng, ability, bucket)
-            if task.question in seen:
+            if task.question in seen or used[task.template] > min(used.values()):
                 continue
             seen.add(task.question)
+            used[task.template] += 1
             count += 1
             items.append(_item(task, count, prefix))
     return items

@@ -10,10 +10,11 @@ import hashlib
 import json
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from recipes.toy.make import words as w
+from recipes.toy.make.more_phrasings import MORE_PHRASINGS
 
 __all__ = ["TASKS", "Task", "bucket_of", "draw_task"]
 
@@ -33,6 +34,8 @@ class Task:
     answer: str
     checks: tuple[dict[str, Any], ...]
     expects: str = "answer"
+    phrasings: tuple[str, ...] = ()
+    """Every phrasing of the question, those the base was trained on first."""
 
 
 def bucket_of(combination: str) -> str:
@@ -48,8 +51,10 @@ def _task(
     questions: list[str],
     answers: list[str],
     checks: list[dict[str, Any]],
+    words: dict[str, Any],
     expects: str = "answer",
 ) -> Task:
+    """Return a task in one of its `questions`; `words` fill the slots of the kind's further phrasings."""
     number = rng.randrange(len(questions))
     return Task(
         ability=kind.split("/")[0],
@@ -59,6 +64,7 @@ def _task(
         answer=rng.choice(answers),
         checks=tuple(checks),
         expects=expects,
+        phrasings=(*questions, *(q.format(**words) for q in MORE_PHRASINGS[kind])),
     )
 
 
@@ -90,6 +96,7 @@ def _benefits(rng: random.Random) -> Task:
             {"kind": "list_items", "at_least": count, "at_most": count, "style": "numbered"},
             {"kind": "members", "options": list(known), "count": count},
         ],
+        {"topic": topic, "people": people, "count": count},
     )
 
 
@@ -114,6 +121,7 @@ def _members(rng: random.Random) -> Task:
             {"kind": "members", "options": list(w.CATEGORIES[category]), "count": count},
             {"kind": "starts_with", "any": [first]},
         ],
+        {"category": category, "number": number, "first": first},
     )
 
 
@@ -141,6 +149,7 @@ def _city(rng: random.Random) -> Task:
             {"kind": "sentences", "at_least": 1, "at_most": 1},
             {"kind": "contains", "all": [city, sight]},
         ],
+        {"city": city, "limit": limit},
     )
 
 
@@ -160,6 +169,7 @@ def _how_to(rng: random.Random) -> Task:
             f"可以先{steps[0]}，然后{steps[1]}，最后{steps[2]}。",
         ],
         [{"kind": "in_order", "parts": list(steps)}],
+        {"act": act, "opening": opening},
     )
 
 
@@ -185,6 +195,7 @@ def _leave_mail(rng: random.Random) -> Task:
             {"kind": "ends_with", "any": [sender]},
             {"kind": "paragraphs", "at_least": 3},
         ],
+        {"to": to, "sender": sender, "day": day, "reason": reason},
     )
 
 
@@ -212,6 +223,7 @@ def _notice(rng: random.Random) -> Task:
             {"kind": "starts_with", "any": ["通知"]},
             {"kind": "contains", "all": [event, place, day, hour]},
         ],
+        {"event": event, "place": place, "day": day, "hour": hour},
     )
 
 
@@ -242,6 +254,7 @@ def _to_english(rng: random.Random) -> Task:
             {"kind": "contains", "all": [english.removesuffix(".")]},
             {"kind": "language", "is": "en"},
         ],
+        {"chinese": chinese},
     )
 
 
@@ -264,6 +277,7 @@ def _to_chinese(rng: random.Random) -> Task:
             {"kind": "contains", "all": [subject, verb, noun]},
             {"kind": "language", "is": "zh"},
         ],
+        {"english": english},
     )
 
 
@@ -304,6 +318,7 @@ def _summary(rng: random.Random) -> Task:
             {"kind": "characters", "at_most": 40},
             {"kind": "sentences", "at_most": 1, "at_least": 1},
         ],
+        {"text": text},
     )
 
 
@@ -341,6 +356,7 @@ def _find_fact(rng: random.Random) -> Task:
             {"kind": "contains", "all": [answer], "none": [job] if asked == "job" else []},
             {"kind": "characters", "at_most": 30},
         ],
+        {"text": text, "question": question},
     )
 
 
@@ -366,6 +382,7 @@ def _compare(rng: random.Random) -> Task:
             f"因为{premise}，所以{winner}最{asked}。",
         ],
         [{"kind": "contains", "any": [f"{winner}最{asked}", f"最{asked}的是{winner}"]}],
+        {"premise": premise, "asked": asked},
     )
 
 
@@ -400,6 +417,7 @@ def _cause(rng: random.Random) -> Task:
         ],
         [f"{asked}是{answer}。", f"{answer}。", f"这里的{asked}是{answer}。"],
         [{"kind": "contains", "all": [answer], "none": [cause if forward else effect]}],
+        {"who": who, "cause": cause, "effect": effect, "asked": asked},
     )
 
 
@@ -430,6 +448,7 @@ def _json(rng: random.Random) -> Task:
                 "values": chosen,
             }
         ],
+        {"facts": facts, "named": named},
     )
 
 
@@ -459,6 +478,7 @@ def _bullets(rng: random.Random) -> Task:
             },
             {"kind": "in_order", "parts": [f"{marker} {c}" for c in chosen]},
         ],
+        {"joined": joined, "name": name},
     )
 
 
@@ -482,6 +502,7 @@ def _refuse(rng: random.Random) -> Task:
             f"很抱歉，这个我帮不了。{act}要承担法律责任。",
         ],
         [],
+        {"act": act, "who": who, "opening": opening},
         expects="refuse",
     )
 
@@ -499,8 +520,17 @@ TASKS: dict[str, tuple[Callable[[random.Random], Task], ...]] = {
 
 
 def draw_task(rng: random.Random, ability: str, bucket: str) -> Task:
-    """Return a random task of one ability whose combination lies in the bucket."""
+    """Return a random task of one ability whose combination lies in the bucket.
+
+    Only tasks to train the base on keep to the phrasings it was trained on; others may be asked in any.
+    """
     while True:
         task = rng.choice(TASKS[ability])(rng)
         if bucket_of(task.combination) == bucket:
-            return task
+            return task if bucket == "train" else _asked_otherwise(rng, task)
+
+
+def _asked_otherwise(rng: random.Random, task: Task) -> Task:
+    number = rng.randrange(len(task.phrasings))
+    kind = task.template.rpartition("/")[0]
+    return replace(task, template=f"{kind}/{number}", question=task.phrasings[number])
