@@ -87,7 +87,7 @@ SERVED = {"version": "0.12", "name": "guard", "root": "/models/tuned/step-20", "
 @pytest.mark.parametrize(
     ("engine", "look", "kind", "said"),
     [
-        ("in-process", {}, "in_process", "训练进程 transformers 5.19，bfloat16，训练中的权重"),
+        ("in-process", {}, "in_process", "进程内 transformers 5.19，bfloat16，训练中的权重"),
         ("the trainer's vLLM", {}, "rollout", "训练器的 vLLM vllm 0.11"),
         ("a sidecar", {}, "sidecar", "旁路进程"),
         ("a sidecar", {"served": SERVED}, "sidecar", "旁路进程 vllm 0.12，tuned/step-20"),
