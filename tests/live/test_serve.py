@@ -139,7 +139,9 @@ def test_an_ended_run_is_final_until_it_is_resumed(story: Story) -> None:
         end = beat(server)
         assert end["poll_s"] >= 10
         assert "最终结果" in end["heartbeat"]
-        assert "guardrail resolve" not in get(server)[2], "a decision is taken in the terminal, of a report"
+        assert "guardrail resolve" not in get(server)[2], (
+            "a decision is taken in the terminal, of a report"
+        )
         story.ledger.append("rewound", 20, checkpoint="checkpoint-20")
         again = beat(server)
         assert again["poll_s"] <= 1
