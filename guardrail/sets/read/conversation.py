@@ -76,13 +76,15 @@ class Conversation:
 
 def filled(value: Any) -> bool:
     """Return whether a field holds anything: not None, NaN, blank text, or a container of nothing."""
+    if value is None:  # most of what is asked for
+        return False
     if isinstance(value, str):
         return bool(value.strip())
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         return any(map(filled, value.values()))
     if isinstance(value, list | tuple):
         return any(map(filled, value))
-    return value is not None and not (isinstance(value, float) and math.isnan(value))
+    return not (isinstance(value, float) and math.isnan(value))
 
 
 def first_filled(row: Mapping[str, Any], names: Sequence[str]) -> str | None:
@@ -124,7 +126,7 @@ def _texts(value: Any) -> Iterator[str]:
     value = decoded(value)
     if isinstance(value, str):
         yield value.strip()
-    elif isinstance(value, Mapping):
+    elif isinstance(value, dict):
         for inner in value.values():
             yield from _texts(inner)
     elif isinstance(value, list | tuple):

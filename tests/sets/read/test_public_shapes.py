@@ -8,6 +8,7 @@ import pytest
 
 from guardrail.sets.items import read_items
 from guardrail.sets.read import json_rows
+from guardrail.sets.read.formats import read_conversation, recognise
 from guardrail.sets.read.importer import ImportOptions, import_files
 from guardrail.sets.read.readers import read_rows
 
@@ -131,3 +132,36 @@ def test_a_file_of_one_row_is_one_row(
     path = tmp_path / "row.json"
     path.write_text(json.dumps(row, ensure_ascii=False, indent=indent), encoding="utf-8")
     assert [found.value for found in read_rows(path)] == [row]
+
+
+@pytest.mark.parametrize(
+    ("row", "asked"),
+    [
+        ({"question": "日志里写着 USER: root，这是什么意思？", "answer": "登录名。"}, "日志里写着 USER: root，这是什么意思？"),
+        ({"question": "请解释 [Human]: 这个记号。", "answer": "说话人。"}, "请解释 [Human]: 这个记号。"),
+        ({"question": "SYSTEM 是什么词？", "choice": "A", "answer": "名词。"}, "SYSTEM 是什么词？"),
+        ({"question": "写一句秋天的话。", "reference": "叶落知秋。"}, "写一句秋天的话。"),
+        ({"question": "小明有 A. 苹果和 B. 梨，一共几种？", "answer": "两种"}, "小明有 A. 苹果和 B. 梨，一共几种？"),
+    ],
+    ids=["a mark inside a line", "a mark quoted", "a choice somebody made", "a reference answer", "letters and no letter as answer"],
+)  # fmt: skip
+def test_what_only_looks_like_a_shape_is_read_as_it_stands(row: dict[str, str], asked: str) -> None:
+    said = read_conversation(row)
+    assert (said.first_question, said.choice, len(said.turns)) == (
+        asked,
+        None,
+        len(row.keys() & {"answer"}) + 1,
+    )
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"news_id": "1", "title": "早市开张", "desc": "今天", "content": "六点开门。"},
+        {"original_text": "原文", "translated_text": "译文"},
+        {"sentence1": "今天下雨", "sentence2": "今天有雨", "label": "1"},
+        {"text": "一整段文字，没有人在说话。"},
+    ],
+)
+def test_rows_without_a_question_are_of_no_format(row: dict[str, str]) -> None:
+    assert recognise(row) is None
