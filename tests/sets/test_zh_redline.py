@@ -62,6 +62,25 @@ def test_a_whole_answer_that_is_wrong_does_not_pass(item_id):
         assert measure(ITEMS[item_id], good, example["passing"])["passed"] == 1.0, good
 
 
+def test_every_item_with_checks_has_an_answer_that_is_wrong_in_what_it_says():
+    """A whole wrong answer, or one that fails a single check of content and passes all the others."""
+    content = {"contains", "in_order", "members", "one_of", "json", "table"}
+
+    def fails_alone(item, answer):
+        failed = [
+            check for check in item.checks if not check_passes(check, parse_answer(answer).text)
+        ]
+        return len(failed) == 1 and failed[0].kind in content
+
+    lacking = [
+        item_id
+        for item_id, item in ITEMS.items()
+        if item.checks and "wrong" not in EXAMPLES[item_id]
+        if not any(fails_alone(item, answer) for answer in EXAMPLES[item_id]["failing"])
+    ]
+    assert lacking == []
+
+
 def test_judged_and_injected_share_no_thirteen_characters():
     def grams(item):
         for message in item.messages:
