@@ -1,5 +1,6 @@
 """Did a repair help: the run that was repaired and this one, compared on the reserved slice of the red line."""
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -12,6 +13,7 @@ from guardrail.judge.look_values import default_metric_rules, read_measured
 from guardrail.judge.rule import MetricRule, unit_numbers
 from guardrail.judge.statistic import FloatArray, item_harm, stream_interval, stream_statistic
 from guardrail.judge.verdict import Facts, Number
+from guardrail.ledger.file import FILE_NAME
 from guardrail.recipe import Lineage
 from guardrail.recipe_yaml import flat
 from guardrail.report.named_items import named_items
@@ -171,10 +173,12 @@ def _change(
 def _also_changed(data: RunData, lineage: Lineage) -> tuple[str, ...] | None:
     """Names alone: the ledger of another folder is read, which nobody vouches for."""
     try:
-        before, now = flat(read_run(Path(lineage.run)).recipe), flat(data.recipe)
+        ledger = (Path(lineage.run) / FILE_NAME).stat()
+        before = _recipe_of(lineage.run, ledger.st_mtime_ns, ledger.st_size)
+        now = flat(data.recipe)
     except (InputError, OSError, ValueError, RecursionError):
         return None
-    if before == {"": {}}:
+    if not before:
         return None
     changed = sorted(
         key
@@ -182,6 +186,13 @@ def _also_changed(data: RunData, lineage: Lineage) -> tuple[str, ...] | None:
         if before.get(key) != now.get(key) and not key.startswith(_EXPECTED)
     )
     return tuple(key[:_LONGEST_KEY] for key in changed[:_MOST_KEYS])
+
+
+@functools.lru_cache(maxsize=16)
+def _recipe_of(run: str, changed_ns: int, size: int) -> dict[str, Any]:
+    """A run's recipe, read once for each state of its ledger, for a page that is built again every few seconds."""
+    recipe = read_run(Path(run)).recipe
+    return flat(recipe) if recipe else {}
 
 
 def _whole(value: Any, default: int) -> int:

@@ -112,4 +112,4 @@ def test_from_fifty_seeds_to_before_and_after_a_repair(tmp_path):
     assert told.n > 0
     assert None not in (told.start, told.base, told.now)
     assert told.says in ("better", "worse", "not_told", "too_few")
-    assert "修补前后" in (second / "report.html").read_text(encoding="utf-8")
+    assert "Before and after the repair" in (second / "report.html").read_text(encoding="utf-8")

@@ -8,6 +8,7 @@ from typing import Any
 from guardrail.errors import InputError
 from guardrail.judge.look_values import answer_lines, judge_look, read_measured
 from guardrail.judge.rule import RuleState
+from guardrail.judge.verdict import UNTESTED
 from guardrail.ledger.records import LookFacts
 from guardrail.recipe import recorded_recipe
 from guardrail.report.named_items import named_items
@@ -46,7 +47,8 @@ class Drifted:
         """Return what drifted, in a sentence."""
         asked = f"look {self.look.number}, step {self.look.step}, {self.items} items ({self.reserved} more are reserved)"
         if not self.abilities:
-            return f"{asked}: nothing is shown to have drifted, nothing to repair"
+            why = "nothing could be tested" if self.level == UNTESTED else "nothing is shown"
+            return f"{asked}: {why} to have drifted, nothing to repair"
         how = (
             "drifted" if self.shown else "likely drifted (all items together did, no ability alone)"
         )

@@ -27,6 +27,8 @@ __all__ = ["rehearsal_candidates", "seed_rows"]
 
 _OTHER = "speaks for another ability"
 _NEAR = "near an item of the rehearsal set or another candidate"
+_OPENING = "boilerplate opening"
+"""No fault here: a gold is what the base says, and 抱歉 is how it refuses."""
 _MORE_THAN_KEPT = 2
 """Prompts made for one that is kept: some are cut, some are near what is there."""
 
@@ -90,8 +92,15 @@ def rehearsal_candidates(
         before = len(made.rows)
         if seeds:
             grown = _grown(answerer, prompts, seeds, made, model, rows, rounds, seed)
-            fitting = _fitting(grown, ability, seeds, against, judged, made)
-            _answered(answerer, prompts, fitting, made, ability, model, rows, run, seed)
+            items = [row_item(row) for row in seeds]
+            # The measure is the ability's own seeds: what holds of one of them is no fault of a candidate.
+            allowed = frozenset(name for name, holds in FILTERS.items() if any(map(holds, items)))
+            fitting = _fitting(grown, ability, seeds, allowed, against, judged, made)
+            said = answers(
+                [Teacher(model, answerer)], answerer, prompts, fitting, how="plain", seed=seed
+            )
+            made.dropped += said.dropped
+            _keep(said.rows, fitting, allowed, made, ability, rows, run)
         facts[ability] = {"seeds": len(seeds), "kept": len(made.rows) - before}
     made.facts["abilities"] = facts
     return made
@@ -153,17 +162,12 @@ def _fitting(
     rows: Sequence[DataRow],
     ability: str,
     seeds: Sequence[DataRow],
+    allowed: frozenset[str],
     against: _Known,
     judged: JudgedText,
     made: Made,
 ) -> list[DataRow]:
-    """Rows fit to be rehearsal items of the ability.
-
-    The measure is the ability's own seeds: whichever filter of imports holds of one of them, or whichever ability its words
-    speak for, is no fault here.
-    """
-    items = [row_item(row) for row in seeds]
-    allowed = frozenset(name for name, holds in FILTERS.items() if any(map(holds, items)))
+    """Rows fit to be rehearsal items of the ability, whose words speak for none but those that its seeds' words speak for."""
     spoken = {guess_ability(row.question, None) for row in seeds} | {ability, "instruction"}
     fitting = []
     for row in rows:
@@ -186,44 +190,41 @@ def _fitting(
     return fitting
 
 
-def _answered(
-    answerer: Answerer,
-    prompts: Prompts,
+def _keep(
     rows: Sequence[DataRow],
+    grown: Sequence[DataRow],
+    allowed: frozenset[str],
     made: Made,
     ability: str,
-    model: str,
     wanted: int,
     run: Mapping[str, Any],
-    seed: int,
 ) -> None:
-    """Have rows answered plainly, and keep so many of them, drawn by a hash of what they ask."""
-    grown = {row.id: row for row in rows}
-    said = answers([Teacher(model, answerer)], answerer, prompts, rows, how="plain", seed=seed)
-    sound = drop_faulty([_named(row, grown, ability, run) for row in said.rows])
-    made.dropped += [*said.dropped, *sound.dropped]
+    """Keep so many of the answered rows that are sound, drawn by a hash of what they ask."""
+    origins = {row.id: row for row in grown}
+    named = [_named(row, origins[row.provenance["parents"][0]], ability, run) for row in rows]
+    sound = drop_faulty(named, allowed | {_OPENING})
+    made.dropped += sound.dropped
     sound.rows.sort(key=lambda row: hash64(row.prompt))
     made.rows += sound.rows[:wanted]
     for row in sound.rows[wanted:]:
         made.drop("more than wanted", row)
 
 
-def _named(
-    row: DataRow, grown: Mapping[str, DataRow], ability: str, run: Mapping[str, Any]
-) -> DataRow:
+def _named(row: DataRow, origin: DataRow, ability: str, run: Mapping[str, Any]) -> DataRow:
     """The row with what is to be told of it: which run it repairs, which ability, and how it was made."""
-    origin = grown[row.provenance["parents"][0]].provenance
-    kept = {name: origin[name] for name in ("operation", "round", "parents") if name in origin}
+    known = origin.provenance
+    kept = {name: known[name] for name in ("operation", "round", "parents") if name in known}
     return replace(
         row,
         provenance={
             "method": "repair",
             "ability": ability,
             "run": dict(run),
-            "generator": origin["method"],
+            "generator": known["method"],
             **kept,
             "source": "repair",
             "licence": "LicenseRef-generated",
             "model": row.provenance["model"],
         },
+        scores=dict(origin.scores),
     )
