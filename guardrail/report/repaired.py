@@ -23,8 +23,17 @@ from guardrail.sets.reserved import reserved_ids
 
 __all__ = ["Repaired", "SliceChange", "repaired"]
 
-_EXPECTED = ("name", "anchors", "sets.rehearsal", "lineage", "tracking.", "language", "launch.")
-"""Keys of a recipe that a repair writes itself, or that change no training."""
+_EXPECTED = (
+    "name",
+    "anchors",
+    "sets.red_line",
+    "sets.rehearsal",
+    "lineage",
+    "tracking.",
+    "language",
+    "launch.",
+)
+"""Keys of a recipe that a repair writes itself, that change no training, or whose content is known to be the same."""
 _MOST_KEYS = 20
 _LONGEST_KEY = 80
 

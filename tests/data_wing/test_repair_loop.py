@@ -30,7 +30,9 @@ def reckless(folder, items):
     file = small_recipe(
         folder,
         items_an_ability=15,
-        train=arguments(learning_rate=0.02, max_steps=4),
+        train=arguments(learning_rate=0.02, max_steps=8, save_steps=8),
+        looks={"every_steps": 8, "tripwire_every_steps": 0},
+        rehearsal={"fraction": 0.1, "allow_large_fraction": True},
         drift={"margins": {"passed": {"margin": 0.03, "critical": 0.2}}},
     )
     rehearsal = folder / "rehearsal.jsonl"
