@@ -13,6 +13,7 @@ from guardrail.cli import (
     data_business,
     data_curriculum,
     data_generate,
+    data_logs,
     data_repair,
     data_spin,
 )
@@ -46,6 +47,7 @@ app.command("outcomes")(data_business.outcomes)
 app.command("probe")(data_business.probe)
 app.command("curriculum")(data_curriculum.curriculum_command)
 app.command("repair")(data_repair.repair_command)
+app.command("logs")(data_logs.logs_command)
 app.command("spin")(data_spin.spin_command)
 
 LanguageOption = Annotated[Literal["zh", "en"], typer.Option("--lang", help="Language.")]
