@@ -13,6 +13,7 @@ __all__ = [
     "count_traditional",
     "parse_answer",
     "plain_text",
+    "simplified",
     "strip_fence",
 ]
 
@@ -125,12 +126,25 @@ def _traditional() -> frozenset[str]:
     OpenCC turns them into another character, and GB 2312, the Simplified character set, lacks them:
     the second test keeps 著, 乾, 瞭 and others that Simplified text uses too.
     """
-    to_simplified = OpenCC("t2s")
+    to_simplified = _to_simplified()
     return frozenset(
         character
         for character in map(chr, range(0x4E00, 0xA000))
         if to_simplified.convert(character) != character and not _in_gb2312(character)
     )
+
+
+@cache
+def _to_simplified() -> OpenCC:
+    return OpenCC("t2s")
+
+
+def simplified(text: str) -> str:
+    """Return a text in Simplified characters; one that has none of Traditional Chinese alone comes back as it is.
+
+    Characters alone: words that Taiwan and Hong Kong say otherwise (資訊 for 信息) stay.
+    """
+    return str(_to_simplified().convert(text)) if _traditional() & set(text) else text
 
 
 def _in_gb2312(character: str) -> bool:

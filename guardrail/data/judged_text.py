@@ -2,8 +2,9 @@
 
 It is kept out where text comes in: rows and documents as they are read, replies before they are kept. What is put together
 of harmless parts is looked at once more before it is written, whatever was dropped included. It sees what the overlap rule
-of `guardrail.sets.lint.overlap` sees, here also in every line of a text and every quotation, and behind JSON, HTML, URL, base64 and hexadecimal
-escapes. Does not see paraphrases, translations, pinyin, or other encodings.
+of `guardrail.sets.lint.overlap` sees, and a light rewording (`data/light_paraphrase.py`), here also in every line of a text and every
+quotation, in Traditional characters, and behind JSON, HTML, URL, base64 and hexadecimal escapes. Does not see what is said in other words
+altogether, Taiwan's and Hong Kong's own words, translations, pinyin, or other encodings.
 """
 
 import base64
@@ -16,7 +17,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
+from guardrail.data.light_paraphrase import LightParaphrases
 from guardrail.sets.lint.overlap import GuardedPrompts
+from guardrail.text import simplified
 
 if TYPE_CHECKING:
     from guardrail.data.chat_endpoint import Reply
@@ -41,7 +44,9 @@ class JudgedText:
 
     def __init__(self, known: Mapping[str, str]) -> None:
         """Index the prompts, id → text; none means that nothing is withheld."""
-        self._guarded = GuardedPrompts(known) if known else None
+        plain = {name: simplified(text) for name, text in known.items()}
+        self._guarded = GuardedPrompts(plain) if plain else None
+        self._reworded = LightParaphrases(plain.values())
         self.counts = {"rows read": 0, "documents": 0, "replies": 0, "rows made": 0}
         """What was withheld so far, told in the stage's record."""
 
@@ -57,8 +62,12 @@ class JudgedText:
 
     def _meets(self, text: str) -> bool:
         assert self._guarded is not None
+        text = simplified(text)
         parts = dict.fromkeys([text, *(p for line in text.splitlines() for p in _bare(line))])
-        return any(True for part in parts for _ in self._guarded.meets(part))
+        return any(
+            self._reworded.meets(part) or any(True for _ in self._guarded.meets(part))
+            for part in parts
+        )
 
     def without_judged_rows(self, rows: "Sequence[DataRow]") -> "list[DataRow]":
         """Return the rows that share nothing, and count the others."""

@@ -1,4 +1,4 @@
-"""What is kept out: the text of judged items in a line, behind escapes and encodings, slightly reworded; and nothing else."""
+"""What is kept out: the text of judged items in a line, behind escapes and encodings, in Traditional characters, lightly reworded; and nothing else."""
 
 import base64
 import html
@@ -8,12 +8,14 @@ from urllib.parse import quote
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from opencc import OpenCC
 
 from guardrail.data.chat_endpoint import Reply
 from guardrail.data.judged_text import WITHHELD, JudgedText
 from guardrail.data.rows import made_row
 from guardrail.data.select.row_faults import drop_judged
 from guardrail.data.stage_folder import Made
+from guardrail.sets.lint.overlap import GuardedPrompts
 
 LONG = "请说明红烧肉从选肉到收汁的全部步骤，每步不超过十五个字"
 SHORT = "蝙蝠会飞，那它是鸟吗？"
@@ -37,6 +39,9 @@ FORMS = {
         {c: c + 0xFEE0 for c in range(33, 127)}
     ),
     "an item of a list": lambda text: f"1. 写一首诗\n2. {text}\n3. 算一笔账",
+    "Traditional": lambda text: OpenCC("s2t").convert(text),
+    "Taiwan's characters": lambda text: OpenCC("s2tw").convert(text),
+    "Traditional in JSON": lambda text: json.dumps({"q": OpenCC("s2t").convert(text)}),
     "behind a label": lambda text: f"好的。\n题目：{text}\n回答：略",
 }
 
@@ -63,7 +68,22 @@ def test_thirteen_units_in_a_row_are_seen_wherever_they_stand(before, after, sta
 @pytest.mark.parametrize(
     "text",
     [
+        "每步别超十五个字，说明红烧肉由选肉到收汁全部步骤",
+        "说一说红烧肉从选肉到收汁的整个步骤，每一步不超过十个字",
+    ],
+)
+def test_a_light_rewording_is_seen_whatever_the_order(text):
+    assert not any(True for _ in GuardedPrompts({"long": LONG}).meets(text))
+    assert JUDGED.inside(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
         "红烧肉怎么做才不腻",
+        "请说明清蒸鱼从选鱼到出锅的注意事项，每条不超过五十个字",
+        "红烧肉配什么主食好，荤素怎么搭",
+        "紅燒肉怎麼做才不膩",
         "请说明从选肉到下锅的步骤",
         "鸟会飞，那它是动物吗？",
         "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJ",
