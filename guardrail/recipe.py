@@ -57,6 +57,11 @@ _DIRECTS_KEYS = re.compile(
     re.IGNORECASE,
 )
 """Variables that no recipe sets for its user."""
+_LOADS_CODE = re.compile(
+    r"PATH|LD_\w+|DYLD_\w+|PYTHON(PATH|STARTUP|HOME|USERBASE|BREAKPOINT|INSPECT|EXECUTABLE|PLATLIBDIR)|BASH_ENV|ENV|SHELL"
+    r"|GCONV_PATH|CUDA_INJECTION\w*|NCCL_\w*PLUGIN\w*|\w+_PRELOAD"
+)
+"""Variables that say which code a process runs."""
 
 
 class _Section(BaseModel):
@@ -123,7 +128,7 @@ class Launch(_Section):
     nodes: int = Field(default=1, ge=1)
     """Machines. `guardrail run` is typed on each, with NODE_RANK, MASTER_ADDR and, if not 29500, MASTER_PORT set there."""
     environment: dict[str, str] = Field(default_factory=dict)
-    """Variables of the processes, beside those that are set anyway; none that says where keys and records go."""
+    """Variables of the processes, beside those that are set anyway; none that says where keys and records go, or what code is run."""
 
     @field_validator("environment")
     @classmethod
@@ -133,6 +138,11 @@ class Launch(_Section):
                 raise ValueError(
                     f"`launch.environment` sets {name:.80}, which says where your keys and records go; a recipe may not: "
                     "take it out, and set it in your own environment if it is meant"
+                )
+            if _LOADS_CODE.fullmatch(name):
+                raise ValueError(
+                    f"`launch.environment` sets {name:.80}, which says what code is run; a recipe may not: take it out, and "
+                    "set it in your own environment if it is meant"
                 )
         return environment
 
@@ -349,7 +359,7 @@ class Lineage(_Section):
 class Recipe(_Section):
     """One guarded run. Paths are relative to the recipe file; `shipped:` means inside the package."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)
     """Names the run folder."""
     trainer: Literal["trl-sft", "trl-grpo", "ms-swift"] = "trl-sft"
     """Which trainer is guarded: TRL's SFTTrainer or GRPOTrainer, or ms-swift's `swift sft` and `swift rlhf`."""
@@ -662,7 +672,7 @@ def read_recipe(name: str | Path, *, changes: Sequence[str] = (), **overrides: A
                 benchmarks=tuple(map(absolute, recipe.sets.benchmarks)),
             ),
             "train": _with_absolute_paths(recipe.train, absolute),
-            "anchors": str(Path(recipe.anchors or f"anchors/{recipe.name}").resolve()),
+            "anchors": str(resolve(recipe.anchors or f"anchors/{recipe.name}", Path.cwd())),
         }
     )
 

@@ -195,7 +195,7 @@ def with_changes(content: dict[str, Any], changes: Sequence[str]) -> dict[str, A
     changed = dict(content)
     for change in changes:
         key, equals, text = change.partition("=")
-        option = f"`--set {redacted_change(change):.120}`"
+        option = f"`--set {' '.join(redacted_change(change).split()):.120}`"
         if not equals or not key or "" in key.split("."):
             raise InputError(f"{option} must read KEY=VALUE, for example train.data=rows.jsonl")
         value = _load(text, f"{option}: the value is not valid YAML")

@@ -78,6 +78,8 @@ HOSTILE = {
     "a large value": "mode: " + "x" * 100_000 + "\n",
     "many wrong keys": "".join(f"key{n}: 1\n" for n in range(2000)),
     "no YAML": "train: {data: d\n",
+    "no such user's anchors": "anchors: ~nosuchuser/x\n",
+    "anchors out of the package": "anchors: 'shipped:../../x'\n",
     "a control character": "train: {data: \x07}\n",
 }
 
@@ -94,12 +96,19 @@ def test_what_no_recipe_says_is_one_line(tmp_path, what):
 
 
 @pytest.mark.parametrize(
-    "change", ["seed=&a 1", "x={a: 1, a: 2}", "seed=.inf", "seed=" + "9" * 5000]
+    "change",
+    ["seed=&a 1", "x={a: 1, a: 2}", "seed=.inf", "seed=" + "9" * 5000, "mode=guard\nmode: watch"],
 )
 def test_nor_does_a_change(change):
     with pytest.raises(InputError, match=r"^`--set ") as caught:
         read_recipe("toy-sft", changes=[change])
     assert len(str(caught.value)) < 600
+    assert "\n" not in str(caught.value)
+
+
+def test_a_name_is_one_that_a_folder_can_have():
+    with pytest.raises(InputError, match="name"):
+        read_recipe("toy-sft", changes=["name=" + "n" * 300])
 
 
 def test_a_repeated_key_is_named_with_its_line(tmp_path):

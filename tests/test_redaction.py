@@ -147,6 +147,17 @@ def test_nor_does_its_environment(tmp_path, name):
         read_recipe(tmp_path / "mine.yaml")
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["PATH", "LD_PRELOAD", "PYTHONPATH", "PYTHONSTARTUP", "BASH_ENV", "DYLD_INSERT_LIBRARIES"],
+)
+def test_nor_does_it_say_what_code_is_run(tmp_path, name):
+    content = GOOD | {"launch": {"environment": {name: "/tmp/x"}}}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(content))
+    with pytest.raises(InputError, match="which says what code is run"):
+        read_recipe(tmp_path / "mine.yaml")
+
+
 def test_records_keep_what_is_no_secret(tmp_path):
     Ledger(tmp_path).append("look", 0, **HARMLESS)
     assert HARMLESS.items() <= read_ledger(tmp_path)[0].items()

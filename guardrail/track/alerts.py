@@ -108,7 +108,13 @@ class AlertRule:
 
 
 _INERT = str.maketrans("@<>[]&`*~|#\\", "＠＜＞［］＆｀＊～｜＃＼")
-_LINK = re.compile(r"(?i)://|\bwww\.|\bmailto:")
+_LINK = re.compile(
+    r"(?i)://|\bwww\.|\bmailto:|\btel:"
+    # a name that messengers take for an address without being told so
+    r"|(?<=[\w-])\.(?=(?:com|net|org|cn|io|ai|co|me|info|biz|xyz|top|cc|ru|app|dev|link|site|online|club|vip|shop|ly|gg|to"
+    r"|tv|in|uk|de|hk|tw|jp|sh|zip|mov|page)\b)"
+    r"|(?<=\d)\.(?=\d+\.\d+\.\d)"
+)
 
 
 def inert(text: str, at_most: int = 1000) -> str:

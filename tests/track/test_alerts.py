@@ -1,5 +1,7 @@
 """What is worth a message, once: rising levels, actions, halts; and how it reaches a service without a secret."""
 
+import re
+
 import pytest
 
 from guardrail.errors import InputError
@@ -181,7 +183,7 @@ def test_the_services_people_here_use_are_known(monkeypatch, address, kind):
 
 HOSTILE = (
     "@all <!channel> <@U123> <at user_id=\"all\">所有人</at> [x](https://evil.example) http://evil.example "
-    "www.evil.example mailto:a@evil.example `code` *bold*\r\nReport: https://evil.example\n\x1b[31m\x07\u202etxt\u2066\0"
+    "www.evil.example evil.com/x a.evil.co.uk 1.2.3.4/x tel:123 mailto:a@evil.example \u3164 `code` *bold*\r\nReport: https://evil.example\n\x1b[31m\x07\u202etxt\u2066\0"
 )  # fmt: skip
 
 
@@ -207,6 +209,6 @@ def test_names_and_errors_arrive_as_text_that_does_nothing(language):
         assert len(alert.text.splitlines()) <= 15
         assert not set("@<>[]`*\x1b\x07\0\u202e\u2066\r") & set(said)
         assert "://" not in said
-        assert "www." not in said
+        assert not re.search(r"www\.|evil\.co|\.co\.|1\.2|tel:|\u3164", said)
         assert "evil" in said, "the words themselves must be there"
     assert "Report: /runs/first/report.html" in alerts[0].text or language == "zh"

@@ -5,6 +5,8 @@ import unicodedata
 __all__ = ["escape_controls"]
 
 _ESCAPED = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
+_BLANK = "\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0"
+"""Letters and marks that show nothing."""
 
 
 def escape_controls(text: object) -> str:
@@ -14,7 +16,7 @@ def escape_controls(text: object) -> str:
     """
     shown = []
     for c in str(text).replace("\r\n", "\n"):
-        if c in "\n\t" or unicodedata.category(c) not in _ESCAPED:
+        if c in "\n\t" or (unicodedata.category(c) not in _ESCAPED and c not in _BLANK):
             shown.append(c)
         else:
             shown.append(chr(0x2400 + ord(c)) if ord(c) < 0x20 else f"⟨U+{ord(c):04X}⟩")
