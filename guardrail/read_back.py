@@ -16,6 +16,7 @@ from typing import IO, Any
 __all__ = [
     "SEAL",
     "NotAsWritten",
+    "is_regular",
     "named_place",
     "open_regular",
     "read_bounded",
@@ -105,6 +106,14 @@ def open_regular(path: Path, *, inside: Path | None = None) -> IO[bytes]:
         raise
 
 
+def is_regular(path: Path) -> bool:
+    """Return whether a path leads to a regular file; one that no file can have leads to none."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # too long, a null byte
+        return False
+
+
 def read_bounded(path: Path, at_most: int, *, inside: Path | None = None) -> bytes:
     """Return the bytes of a regular file.
 
@@ -112,8 +121,10 @@ def read_bounded(path: Path, at_most: int, *, inside: Path | None = None) -> byt
         OSError: as `open_regular`, or it is larger than `at_most` bytes.
     """
     with open_regular(path, inside=inside) as file:
-        data = file.read(at_most + 1)
-    if len(data) > at_most:
+        # Its size first, so that nothing is read of what is too large; that of a file in /proc is 0.
+        size = os.fstat(file.fileno()).st_size
+        data = b"" if size > at_most else file.read(at_most + 1)
+    if max(size, len(data)) > at_most:
         raise OSError(errno.EFBIG, f"is larger than {at_most >> 20} MiB", str(path))
     return data
 

@@ -28,6 +28,7 @@ from guardrail.judge.statistic import FloatArray
 from guardrail.judge.verdict import Verdict
 from guardrail.ledger.file import live_records, read_ledger
 from guardrail.ledger.records import read_looks
+from guardrail.read_back import read_bounded
 from guardrail.recipe import Recipe, recorded_recipe
 from guardrail.sets.items import Item, read_items
 
@@ -115,6 +116,10 @@ class Replayed(NamedTuple):
         return {**place, **self.verdict.model_dump(mode="json"), "action": action}
 
 
+_LARGEST_SCRIPT = 64 << 20
+"""Bytes of a trajectory file."""
+
+
 def _array(values: Any) -> FloatArray:
     return np.array(values, dtype=np.float64)  # None becomes NaN
 
@@ -138,10 +143,10 @@ def read_trajectory(path: Path) -> Trajectory:
         InputError: no such file, broken JSON, a key or a shape that does not fit.
     """
     try:
-        script = _Script.model_validate_json(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
+        script = _Script.model_validate_json(read_bounded(path, _LARGEST_SCRIPT))
+    except OSError as error:
         raise InputError(
-            f"`{path}` cannot be read ({error}); give a trajectory file or a run folder"
+            f"`{path!s:.300}` cannot be read ({error.strerror}); give a trajectory file or a run folder"
         ) from error
     except ValidationError as error:
         first = error.errors()[0]

@@ -28,7 +28,7 @@ from guardrail.files import whole_file, write_whole
 from guardrail.models.fingerprint import file_sha256
 from guardrail.models.profile import Profile
 from guardrail.models.quantization import quantization_words
-from guardrail.read_back import SEAL, NotAsWritten, read_json, sealed, unsealed
+from guardrail.read_back import SEAL, NotAsWritten, is_regular, read_json, sealed, unsealed
 
 __all__ = [
     "ROUNDING",
@@ -259,8 +259,10 @@ def read_anchors(folder: Path) -> Anchors:
             broken or lacks answers.
     """
     manifest_path = folder / "manifest.json"
-    if not manifest_path.is_file():
-        raise InputError(f"`{folder}` holds no finished anchors; run `guardrail anchor RECIPE`")
+    if not is_regular(manifest_path):
+        raise InputError(
+            f"`{folder!s:.300}` holds no finished anchors; run `guardrail anchor RECIPE`"
+        )
     try:
         content = unsealed(_as_of_today(folder, read_json(manifest_path, _LARGEST_MANIFEST)))
         for name, digest in content.pop("files").items():

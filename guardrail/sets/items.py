@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from guardrail.errors import InputError
 from guardrail.files import write_whole
+from guardrail.read_back import is_regular
 from guardrail.sets.item_checks import Check
 
 __all__ = [
@@ -122,8 +123,17 @@ def read_items(path: str | Path) -> list[Item]:
             id twice. The message names file, line and field.
     """
     path = Path(path)
-    if not path.is_file():
-        raise InputError(f"item set `{path}` does not exist; give the path of a JSONL file")
+    if not is_regular(path):
+        raise InputError(f"item set `{path!s:.300}` does not exist; give the path of a JSONL file")
+    try:
+        return _read_items(path)
+    except OSError as error:
+        raise InputError(
+            f"item set `{path}` cannot be read ({error.strerror}); give a JSONL file"
+        ) from error
+
+
+def _read_items(path: Path) -> list[Item]:
     items: list[Item] = []
     line_of: dict[str, int] = {}
     with path.open("rb") as file:

@@ -16,6 +16,7 @@ from typing import IO, Any
 import pyarrow
 
 from guardrail.errors import InputError
+from guardrail.read_back import is_regular
 from guardrail.sets.read.archives import (
     is_tar,
     is_workbook,
@@ -100,8 +101,8 @@ def read_rows(
     Raises:
         InputError: no such file, empty, not of the encoding, a truncated array or archive.
     """
-    if not path.is_file():
-        raise InputError(f"`{path}` does not exist; give the path of a data file")
+    if not is_regular(path):
+        raise InputError(f"`{path!s:.300}` does not exist; give the path of a data file")
     if not path.stat().st_size:
         raise InputError(f"`{path}` is empty; give a file with at least one row")
     with path.open("rb") as raw:
