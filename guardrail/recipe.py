@@ -15,6 +15,7 @@ from guardrail.files import write_whole
 from guardrail.judge.ladder import LadderConfig
 from guardrail.judge.look_values import default_metric_rules
 from guardrail.judge.rule import Budget, DriftConfig
+from guardrail.ledger.file import RESOLVED_FILE
 from guardrail.models.fingerprint import is_adapter
 from guardrail.models.hub import Hub, is_hub_name, model_folder
 from guardrail.probes.metrics import METRICS
@@ -23,7 +24,6 @@ from guardrail.redaction import HIDDEN, is_secret, redacted
 from guardrail.shipped import PREFIX, find_recipe, resolve
 
 __all__ = [
-    "RESOLVED_FILE",
     "Lineage",
     "Recipe",
     "Tracking",
@@ -33,9 +33,6 @@ __all__ = [
     "with_model_folders",
     "write_resolved_recipe",
 ]
-
-RESOLVED_FILE = "recipe.resolved.json"
-"""In a run folder: the recipe with every default in it."""
 
 BEST_BESIDE = (
     "`load_best_model_at_end` does not go with `looks.engine: sidecar`: the model it loads is a checkpoint that has had its "

@@ -23,6 +23,8 @@ __all__ = ["Ledger", "Record", "happened_at", "live_records", "read_ledger"]
 Record = dict[str, Any]
 
 FILE_NAME = "ledger.jsonl"
+RESOLVED_FILE = "recipe.resolved.json"
+"""The recipe with every default, which `guardrail run` writes beside the ledger."""
 _LARGEST = 1 << 30
 """Bytes."""
 

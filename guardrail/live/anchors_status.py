@@ -7,7 +7,7 @@ from typing import Any
 from rich.text import Text
 
 from guardrail.anchors.progress import read_progress
-from guardrail.ledger.file import FILE_NAME
+from guardrail.ledger.file import FILE_NAME, RESOLVED_FILE
 from guardrail.live.status_terminal import one_line, spoken_seconds
 from guardrail.live.terminal import anchor_part
 from guardrail.live.terminal_words import TerminalWords
@@ -15,7 +15,6 @@ from guardrail.read_back import read_json
 
 __all__ = ["anchors_said", "anchors_status"]
 
-_RESOLVED_FILE = "recipe.resolved.json"
 _LARGEST = 4 << 20
 
 
@@ -35,7 +34,7 @@ def anchors_status(folder: Path) -> dict[str, Any] | None:
     found = read_progress(folder)
     if found is None:
         try:
-            resolved = read_json(folder / _RESOLVED_FILE, _LARGEST)
+            resolved = read_json(folder / RESOLVED_FILE, _LARGEST)
             place = Path(str(resolved["anchors"]))
         except (OSError, ValueError, KeyError, TypeError):
             return None

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from guardrail.judge.verdict import Facts
 from guardrail.ledger import records
+from guardrail.ledger.file import RESOLVED_FILE
 from guardrail.models.fingerprint import file_sha256
 from guardrail.read_back import open_regular
 from guardrail.report import findings
@@ -230,7 +231,7 @@ def _training_data(data: RunData) -> DataVersion:
 
 def _reproduce(data: RunData) -> Reproduce:
     sets, anchors = data.recipe_section("sets"), data.recipe.get("anchors")
-    resolved = data.run / "recipe.resolved.json"
+    resolved = data.run / RESOLVED_FILE
     files = {
         "ledger": data.run / "ledger.jsonl",
         "recipe": None if data.one_look else resolved,

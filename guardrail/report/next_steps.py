@@ -12,6 +12,7 @@ import yaml
 from pydantic import Field
 
 from guardrail.judge.verdict import Facts
+from guardrail.ledger.file import RESOLVED_FILE
 from guardrail.redaction import HIDDEN
 from guardrail.report.findings import conditions, peak_learning_rate, telling_look
 from guardrail.report.named_items import named_items
@@ -88,7 +89,7 @@ def place(data: RunData, path: str, step: int) -> Place:
 def next_steps(data: RunData, advice: Recommendation) -> list[Step]:
     """Return what to do next, in order."""
     run = data.run.resolve()
-    recipe = shlex.quote(str(run / "recipe.resolved.json"))
+    recipe = shlex.quote(str(run / RESOLVED_FILE))
     last = data.checkpoints[-1] if data.checkpoints else None
     final = place(data, last.path, last.step) if last else None
     what = advice.recommendation

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from guardrail.errors import InputError
 from guardrail.judge.verdict import UNTESTED, Facts
-from guardrail.ledger.file import FILE_NAME, Record, live_records
+from guardrail.ledger.file import FILE_NAME, RESOLVED_FILE, Record, live_records
 from guardrail.ledger.follow import LedgerTail
 from guardrail.ledger.records import (
     ActionFacts,
@@ -117,7 +117,7 @@ class RunData(LiveBranch):
     @property
     def run_by_recipe(self) -> bool:
         """Whether `guardrail run` made this run, so that its recipe alone can start the next one."""
-        return (self.run / "recipe.resolved.json").is_file()
+        return (self.run / RESOLVED_FILE).is_file()
 
     @property
     def beside(self) -> bool:

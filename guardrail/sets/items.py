@@ -162,6 +162,8 @@ def _read_items(path: Path) -> list[Item]:
                 ) from error
             except ValidationError as error:
                 raise InputError(f"{where}, {_first_error(error)}") from error
+            except ValueError as error:
+                raise InputError(f"{where} is not valid JSON ({error!s:.200}); mend it") from error
             if item.id in line_of:
                 raise InputError(
                     f"{where}: id `{item.id:.80}` was already used on line {line_of[item.id]}; ids must be unique"

@@ -74,3 +74,10 @@ def test_the_question_is_the_last_user_message():
         {"role": "user", "content": "三"},
     ]
     assert Item.model_validate(GOOD | {"messages": messages}).question == "三"
+
+
+def test_a_number_without_end_is_named_by_its_line(tmp_path):
+    (tmp_path / "items.jsonl").write_text('{"id": ' + "9" * 100_000 + "}")
+    with pytest.raises(InputError, match="line 1 is not valid JSON") as caught:
+        read_items(tmp_path / "items.jsonl")
+    assert len(str(caught.value)) < 600

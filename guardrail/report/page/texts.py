@@ -4,17 +4,21 @@
 """
 
 import functools
-import json
 from pathlib import Path
 from typing import Literal
 
 import yaml
 from markupsafe import Markup
 
+from guardrail.ledger.file import RESOLVED_FILE
+from guardrail.read_back import read_json
+
 __all__ = ["LANGUAGES", "Language", "Texts", "language_of", "language_of_run", "texts"]
 
 Language = Literal["zh", "en"]
 LANGUAGES: tuple[Language, ...] = ("zh", "en")
+_LARGEST = 4 << 20
+"""Bytes of a resolved recipe."""
 
 Texts = dict[str, dict[str, Markup]]
 """section → key → text. `Markup.format` escapes what is filled in."""
@@ -48,7 +52,7 @@ def language_of(value: object) -> Language:
 def language_of_run(run: Path) -> Language:
     """Return the language of the recipe that a run folder holds, also before it has a ledger; Chinese without one."""
     try:
-        recipe = json.loads((run / "recipe.resolved.json").read_text(encoding="utf-8"))
+        recipe = read_json(run / RESOLVED_FILE, _LARGEST)
         return language_of(recipe["language"])
     except (OSError, ValueError, KeyError, TypeError):
         return "zh"
