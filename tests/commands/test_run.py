@@ -266,7 +266,7 @@ def test_bad_input_is_one_clear_message_exit_code_2_and_no_run_folder(tmp_path, 
         "large_fraction": lambda: {"rehearsal": {"fraction": 0.2}},
         "empty_set": lambda: {"sets": {"red_line": bad_rows(tmp_path, "empty.jsonl", "\n")}},
         "broken_line": lambda: {
-            "train": arguments() | {"data": bad_rows(tmp_path, "d.jsonl", "{}\n{")}
+            "train": arguments() | {"data": bad_rows(tmp_path, "d.jsonl", '{"text": "甲"}\n{')}
         },
         "contaminated": lambda: {"train": arguments() | {"data": leak(tmp_path)}},
         "both": lambda: {"sets": {"rehearsal": renamed(tmp_path)}},
