@@ -83,8 +83,10 @@ class Train(_Section):
     """The user's own training."""
 
     data: str | None = None
-    """JSONL of chat rows (`messages`), or prompt and completion rows, as the trainer takes them; for GRPO
-    rows with a `prompt`, or `messages`, whose last assistant turn is then left out."""
+    """Rows as the trainer takes them (`messages`; prompt and completion; `text`; for GRPO a `prompt`, or `messages`, whose last
+    assistant turn is then left out), or in any shape and file that `guardrail sets import` reads (Alpaca, ShareGPT, query and
+    response, content parts; JSONL, a JSON array, CSV, xlsx, parquet): those become `messages`, other columns stay, and both what was
+    rewritten and what was left out is counted."""
     rewards: tuple[str, ...] = ()
     """Reward functions of GRPO, each `FILE.py:FUNCTION` or `MODULE:FUNCTION`."""
     lora: dict[str, Any] | None = None

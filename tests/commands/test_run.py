@@ -1,7 +1,9 @@
 """Guarded runs for real: the toy base, the real trainer, the command line."""
 
+import csv
 import json
 import sys
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -117,12 +119,13 @@ def test_beyond_saving_halts_with_a_checkpoint_a_report_and_exit_code_3(tmp_path
     assert "The guard halted the training" in (run / "report.html").read_text(encoding="utf-8")
 
 
-def test_watch_mode_sees_the_same_and_touches_nothing(tmp_path):
+def test_watch_mode_sees_the_same_touches_nothing_and_trains_on_a_table(tmp_path):
+    train = arguments(learning_rate=0.02, warmup_steps=0, lr_scheduler_type="constant")
     recipe = anchored(
         small_recipe(
             tmp_path,
             items_an_ability=15,
-            train=arguments(learning_rate=0.02, warmup_steps=0, lr_scheduler_type="constant"),
+            train=train | {"data": alpaca_table(tmp_path)},
             mode="watch",
         )
     )
@@ -135,6 +138,24 @@ def test_watch_mode_sees_the_same_and_touches_nothing(tmp_path):
     assert not any(a["carried_out"] for a in actions)
     rates = [r["learning_rate"] for r in records(run, "log")]
     assert rates == pytest.approx([0.02] * len(rates))
+    (started,) = records(run, "started")
+    assert started["training_rows_rewritten"] == {"alpaca": 96}
+    assert started["training_rows_left_out"] == {"no answer": 1}
+    assert "training rows turned into messages: 96 alpaca" in done.stderr
+    assert "training rows LEFT OUT: 1 no answer" in done.stderr
+    facts = Report.model_validate_json((run / "report.json").read_bytes()).training_data
+    assert (facts.rewritten, facts.left_out) == ({"alpaca": 96}, {"no answer": 1})
+
+
+def alpaca_table(folder) -> str:
+    """A CSV as Excel saves it, whose first row has no answer."""
+    rows = (Path(__file__).parents[1] / "data/cases/train/alpaca.jsonl").read_text(encoding="utf-8")
+    with (folder / "rows.csv").open("w", encoding="utf-8-sig", newline="") as file:
+        table = csv.DictWriter(file, ("instruction", "input", "output"))
+        table.writeheader()
+        table.writerow({"instruction": "在吗"})
+        table.writerows(map(json.loads, rows.splitlines()))
+    return str(folder / "rows.csv")
 
 
 def test_an_untouched_base_stays_ok_at_every_look(tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import time
+from pathlib import Path
 
 import pytest
 import yaml
@@ -23,6 +24,8 @@ def grpo_recipe(folder, **changes):
     """A short version of the shipped toy-grpo."""
     content = yaml.safe_load(shipped_recipes()["toy-grpo"].read_text(encoding="utf-8"))
     train = content["train"] | {"held_out": 0.0}
+    train["rewards"] += changes.pop("rewards", [])
+    train["data"] = changes.pop("data", train["data"])
     train["arguments"] |= {
         "max_steps": 8,
         "save_steps": 4,
@@ -70,11 +73,17 @@ def verdicts(run):
 @pytest.mark.run
 @pytest.mark.trl1
 def test_a_killed_and_resumed_grpo_run_equals_an_unkilled_one(tmp_path):
+    """Its first training row lacks the column that a reward asks for, which the others have."""
+    (tmp_path / "known.py").write_text(
+        "def known(completions, solution, **rows):\n    return [float(one is not None) for one in solution]\n"
+    )
     # A rate at which the guard acts and never halts, so that levers, beta among them, must survive too.
     recipe = anchored(
         grpo_recipe(
             tmp_path,
             items_an_ability=8,
+            data=str(Path(__file__).parents[1] / "data/cases/train/grpo_first_lacks.jsonl"),
+            rewards=[f"{tmp_path}/known.py:known"],
             rehearsal={"grpo": "both", "fraction": 0.1, "allow_large_fraction": True},
             ladder={"beta": "raise"},
             drift={
@@ -89,7 +98,8 @@ def test_a_killed_and_resumed_grpo_run_equals_an_unkilled_one(tmp_path):
     assert "KL-only samples: general prompts among the rollouts and golds" in first.stderr
     assert [r["step"] for r in records(whole, "look")] == [0, 4, 8]
     logs = records(whole, "log")
-    assert all(0 <= log["reward"] <= 3 for log in logs)
+    assert all(0 <= log["reward"] <= 4 for log in logs)
+    assert sum(log["rewards/known/mean"] for log in logs) > len(logs) / 2
     action = records(whole, "action")[0]
     assert (action["step"], action["before"]) == (4, {"boost": 1, "lr_factor": 1, "beta": 0.02})
     assert action["after"]["boost"] == 1.5

@@ -1,11 +1,14 @@
 """Real runs that `guardrail run` starts by a launcher, from a cold start as on a user's machine."""
 
+import json
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
 from guardrail.ledger.file import FILE_NAME
+from guardrail.models.fingerprint import file_sha256
 from tests.launchers.twins import twin
 from tests.run_fixtures import ROOT, arguments, command, logged, process, records, small_recipe
 
@@ -36,9 +39,11 @@ def test_what_is_refused_is_refused_before_a_launcher_starts(tmp_path):
 
 @pytest.mark.swift
 def test_swift_is_started_from_the_recipe_told_to_end_and_goes_on_to_the_end(tmp_path):
-    """The exit codes are the run's."""
+    """The exit codes are the run's. Its rows are Alpaca's, which are written as messages."""
     name, run = "qwen3-8b-sft-lora-swift", tmp_path / "run"
-    line = command("run", name, "--out", run, *twin(name, tmp_path, train__arguments__max_steps=8))
+    data = Path(__file__).parents[1] / "data/cases/train/alpaca.jsonl"
+    changes = {"train__data": data, "train__arguments__max_steps": 8}
+    line = command("run", name, "--out", run, *twin(name, tmp_path, **changes))
     with (tmp_path / "output.txt").open("w+", encoding="utf-8") as output:
         going = subprocess.Popen(line, cwd=ROOT, stdout=output, stderr=output)
         while not logged(run):
@@ -49,7 +54,15 @@ def test_swift_is_started_from_the_recipe_told_to_end_and_goes_on_to_the_end(tmp
     stopped = records(run, "ended")[-1]
     assert stopped["outcome"] == "terminated"
     assert 1 <= stopped["step"] < 8
-    assert "ms-swift" in records(run, "started")[0]["versions"]
+    started = records(run, "started")[0]
+    assert "ms-swift" in started["versions"]
+    written = run / "training.jsonl"
+    assert started["training_rows_rewritten"] == {"alpaca": 96}
+    assert started["training_written_sha256"] == file_sha256(written)
+    assert started["training_sha256"] == file_sha256(data)
+    rows = [json.loads(row) for row in written.read_text(encoding="utf-8").splitlines()]
+    assert {tuple(row) for row in rows} == {("messages",)}
+    assert started["training_rows"] <= len(rows) == 96
 
     done = process([*line, "--resume"])
     assert records(run, "ended")[-1]["outcome"] == "finished", done.stderr[-3000:]
