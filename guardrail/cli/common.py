@@ -7,6 +7,7 @@ import sys
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
@@ -27,6 +28,7 @@ __all__ = [
     "JsonFlag",
     "LangOption",
     "RecipeArgument",
+    "RunArgument",
     "ServedAsOption",
     "ServerOption",
     "SetOption",
@@ -45,6 +47,7 @@ console = Console(stderr=True)
 RecipeArgument = Annotated[
     str, typer.Argument(metavar="RECIPE", help="A recipe file, or the name of a shipped one.")
 ]
+RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a guarded run.")]
 SetOption = Annotated[
     list[str] | None,
     typer.Option(

@@ -5,26 +5,19 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 
 from guardrail import __version__
-from guardrail.cli import anchor, data, rehearse, sets, sidecar, track
+from guardrail.cli import anchor, data, live, look, rehearse, report, sets, sidecar, track
 from guardrail.cli.common import (
-    ConcurrencyOption,
     JsonFlag,
     LangOption,
     RecipeArgument,
-    ServedAsOption,
-    ServerOption,
     SetOption,
-    answered_by,
-    asked_server,
     clear_errors,
     console,
     forgive_the_terminal,
@@ -32,11 +25,9 @@ from guardrail.cli.common import (
     print_json,
     quiet_libraries,
 )
-from guardrail.errors import InputError, did_you_mean
-from guardrail.exit_codes import HALTED, UNTESTED_END, exit_codes_said
+from guardrail.errors import InputError
+from guardrail.exit_codes import exit_codes_said
 from guardrail.files import write_whole
-from guardrail.judge.verdict import UNTESTED, rank
-from guardrail.probes.metrics import METRICS
 from guardrail.report.page.texts import Language
 
 __all__ = ["app"]
@@ -52,15 +43,6 @@ app = typer.Typer(
 app.add_typer(anchor.app, name="anchor")
 app.add_typer(sets.app, name="sets")
 app.add_typer(data.app, name="data")
-for command in (sidecar.serve, rehearse.rehearse, track.log, track.alert, track.dashboard):
-    app.command()(command)
-
-
-MarginOption = Annotated[
-    list[str] | None,
-    typer.Option(help="METRIC=MARGIN,CRITICAL, for example passed=0.05,0.10; may be repeated."),
-]
-RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a guarded run.")]
 
 
 @app.command(epilog=f"Exit codes: {exit_codes_said()}. `guardrail status RUN --json` tells it too.")
@@ -272,245 +254,6 @@ def check(
 
 
 @app.command()
-def status(
-    run: RunArgument,
-    as_json: JsonFlag = False,
-    watch: Annotated[
-        bool, typer.Option("--watch", help="Stay and follow the run until it ends, or Ctrl-C.")
-    ] = False,
-    lang: LangOption = None,
-) -> None:
-    """Show where a run stands: heartbeat, level, levers, abilities over looks, actions, cost.
-
-    Example: `guardrail status runs/toy-sft --watch`
-    """
-    with clear_errors():
-        if watch and as_json:
-            raise InputError("`--json` prints once; leave `--watch` away, or ask again in a loop")
-        from guardrail.live.anchors_status import anchors_said, anchors_status
-        from guardrail.live.follow_status import follow_status
-        from guardrail.live.status import run_status
-        from guardrail.live.status_terminal import render_status
-        from guardrail.live.terminal_words import terminal_words
-        from guardrail.report.page.texts import language_of_run
-
-        if watch:
-            follow_status(run, Console(), lang)
-            return
-        before = anchors_status(run)
-        facts = before or run_status(run)
-        if as_json:
-            print_json(facts)
-            return
-        if before:
-            Console().print(anchors_said(before, terminal_words(lang or language_of_run(run))))
-        else:
-            Console().print(render_status(facts, lang))
-
-
-@app.command("watch")
-def watch_run(
-    run: Annotated[
-        Path,
-        typer.Argument(metavar="RUN", help="A run's folder, one still to come, or one of several."),
-    ],
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free one.")] = 8765,
-    no_open: Annotated[bool, typer.Option("--no-open", help="Open no browser.")] = False,
-    lang: LangOption = None,
-) -> None:
-    """Serve the report of a run while it goes: one page on this machine that updates itself.
-
-    Example: `guardrail watch runs/first`, or `guardrail watch runs` for every run in a folder
-    """
-    with clear_errors():
-        from guardrail.live.serve import open_server, serve
-
-        serve(open_server(run, port, lang), console, open_browser=not no_open)
-
-
-@app.command()
-def report(run: RunArgument, lang: LangOption = None) -> None:
-    """Rebuild the report of a run from its ledger, at any time.
-
-    Example: `guardrail report runs/toy-sft --lang en`
-    """
-    with clear_errors():
-        from guardrail.report.report import build_report
-
-        typer.echo(build_report(run, language=lang))
-
-
-@app.command()
-def resolve(
-    run: RunArgument,
-    by: Annotated[str, typer.Option(help="Who decides.")],
-    note: Annotated[str, typer.Option(help="Why.")],
-    accept: Annotated[bool, typer.Option("--accept", help="The result is taken.")] = False,
-    rollback: Annotated[
-        bool, typer.Option("--rollback", help="The run goes back to its last ok checkpoint.")
-    ] = False,
-    lang: LangOption = None,
-) -> None:
-    """Record what a person decides about a run, in its ledger and in its report.
-
-    Every decision is kept; the newest stands first. A run that is still going cannot be decided.
-
-    Example: `guardrail resolve runs/toy-sft --rollback --by 王敏 --note "翻译掉得太多"`
-    """
-    with clear_errors():
-        from guardrail.report.decision import record_decision
-        from guardrail.report.report import build_report
-
-        if accept == rollback:
-            raise InputError("say either `--accept` or `--rollback`")
-        record_decision(run, "accept" if accept else "rollback", by=by, note=note)
-        typer.echo(build_report(run, language=lang))
-
-
-@app.command()
-def look(
-    model: Annotated[
-        Path, typer.Argument(metavar="MODEL", help="A checkpoint's or adapter's folder.")
-    ],
-    anchors: Annotated[Path, typer.Option(help="The gold base's anchors (`guardrail anchor`).")],
-    base: Annotated[Path | None, typer.Option(help="The model an adapter sits on.")] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder; an earlier look there is set aside. By default runs/look-MODEL, or the next free look-MODEL-N."
-        ),
-    ] = None,
-    margin: MarginOption = None,
-    samples: Annotated[
-        int, typer.Option(min=1, help="Answers an item; more see smaller drops.")
-    ] = 1,
-    fail_on: Annotated[
-        Literal["warn", "serious", "critical"],
-        typer.Option(help=f"Mildest level that exits with {HALTED}."),
-    ] = "warn",
-    seed: Annotated[int, typer.Option(help="Of sampled answers.")] = 0,
-    server: ServerOption = None,
-    served_as: ServedAsOption = None,
-    concurrency: ConcurrencyOption = 32,
-    lang: LangOption = None,
-    as_json: JsonFlag = False,
-) -> None:
-    """Judge a finished model by the anchors: the run's own rule, with all its budget on one look.
-
-    With `--server` a vLLM server answers, once a few golds have shown that it has the model's weights; an adapter is
-    loaded there and taken away again.
-
-    Exit codes: 0 within its margins, 1 crashed, 2 bad input, 3 drifted, 4 nothing could be tested.
-
-    Example: `guardrail look runs/first/checkpoints/checkpoint-100 --anchors anchors/toy-sft`
-    """
-    with clear_errors():
-        from rich.progress import Progress
-
-        from guardrail.live.terminal_words import terminal_words
-        from guardrail.live.verdict_tables import render_look
-        from guardrail.look import free_folder, look_at
-        from guardrail.report.page.texts import language_of_run
-        from guardrail.report.report import build_report
-
-        quiet_libraries()
-        asked = asked_server(server, served_as, concurrency)
-        language = lang or language_of_run(model.resolve().parent.parent)  # of the run it is from
-        words = terminal_words(language)
-        folder = out.resolve() if out else free_folder(Path("runs"), model)
-        with Progress(console=console, transient=True) as progress:
-            bar = progress.add_task(words("answers"), total=None)
-            looked = look_at(
-                model,
-                anchors,
-                folder,
-                base=base,
-                margins=_margins(margin or ()),
-                samples=samples,
-                seed=seed,
-                server=asked,
-                served_as=served_as,
-                language=language,
-                on_progress=lambda done, total: progress.update(bar, completed=done, total=total),
-            )
-        report_path = build_report(folder)
-        if as_json:
-            verdict = looked.verdict.model_dump(mode="json")
-            aside = None if looked.set_aside is None else str(looked.set_aside)
-            facts = {"served": looked.served, "report": str(report_path), "set_aside": aside}
-            print_json({"model": str(model), **verdict, **facts})
-        else:
-            Console().print(render_look(looked.verdict, language))
-            by = answered_by(looked.served, language)
-            console.print(words("answered by: {who}", who=by), soft_wrap=True)
-            if looked.set_aside is not None:
-                said = words("an earlier look there is now in {path}", path=looked.set_aside)
-                console.print(said, soft_wrap=True)
-            console.print(words("report: {path}", path=report_path), soft_wrap=True)
-        if looked.verdict.level == UNTESTED:
-            raise typer.Exit(UNTESTED_END)
-        if rank(looked.verdict.level) >= rank(fail_on):
-            raise typer.Exit(HALTED)
-
-
-@app.command()
-def simulate(
-    file: Annotated[
-        Path,
-        typer.Argument(metavar="FILE", help="A trajectory (JSON), a run folder or its ledger."),
-    ],
-    margin: MarginOption = None,
-    verdicts_only: Annotated[
-        bool, typer.Option("--verdicts-only", help="Judge every look and leave the ladder out.")
-    ] = False,
-    lang: LangOption = None,
-    as_json: JsonFlag = False,
-) -> None:
-    """Replay a run or a scripted trajectory through the drift rule and the ladder.
-
-    A trajectory is `{"abilities": [n names], "planned_looks": T, "metrics": {NAME: {"worse": "lower" or
-    "higher", "margin": 0.03, "critical": 0.08, "base": [n][K], "looks": [T][n]}}}` with `null` where a metric
-    does not apply.
-
-    Example: `guardrail simulate runs/first --margin passed=0.05,0.10`
-    """
-    with clear_errors():
-        from guardrail.simulate import read_run_trajectory, read_trajectory
-        from guardrail.simulate import simulate as replay
-
-        is_run = file.is_dir() or file.name == "ledger.jsonl"
-        trajectory = read_run_trajectory(file) if is_run else read_trajectory(file)
-        looks = replay(trajectory, _margins(margin or ()), verdicts_only=verdicts_only)
-        if as_json:
-            print_json({"looks": [look.as_json() for look in looks]})
-            return
-        from guardrail.live.verdict_tables import render_simulation
-        from guardrail.report.page.texts import language_of_run
-
-        run = file if file.is_dir() else file.parent
-        language = lang or (language_of_run(run) if is_run else "en")
-        Console().print(render_simulation(looks, language))
-
-
-def _margins(given: Iterable[str]) -> dict[str, tuple[float, float]]:
-    found, known = {}, [metric.name for metric in METRICS]
-    for text in given:
-        name, _, numbers = text.partition("=")
-        try:
-            tolerated, critical = (float(part) for part in numbers.split(","))
-        except ValueError as error:
-            raise InputError(
-                f"`--margin {text}` must read METRIC=MARGIN,CRITICAL, for example passed=0.05,0.10"
-            ) from error
-        if name not in known:
-            raise InputError(
-                f"`--margin {text}`: unknown metric `{name}`{did_you_mean(name, known)}; known are {', '.join(known)}"
-            )
-        found[name] = (tolerated, critical)
-    return found
-
-
-@app.command()
 def recipes(
     copy: Annotated[
         str | None, typer.Option(help="Copy this shipped recipe here to edit it.")
@@ -542,6 +285,13 @@ def recipes(
             raise InputError(f"`{target}` exists already; move it away first")
         shutil.copyfile(find_recipe(copy), target)
         typer.echo(target)
+
+
+for command in (
+    *(rehearse.rehearse, live.status, live.watch, report.report, report.resolve),
+    *(look.look, look.simulate, sidecar.serve, track.dashboard, track.alert, track.log),
+):
+    app.command()(command)
 
 
 def _version(value: bool) -> None:

@@ -267,8 +267,9 @@ def _reproduce(data: RunData) -> Reproduce:
 def _command(data: RunData, resolved: Path) -> str | None:
     if data.one_look:
         model, anchors = (text_or_none(data.recipe.get(key)) for key in ("start_model", "anchors"))
-        known = model is not None and anchors is not None
-        return shlex.join(["guardrail", "look", model, "--anchors", anchors]) if known else None
+        if model is None or anchors is None:
+            return None
+        return shlex.join(["guardrail", "look", model, "--anchors", anchors])
     return f"guardrail run {shlex.quote(str(resolved.resolve()))}" if resolved.is_file() else None
 
 

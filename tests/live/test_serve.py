@@ -183,6 +183,7 @@ def test_an_unchanged_page_is_not_built_again(story: Story) -> None:
     finished_ok(story)
     with served(story.run) as server:
         first = get(server)[2]
+        assert "guardrail resolve" not in first, "a decision is for the file that stays"
         (story.run / "items.jsonl").unlink()  # a page built anew would miss it
         nonce = re.compile(r'nonce="[^"]+"')
         assert nonce.sub("", get(server)[2]) == nonce.sub("", first)
