@@ -1,5 +1,6 @@
 """Verdicts as tables in a terminal: of one look, and of the looks of a replay."""
 
+import math
 from collections.abc import Sequence
 
 from rich import box
@@ -17,28 +18,35 @@ __all__ = ["render_look", "render_simulation"]
 
 
 def render_look(verdict: Verdict, language: Language) -> RenderableType:
-    """Return one verdict at 80 columns: the tested streams, worst first, and what was not tested."""
+    """Return one verdict at 80 columns: pass rates and what is not ok, worst first, the rest counted."""
     words = terminal_words(language)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
-    for name in ("stream", "items", "base", "now", "harm", "95 % interval", "margin", "level"):
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    for name in ("stream", "base", "now", "harm", "95 % interval", "margin", "level"):
         right = name not in ("stream", "level")
-        table.add_column(words(name), justify="right" if right else "left", no_wrap=right)
+        table.add_column(
+            words(name), justify="right" if right else "left", no_wrap=right, overflow="fold"
+        )
     tested = [s for s in verdict.streams if s.tested]
-    for s in sorted(tested, key=lambda s: (-rank(s.level), -(s.z or 0.0), s.group != "overall")):
+    told = [s for s in tested if s.metric == "passed" or s.attention or s.level != "ok"]
+    for s in sorted(told, key=lambda s: (-rank(s.level), -(s.z or 0.0), s.group != "overall")):
         shown = Text(words.name("level", s.level), LEVEL_STYLE[s.level])
         if s.attention:
             shown = Text(words.name("level", "attention"), "yellow")
         table.add_row(
             words.stream(s.name),
-            str(s.n),
-            f"{s.base:.2f}",
-            f"{s.now:.2f}",
+            _value(s.metric, s.base),
+            _value(s.metric, s.now),
             f"{s.harm:+.2f}",
-            f"{s.low:+.2f} … {s.high:+.2f}",
+            f"{s.low:+.2f}…{s.high:+.2f}",
             f"{s.margin:g}",
             shown,
         )
     parts: list[RenderableType] = [table]
+    if len(tested) > len(told):
+        said = words(
+            "{count} more streams are ok, the report has them", count=len(tested) - len(told)
+        )
+        parts.append(Text(said, "dim"))
     untested = {why: len(streams) for why, streams in by_standing(verdict.untested).items()}
     if said := untested_said({"untested": untested, "streams": len(verdict.streams)}, words):
         parts.append(Text(said, "dim"))
@@ -47,6 +55,15 @@ def render_look(verdict: Verdict, language: Language) -> RenderableType:
         parts.append(Text(moved, "yellow"))
     level = (words.name("level", verdict.level), LEVEL_STYLE[verdict.level])
     return Group(*parts, Text.assemble(words("verdict: "), level))
+
+
+def _value(metric: str, value: float | None) -> str:
+    """A metric's value as people read it: lengths, which are measured as logarithms, in characters."""
+    if value is None:
+        return "–"
+    return (
+        f"{math.exp(min(value, 50.0)):.0f}" if metric in ("shorter", "longer") else f"{value:.2f}"
+    )
 
 
 def render_simulation(
