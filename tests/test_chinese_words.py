@@ -29,6 +29,7 @@ FILES = [
     "README_zh.md",
     *(str(path.relative_to(ROOT)) for path in sorted((ROOT / "docs").glob("*_zh.md"))),
     "guardrail/report/page/texts/zh.yaml",
+    "guardrail/report/page/texts/look.zh.yaml",
     "guardrail/live/terminal_words.zh.yaml",
     "guardrail/cli/recipe_reference.zh.yaml",
     "guardrail/track/alerts.py",
