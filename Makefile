@@ -20,10 +20,16 @@ INSTALLED_DEEPSPEED := .venv-deepspeed/.installed
 INSTALLED_REAL := .venv-real/.installed
 INSTALLED_VLLM := .venv-vllm/.installed
 
-.PHONY: release-check demo gpu-check install lint real real-study test test-contracts test-deepspeed test-full test-qlora test-quick test-run test-trl test-trl1 test-swift test-units test-vllm format clean
+.PHONY: release-check demo gpu-check install lint real readme-demo real-study test test-contracts test-deepspeed test-full test-qlora test-quick test-run test-trl test-trl1 test-swift test-units test-vllm format clean
 
 demo: $(INSTALLED)
 	$(BIN)/guardrail demo
+
+# The figures of README.md and README_zh.md, written from a demo of now; on an idle machine, since its seconds are among them.
+readme-demo: $(INSTALLED)
+	mkdir -p runs
+	$(BIN)/guardrail demo > runs/demo.txt 2>&1
+	$(BIN)/python -m tests.release.readme_demo runs/demo.txt
 
 install: $(INSTALLED_TEST)
 
