@@ -169,3 +169,10 @@ def test_a_run_that_lost_what_a_repair_needs_is_told_what(tmp_path, lacking):
         lacking
     ] in said
     assert not (tmp_path / "out").exists()
+
+
+def test_help_has_an_example_and_what_comes_next():
+    done = CliRunner().invoke(app, ["data", "repair", "--help"])
+    assert done.exit_code == 0
+    assert "Example" in done.output
+    assert "guardrail run" in done.output
