@@ -8,7 +8,7 @@ import pyarrow.ipc
 import pyarrow.parquet as parquet
 
 from guardrail.errors import InputError
-from guardrail.sets.read.parquet_pages import column_unpacks_to
+from guardrail.sets.read.parquet_pages import row_groups
 from guardrail.sets.read.raw_rows import (
     LONGEST_LINE,
     MOST_RATIO,
@@ -34,23 +34,17 @@ def parquet_rows(file: Stream, where: str) -> Iterator[Row]:
         InputError: a row is too large, or the file unpacks to far more than its size.
     """
     given, number = Given(file, where), 0
-    table = parquet.ParquetFile(file)
-    repeated = [table.schema.column(at).max_repetition_level > 0 for at in range(len(table.schema))]
-    for group in range(table.num_row_groups):
-        about = table.metadata.row_group(group)
-        columns = [
-            column_unpacks_to(file, about.column(at), repeated=repeated[at])
-            for at in range(about.num_columns)
-        ]
-        whole = sum(column.unpacked for column in columns)
-        packed = sum(column.packed for column in columns)
-        if out_of_proportion(whole, packed):
+    groups = list(row_groups(file, where))
+    for about in groups:
+        if out_of_proportion(about.unpacked, about.packed):
             raise InputError(f"{where} unpacks to more than {MOST_RATIO} times its size")
-        if whole > LONGEST_LINE * max(1, about.num_rows):
+        if about.unpacked > LONGEST_LINE * max(1, about.rows):
             raise _too_large(where)
+    file.seek(0)
+    table = parquet.ParquetFile(file)
+    for group, about in enumerate(groups):
         # One text that many rows share is stored once, and read as many times.
-        largest = max((column.unpacked for column in columns), default=1)
-        at_once = max(1, min(_ROWS, 4 * UNASKED // max(1, largest)))
+        at_once = max(1, min(_ROWS, 4 * UNASKED // max(1, about.largest)))
         for batch in table.iter_batches(batch_size=at_once, row_groups=[group]):
             for value in batch.to_pylist():
                 number += 1

@@ -1,23 +1,29 @@
 """What a parquet file unpacks to, told from the headers of its pages: its footer may say anything.
 
-A reader makes room for a page by what the page's header says, so these are the numbers that count. Headers are Thrift's
-compact protocol: fields with a kind and a number each, integers of seven bits a byte.
+A reader makes room for a page by what the page's header says, so these are the numbers that count. Headers and the
+footer are Thrift's compact protocol: fields with a kind and a number each, integers of seven bits a byte. The footer is
+read here too: asked for a column of a damaged one, pyarrow ends the whole process.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from guardrail.errors import InputError
 from guardrail.sets.read.raw_rows import Stream
 
-__all__ = ["Unpacking", "column_unpacks_to"]
+__all__ = ["RowGroup", "row_groups"]
 
 _LONGEST_HEADER = 1 << 20
 _FIRST_READ = 1 << 10
-_MOST_DEPTH = 8
+_LARGEST_FOOTER = 16 << 20
+_ENDS = b"PAR1"
+_MOST_DEPTH = 12
 _A_VALUE = 16
 """Bytes that are reckoned for a value of a list, of which millions may be stored in a few bytes."""
 _UNCOMPRESSED, _COMPRESSED = 2, 3
+_VALUES, _COLUMN_PACKED, _DATA_AT, _DICTIONARY_AT = 5, 7, 9, 11
+"""Fields of a column in the footer."""
 _KINDS = {5: "data", 7: "dictionary", 8: "data"}
 """Field of a page's header that holds the header of its kind."""
 _STOP, _TRUE, _FALSE, _BYTE, _DOUBLE, _BINARY, _STRUCT = 0, 1, 2, 3, 7, 8, 12
@@ -25,40 +31,114 @@ _NUMBERS, _LISTS = (4, 5, 6), (9, 10)
 
 
 @dataclass(frozen=True, slots=True)
-class Unpacking:
-    """What a column of a row group is packed and unpacked to, in bytes."""
+class RowGroup:
+    """Rows that lie together."""
 
+    rows: int
     packed: int
+    """Bytes."""
     unpacked: int
+    """Bytes, by what the pages say of themselves."""
+    largest: int
+    """Bytes of its largest column, unpacked."""
 
 
-def column_unpacks_to(file: Stream, column: Any, *, repeated: bool) -> Unpacking:
-    """Return what the pages of a column of a row group say of themselves.
-
-    Args:
-        file: The parquet file; it is left anywhere.
-        column: What the footer says of the column.
-        repeated: Whether it lies in a list, so that a row may have any number of values.
+def row_groups(file: Stream, where: str) -> Iterator[RowGroup]:
+    """Yield what the row groups of a parquet file unpack to; the file is left anywhere.
 
     Raises:
-        ValueError: the pages are not where the footer says, or a header is none.
+        InputError: its footer is too large.
+        ValueError: the footer or the header of a page is none, or a page is not where the footer says.
     """
+    footer = _footer(file, where)
+    repeated = _repeated(_list(footer, 2))
+    for group in _list(footer, 4):
+        columns = [_inner(column, 3) for column in _list(group, 1)]
+        if len(columns) != len(repeated):
+            raise ValueError("a row group has other columns than the file")
+        sizes = [_column(file, *pair) for pair in zip(columns, repeated, strict=True)]
+        yield RowGroup(
+            _whole(group, 3),
+            sum(packed for packed, _ in sizes),
+            sum(unpacked for _, unpacked in sizes),
+            max((unpacked for _, unpacked in sizes), default=0),
+        )
+
+
+def _footer(file: Stream, where: str) -> dict[int, Any]:
+    end = file.seek(0, 2)
+    file.seek(max(0, end - 8))
+    tail = file.read(8)
+    size = int.from_bytes(tail[:4], "little")
+    if tail[4:] != _ENDS or size > end - 12:
+        raise ValueError("the file breaks off")
+    if size > _LARGEST_FOOTER:
+        raise InputError(f"{where} has a footer of more than {_LARGEST_FOOTER >> 20} MiB")
+    file.seek(end - 8 - size)
+    try:
+        return _struct(file.read(size), 0, 0)[0]
+    except IndexError:
+        raise ValueError("the file's footer breaks off") from None
+
+
+def _repeated(schema: list[Any]) -> list[bool]:
+    """Of each column, whether it lies in a list, so that a row may have any number of values."""
+    found: list[bool] = []
+    open_: list[list[Any]] = []
+    """Groups that have children to come, and whether they are in a list."""
+    for number, element in enumerate(schema):
+        in_list = bool(open_ and open_[-1][1]) or (number > 0 and element.get(3) == 2)
+        if open_:
+            open_[-1][0] -= 1
+        children = element.get(5) or 0
+        if children:
+            open_.append([children, in_list])
+        else:
+            found.append(in_list)
+        while open_ and open_[-1][0] <= 0:
+            open_.pop()
+    return found
+
+
+def _list(fields: Any, number: int) -> list[dict[int, Any]]:
+    found = fields.get(number) if isinstance(fields, dict) else None
+    if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
+        raise ValueError("the file's footer is none")
+    return found
+
+
+def _inner(fields: dict[int, Any], number: int) -> dict[int, Any]:
+    found = fields.get(number)
+    if not isinstance(found, dict):
+        raise ValueError("the file's footer is none")
+    return found
+
+
+def _whole(fields: dict[int, Any], number: int, otherwise: int | None = None) -> int:
+    found = fields.get(number, otherwise)
+    if type(found) is not int or found < 0:
+        raise ValueError("the file's footer is none")
+    return found
+
+
+def _column(file: Stream, column: dict[int, Any], repeated: bool) -> tuple[int, int]:
+    """Packed and unpacked bytes of a column of a row group."""
     packed = unpacked = values = 0
     for page, size, number, is_data in _pages(file, column):
         packed += size
         unpacked += max(page, _A_VALUE * number if repeated and is_data else 0)
         values += number if is_data else 0
-        if values >= column.num_values:
+        if values >= _whole(column, _VALUES):
             break
-    return Unpacking(packed, unpacked)
+    return packed, unpacked
 
 
-def _pages(file: Stream, column: Any) -> Iterator[tuple[int, int, int, bool]]:
+def _pages(file: Stream, column: dict[int, Any]) -> Iterator[tuple[int, int, int, bool]]:
     """Unpacked and packed bytes of each page, its values, and whether these are the column's."""
-    at = column.data_page_offset
-    if column.has_dictionary_page and 0 < (column.dictionary_page_offset or 0) < at:
-        at = column.dictionary_page_offset
-    end = at + column.total_compressed_size
+    at = _whole(column, _DATA_AT)
+    if 0 < (dictionary := _whole(column, _DICTIONARY_AT, 0)) < at:
+        at = dictionary
+    end = at + _whole(column, _COLUMN_PACKED)
     while at < end:
         header, length = _header(file, at)
         unpacked, packed = header.get(_UNCOMPRESSED), header.get(_COMPRESSED)
@@ -109,7 +189,7 @@ def _struct(data: bytes, at: int, depth: int) -> tuple[dict[int, Any], int]:
 
 def _value(data: bytes, at: int, kind: int, depth: int, *, in_list: bool) -> tuple[Any, int]:
     if depth > _MOST_DEPTH:
-        raise ValueError("a page's header is nested too deeply")
+        raise ValueError("a header is nested too deeply")
     if kind in (_TRUE, _FALSE):
         return kind == _TRUE, at + in_list
     if kind in _NUMBERS:
@@ -128,12 +208,14 @@ def _value(data: bytes, at: int, kind: int, depth: int, *, in_list: bool) -> tup
             count, at = _unsigned(data, at)
         if count > len(data):
             raise IndexError
+        found = []
         for _ in range(count):
-            _, at = _value(data, at, head & 15, depth + 1, in_list=True)
-        return None, at
+            inner, at = _value(data, at, head & 15, depth + 1, in_list=True)
+            found.append(inner)
+        return found, at
     if kind == _STRUCT:
         return _struct(data, at, depth + 1)
-    raise ValueError("a page's header holds what none has")
+    raise ValueError("a header holds what none has")
 
 
 def _unsigned(data: bytes, at: int) -> tuple[int, int]:
@@ -145,7 +227,7 @@ def _unsigned(data: bytes, at: int) -> tuple[int, int]:
             return value, at
         shift += 7
         if shift > 63:
-            raise ValueError("a number of a page's header has no end")
+            raise ValueError("a number of a header has no end")
 
 
 def _number(data: bytes, at: int) -> tuple[int, int]:

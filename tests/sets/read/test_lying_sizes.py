@@ -1,5 +1,6 @@
 """Files that hold more than they say, or say a thing once and give it many times: the bound that ends it is named."""
 
+import contextlib
 import copy
 import gzip
 import io
@@ -185,3 +186,17 @@ def test_parquet_of_any_writer_s_settings_is_read(tmp_path, compression, version
 def test_gzip_of_a_tar_is_still_streamed(tmp_path):
     (tmp_path / "rows").write_bytes(gzip.compress(tarred([], "w")))
     assert [row.value["output"] for row in read_rows(tmp_path / "rows")] == ["b"]
+
+
+def test_no_byte_of_a_parquet_file_ends_the_process(tmp_path):
+    """Asked for a column of a damaged footer, pyarrow does."""
+    rows = [{"messages": [{"role": "user", "content": f"第{n}题"}]} for n in range(20)]
+    packed = io.BytesIO()
+    parquet.write_table(pyarrow.Table.from_pylist(rows), packed)
+    whole = packed.getvalue()
+    footer = len(whole) - int.from_bytes(whole[-8:-4], "little") - 8
+    for at in range(footer, len(whole) - 8):
+        for value in (0, 127, whole[at] ^ 1):
+            (tmp_path / "rows").write_bytes(whole[:at] + bytes([value]) + whole[at + 1 :])
+            with contextlib.suppress(InputError):
+                list(read_rows(tmp_path / "rows"))
