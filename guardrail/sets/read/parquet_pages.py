@@ -90,7 +90,7 @@ def _repeated(schema: list[Any]) -> list[bool]:
         in_list = bool(open_ and open_[-1][1]) or (number > 0 and element.get(3) == 2)
         if open_:
             open_[-1][0] -= 1
-        children = element.get(5) or 0
+        children = _whole(element, 5, 0)
         if children:
             open_.append([children, in_list])
         else:
