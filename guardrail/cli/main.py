@@ -220,7 +220,8 @@ def check(
     recipe: RecipeArgument,
     settings: SetOption = None,
     out: Annotated[
-        Path | None, typer.Option(help="The run's folder; by default runs/NAME.")
+        Path | None,
+        typer.Option(help="The run's folder; by default runs/NAME where the recipe names data."),
     ] = None,
     lang: LangOption = None,
     as_json: JsonFlag = False,
@@ -235,7 +236,8 @@ def check(
         checked = read_recipe(recipe, changes=settings or ())
         from guardrail.preflight.check_recipe import check_recipe
 
-        facts = check_recipe(checked, (out or Path("runs") / checked.name).resolve())
+        folder = Path("runs") / checked.name if checked.train.data else None
+        facts = check_recipe(checked, out or folder)
         if as_json:
             print_json(facts)
         else:

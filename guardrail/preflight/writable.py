@@ -19,7 +19,7 @@ def require_writable(folder: Path, what: str, instead: str) -> None:
     Raises:
         InputError: something else than a folder stands in its way, or it may not be written to. A full disk shows later.
     """
-    there = folder
+    there = folder = folder.resolve()
     while not there.exists() and there != there.parent:
         there = there.parent
     why = None

@@ -74,7 +74,7 @@ def test_a_column_that_some_rows_lack_is_named_before_rewards_are_given_none(rec
         ("arguments.gradient_accumulation_steps=0", "must be 1 or more, got 0"),
         ("arguments.num_train_epochs=0", "must be above 0, got 0"),
         ("arguments.lr_scheduler_type=cosinus", "cosinus is not a valid SchedulerType"),
-        ("arguments.learning_rat=1", "learning_rat"),
+        ("arguments.learning_rat=1", "has no `learning_rat` (did you mean `learning_rate`?)"),
         ("arguments.fsdp=full_shard", "runs under FSDP"),
         ("arguments.eos_token=<none>", "`train.arguments.eos_token` is `<none>`, which the tokenizer"),
         ("arguments.eos_token=<|endoftext|>", "ends sequences with '<|endoftext|>'"),

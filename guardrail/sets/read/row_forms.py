@@ -48,6 +48,10 @@ def check_row_forms(rows: Sequence[dict[str, Any]], where: Sequence[str], *, tra
             )
         for column in form:
             _check_column(row[column], f"{here}, column `{column}`")
+        if form == ("prompt", "completion") and type(row["prompt"]) is not type(row["completion"]):
+            raise InputError(
+                f"{here} has text in one of `prompt` and `completion` and turns in the other; give both the same way"
+            )
         if (
             form == ("messages",)
             and trainer == "trl-sft"

@@ -1,9 +1,10 @@
 """The arguments of TRL's trainers as a recipe gives them, read by TRL's own argument classes."""
 
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from guardrail.errors import InputError
+from guardrail.errors import InputError, did_you_mean
 from guardrail.recipe import Recipe
 from guardrail.trainers.checks.argument_values import check_argument_values
 from guardrail.trainers.checks.wanted_order import require_order_arguments
@@ -72,6 +73,12 @@ def _read(kind: Any, recipe: Recipe, output: Path, **substituted: Any) -> Any:
     in_order = _in_order(recipe) if recipe.train.order == "curriculum" else {}
     given = {**defaults, **recipe.train.arguments, **in_order, **substituted}
     given["model_init_kwargs"] = None
+    known = [field.name for field in fields(kind) if field.init]
+    for name in recipe.train.arguments:
+        if name not in known:
+            raise InputError(
+                f"`train.arguments`: {kind.__name__} refuses them: it has no `{name}`{did_you_mean(name, known)}"
+            )
     check_argument_values(kind, recipe.train.arguments)
     try:
         return kind(**{**given, "output_dir": str(output), "seed": recipe.seed})

@@ -57,6 +57,11 @@ def test_the_first_row_that_does_not_fit_is_named_with_its_column(row, message):
     assert "training data `rows.jsonl` line 2" in said
 
 
+def test_prompt_and_completion_are_both_text_or_both_turns():
+    said = refused([{"prompt": [ASKED], "completion": "答"}])
+    assert "has text in one of `prompt` and `completion` and turns in the other" in said
+
+
 def test_the_first_value_of_another_type_is_named_with_its_row_and_the_one_it_does_not_go_with():
     rows = [CHAT, CHAT | {"due": "1286.40"}, CHAT, CHAT | {"due": 1286.4}, CHAT | {"due": [1]}]
     said = refused(rows)
