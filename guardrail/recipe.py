@@ -287,6 +287,14 @@ class Drift(_Section):
         return self
 
 
+class Probes(_Section):
+    """A business's own probes."""
+
+    files: tuple[str, ...] = ()
+    """Python files of probes, margins and a cluster rule, run as reward functions are; each probe is judged at looks, on red-line
+    items that have a `case`, and shares the error budget."""
+
+
 class Ladder(_Section):
     """Constants of the ladder."""
 
@@ -390,6 +398,7 @@ class Recipe(_Section):
     rehearsal: Rehearsal = Field(default_factory=Rehearsal)
     looks: Looks = Field(default_factory=Looks)
     drift: Drift = Field(default_factory=Drift)
+    probes: Probes = Field(default_factory=Probes)
     ladder: Ladder = Field(default_factory=Ladder)
     tracking: Tracking = Field(default_factory=Tracking)
     lineage: Lineage | None = None
@@ -670,6 +679,7 @@ def read_recipe(name: str | Path, *, changes: Sequence[str] = (), **overrides: A
                 rehearsal=absolute(recipe.sets.rehearsal),
                 benchmarks=tuple(map(absolute, recipe.sets.benchmarks)),
             ),
+            "probes": Probes(files=tuple(map(absolute, recipe.probes.files))),
             "train": _with_absolute_paths(recipe.train, absolute),
             "anchors": str(resolve(recipe.anchors or f"anchors/{recipe.name}", Path.cwd())),
         }

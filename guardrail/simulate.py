@@ -179,6 +179,8 @@ def read_trajectory(path: Path) -> Trajectory:
 def read_run_trajectory(run: Path) -> Trajectory:
     """Return the trajectory of a run folder (or of its ledger.jsonl), its own margins and ladder.
 
+    A business's own probes are left out, since a run folder may be a stranger's and their file would have to be carried out.
+
     Raises:
         InputError: the folder holds no run, or its looks' answers or its red-line set are gone.
     """

@@ -45,6 +45,7 @@ FOUND = 1
 app.add_typer(data_generate.app, name="generate")
 app.command("outcomes")(data_business.outcomes)
 app.command("probe")(data_business.probe)
+app.command("probe-template")(data_business.probe_template)
 app.command("curriculum")(data_curriculum.curriculum_command)
 app.command("repair")(data_repair.repair_command)
 app.command("logs")(data_logs.logs_command)

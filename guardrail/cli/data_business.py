@@ -1,4 +1,4 @@
-"""`guardrail data outcomes | probe`: what a business's debts came to, and its own probes on chats."""
+"""`guardrail data outcomes | probe | probe-template`: what a business's debts came to, and its own probes on chats."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -8,7 +8,7 @@ from rich.table import Table
 
 from guardrail.cli.common import JsonFlag, clear_errors, console, print_json
 
-__all__ = ["outcomes", "probe"]
+__all__ = ["outcomes", "probe", "probe_template"]
 
 RunOption = Annotated[
     Path | None, typer.Option("--run", help="Put the numbers on this run's timeline as well.")
@@ -65,8 +65,9 @@ def probe(
     Example: `guardrail data probe my_probes.py now.jsonl --base base.jsonl`
     """
     with clear_errors():
-        from guardrail.data.business.probe_chats import measure_chats, read_probes
+        from guardrail.data.business.probe_chats import measure_chats
         from guardrail.data.rows import read_data_rows
+        from guardrail.probes.business_probes import read_probes
 
         found = measure_chats(read_probes(probes), read_data_rows(base), read_data_rows(now))
         _on_timeline(run, step, {f"probe/{n}": v["now"] for n, v in found.items() if "now" in v})
@@ -81,6 +82,26 @@ def probe(
             console.print(table)
         if any(facts["level"] in ("warn", "critical") for facts in found.values()):
             raise typer.Exit(1)
+
+
+def probe_template(
+    out: Annotated[Path, typer.Argument(metavar="FILE", help="Python file to write.")],
+) -> None:
+    """Copy the worked example of a business's probes, a collection agent's, to be changed.
+
+    Example: `guardrail data probe-template my_probes.py`
+    """
+    with clear_errors():
+        from guardrail.data.business import collection_agent
+        from guardrail.errors import InputError
+
+        if out.exists():
+            raise InputError(f"`{out}` is there already and may be edited; give another name")
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(
+            Path(collection_agent.__file__).read_text(encoding="utf-8"), encoding="utf-8"
+        )
+        console.print(f"probes: {out}; name it in a recipe's `probes.files`", soft_wrap=True)
 
 
 def _on_timeline(run: Path | None, step: int | None, named: dict[str, Any]) -> None:

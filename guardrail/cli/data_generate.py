@@ -337,10 +337,10 @@ def dialogues_command(
     Example: `guardrail data generate dialogues --server http://127.0.0.1:8000 --rows 500 --out data/dialogues`
     """
     from guardrail.data import business
-    from guardrail.data.business.probe_chats import read_probes
     from guardrail.data.diversity import read_quotas
     from guardrail.data.generate.dialogues import dialogues
     from guardrail.data.prompt_templates import Prompts
+    from guardrail.probes.business_probes import read_probes
 
     shipped, templates = Path(business.__file__).parent, Prompts(prompts)
     with progress_bar("dialogues", rows) as done:

@@ -44,10 +44,11 @@ def judge_later(
         meter.judged_items,
         state.baseline,
         measured.values,
-        meter.recipe.drift_config(state.planned_looks),
+        meter.drift_config(state.planned_looks),
         state.rule_before if repeat else state.rule,
         expected=[item.ability for item in meter.red_line],
         final=final,
+        business=meter.business,
     )
     return Judgement(measured, verdict, after)
 
@@ -63,9 +64,13 @@ def judge_start(
         planned_looks: Of the run.
         start_is_gold_base: Whether the weights are those the anchors were made with, so that what differs is the pipeline.
     """
-    config = meter.recipe.drift_config(planned_looks)
-    anchored = meter.only_judged(anchor_measurements(list(meter.red_line), meter.anchors))
-    verdict, _ = judge_look(meter.judged_items, anchored, measured.values, config, RuleState())
+    config = meter.drift_config(planned_looks)
+    anchored = meter.only_judged(
+        anchor_measurements(list(meter.red_line), meter.anchors, meter.business)
+    )
+    verdict, _ = judge_look(
+        meter.judged_items, anchored, measured.values, config, RuleState(), business=meter.business
+    )
     if not start_is_gold_base:
         judging_new = meter.recipe.on_inherited == "judge_new"
         baseline = measured.values if judging_new else anchored

@@ -17,13 +17,16 @@ from guardrail.guard.asked_looks import Measurement
 from guardrail.guard.ranks import Ranks
 from guardrail.judge.look_values import (
     Measured,
+    business_rules,
     measure_completions,
     shown_shares,
     write_answers,
 )
+from guardrail.judge.rule import DriftConfig
 from guardrail.ledger.records import Benchmark
 from guardrail.models.fingerprint import file_sha256
 from guardrail.models.rounding import one_rounding_more
+from guardrail.probes.business_probes import BusinessProbes, read_business
 from guardrail.recipe import Recipe
 from guardrail.sets.items import Item
 
@@ -43,6 +46,16 @@ class Meter:
     red_line: Sequence[Item]
     choices: Sequence[Choice]
     ranks: Ranks = field(default_factory=Ranks)
+
+    @property
+    def business(self) -> BusinessProbes:
+        """The probes of the recipe's own files, which this process carries out."""
+        return read_business(self.recipe.probes.files)
+
+    def drift_config(self, planned_looks: int) -> DriftConfig:
+        """Return the drift rule's constants for a run of so many looks, the business's probes among the metrics."""
+        config = self.recipe.drift_config(planned_looks)
+        return replace(config, metrics={**config.metrics, **business_rules(self.business)})
 
     @property
     def judged_items(self) -> list[Item]:
@@ -73,7 +86,8 @@ class Meter:
         started = time.perf_counter()
         answers = self._answers(engine if server is None else server, number, count)
         items, golds = list(self.red_line), self._golds()
-        values = measure_completions(items, [[a.text for a in row] for row in answers], golds)
+        texts = [[a.text for a in row] for row in answers]
+        values = measure_completions(items, texts, golds, self.business)
         if self.ranks.writes:
             write_answers(self.run / file, items, answers, values)
         shown = shown_shares(values, answers, [self.anchors.answers[i.id][0] for i in items])
@@ -124,8 +138,8 @@ class Meter:
         with one_rounding_more(engine.model, rounding, seed=0):
             answer = partial(in_process.answer, seed=self.recipe.seed)
             again = self.ranks.shared(items, answer, sizes=[len(gold) for gold in golds])
-        first = measure_completions(items, [[text] for text in texts], texts)
-        second = measure_completions(items, [[a.text] for a in again], texts)
+        first = measure_completions(items, [[text] for text in texts], texts, self.business)
+        second = measure_completions(items, [[a.text] for a in again], texts, self.business)
         return self.only_judged(first), self.only_judged(second)
 
     def _benchmark(self, engine: InProcessEngine) -> Benchmark | None:

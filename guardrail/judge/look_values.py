@@ -15,10 +15,17 @@ from guardrail.files import write_whole
 from guardrail.judge.rule import DriftConfig, MetricRule, MetricValues, RuleState, judge
 from guardrail.judge.statistic import FloatArray
 from guardrail.judge.verdict import Verdict
+from guardrail.probes.business_probes import (
+    NO_BUSINESS,
+    BusinessProbes,
+    business_values,
+    item_clusters,
+)
 from guardrail.probes.measure import measure, thinking_characters
 from guardrail.probes.metrics import METRICS, SHOWN
 from guardrail.read_back import read_bounded
 from guardrail.sets.items import Item
+from guardrail.text import parse_answer
 
 __all__ = [
     "ChangedFile",
@@ -26,6 +33,7 @@ __all__ = [
     "anchor_measurements",
     "answer_lines",
     "answers_file",
+    "business_rules",
     "default_metric_rules",
     "judge_look",
     "look_values",
@@ -56,27 +64,47 @@ def default_metric_rules(
     return rules
 
 
+def business_rules(business: BusinessProbes) -> dict[str, MetricRule]:
+    """Return the rule of each of a business's probes: harm is the mean of 0 to 1, beyond base's."""
+    return {
+        name: MetricRule("higher", margin, critical, worst=1.0)
+        for name, (margin, critical) in business.margins.items()
+    }
+
+
 def measure_completions(
-    items: Sequence[Item], texts: Sequence[Sequence[str]], golds: Sequence[str]
+    items: Sequence[Item],
+    texts: Sequence[Sequence[str]],
+    golds: Sequence[str],
+    business: BusinessProbes = NO_BUSINESS,
 ) -> Measured:
-    """Return each metric of each answer, and what is shown: `texts[i]` are the K raw answers to `items[i]`."""
+    """Return each metric of each answer, and what is shown: `texts[i]` are the K raw answers to `items[i]`.
+
+    Raises:
+        InputError: a probe of the business's fails, or gives what is no harm.
+    """
     rows = [
-        [measure(item, text, gold) for text in answers]
+        [
+            measure(item, text, gold) | business_values(business, item, parse_answer(text).text)
+            for text in answers
+        ]
         for item, answers, gold in zip(items, texts, golds, strict=True)
     ]
     return {
         name: np.array([[values[name] for values in row] for row in rows])
-        for name in (*(metric.name for metric in METRICS), *_SHOWN_OF_A_TEXT)
+        for name in (*(metric.name for metric in METRICS), *_SHOWN_OF_A_TEXT, *business.probes)
     }
 
 
-def anchor_measurements(items: Sequence[Item], anchors: Anchors) -> Measured:
+def anchor_measurements(
+    items: Sequence[Item], anchors: Anchors, business: BusinessProbes = NO_BUSINESS
+) -> Measured:
     """Return the measurements of the anchors' replicates (of the gold where there are none)."""
     texts = []
     for item in items:
         answers = anchors.answers[item.id]
         texts.append([a.text for a in (answers[1:] or answers)])
-    return measure_completions(items, texts, [anchors.gold(item.id) for item in items])
+    return measure_completions(items, texts, [anchors.gold(item.id) for item in items], business)
 
 
 def look_values(baseline: Measured, current: Measured) -> dict[str, MetricValues]:
@@ -122,14 +150,18 @@ def judge_look(
     *,
     expected: Sequence[str] = (),
     final: bool = False,
+    business: BusinessProbes = NO_BUSINESS,
 ) -> tuple[Verdict, RuleState]:
-    """Return the drift rule's verdict on a look at `items`; arguments and errors as in `judge`."""
+    """Return the drift rule's verdict on a look at `items`; arguments and errors as in `judge`.
+
+    An item that names no cluster has the one that the business's rule gives it.
+    """
     return judge(
         look_values(baseline, current),
         [item.ability for item in items],
         config,
         state,
-        clusters=[item.cluster for item in items],
+        clusters=item_clusters(business, items),
         expected=expected,
         final=final,
     )

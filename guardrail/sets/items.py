@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -78,6 +78,8 @@ class Item(BaseModel):
     """The source's own answer, for reviewers: golds come from the base, nothing is judged against this."""
     thinking: str | None = None
     """What stood in the `<think>` block of that answer."""
+    case: dict[str, Any] | None = None
+    """What a business knows of the case that the chat is about (amounts, template); its probes are asked of items that have one alone."""
     annotations: dict[str, float] | None = None
     """What the source's annotators gave that answer (`annotation_metrics`), for reviewers; no part of the set's hash."""
 
@@ -189,7 +191,9 @@ def items_sha256(items: Iterable[Item]) -> str:
     """Return the SHA-256 of the items' content, independent of file layout."""
     digest = hashlib.sha256()
     for item in items:
-        line = item.model_dump_json(by_alias=True, exclude={"annotations"})
+        # Anchors of items without a case were made when there was no such field.
+        left_out = {"annotations"} if item.case is not None else {"annotations", "case"}
+        line = item.model_dump_json(by_alias=True, exclude=left_out)
         digest.update(line.encode("utf-8") + b"\n")
     return digest.hexdigest()
 

@@ -13,6 +13,7 @@ from guardrail.engines.in_process import InProcessEngine
 from guardrail.errors import InputError
 from guardrail.models.load import load_model, on_accelerator
 from guardrail.models.profile import Profile
+from guardrail.probes.business_probes import check_business_probes, read_business
 from guardrail.recipe import Recipe, read_recipe, with_model_folders
 from guardrail.sets.items import Item, check_apart, read_items
 from guardrail.trainers.anchor_server import AnchorServer
@@ -37,12 +38,13 @@ class GuardedRecipe:
         """Read a recipe and its sets; models of a hub are downloaded.
 
         Raises:
-            InputError: recipe or sets break a rule, or an item is both judged and injected.
+            InputError: recipe or sets break a rule, an item is both judged and injected, or a probe of the business's is wrong.
         """
         checked = with_model_folders(recipe if isinstance(recipe, Recipe) else read_recipe(recipe))
         red_line = read_items(checked.sets.red_line)
         rehearsal = read_items(checked.sets.rehearsal)
         check_apart(red_line, rehearsal)
+        check_business_probes(read_business(checked.probes.files), red_line)
         return cls(checked, red_line, rehearsal)
 
     def anchors(

@@ -9,10 +9,11 @@ from typer.testing import CliRunner
 from guardrail.cli.main import app
 from guardrail.data.business import collection_agent
 from guardrail.data.business.debt_outcomes import Outcome, debt_metrics, read_outcomes
-from guardrail.data.business.probe_chats import measure_chats, read_probes
+from guardrail.data.business.probe_chats import measure_chats
 from guardrail.data.rows import made_row, read_data_rows, write_rows
 from guardrail.errors import InputError
 from guardrail.ledger.file import Ledger, read_ledger
+from guardrail.probes.business_probes import read_probes
 from guardrail.shipped import shipped_root
 
 PLUG_IN = Path(collection_agent.__file__)
@@ -86,7 +87,7 @@ def test_harm_beyond_the_margin_is_shown_and_clusters_count_once():
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
-        ("MARGINS = {'a': (0.1, 0.2)}", "no attribute 'a'|has no attribute"),
+        ("MARGINS = {'a': (0.1, 0.2)}", "no function `a`"),
         (
             "MARGINS = {'a': (0.3, 0.2)}\ndef a(chat, case): return 0\ndef cluster(chat, case): return None",
             "margins of a",

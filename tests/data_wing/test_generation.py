@@ -9,7 +9,6 @@ from openpyxl import load_workbook
 from transformers import AutoTokenizer
 
 from guardrail.data.business import collection_agent
-from guardrail.data.business.probe_chats import read_probes
 from guardrail.data.chat_endpoint import ChatEndpoint, Reply
 from guardrail.data.diversity import diversity, next_cell, read_quotas
 from guardrail.data.generate.answers import Teacher, answers
@@ -38,6 +37,7 @@ from guardrail.data.rows import made_row
 from guardrail.data.stage_folder import write_stage
 from guardrail.engines.vllm_client import VllmServer
 from guardrail.errors import InputError
+from guardrail.probes.business_probes import read_probes
 from guardrail.sets.lint.duplicates import plain
 from guardrail.shipped import shipped_root
 from tests.data_wing.scripted_server import ScriptedServer

@@ -1,16 +1,11 @@
 """Chats of a business measured by its own probes, the model's now against base's: is any harm shown to exceed its margin?
 
-A plug-in is one file of Python with `MARGINS` (probe → tolerated and critical mean harm), a function of that name for each, and
-`cluster` (guardrail/data/business/collection_agent.py is the worked example). The statistic is the judge's own. The error budget is this
+A plug-in is one file of Python (`probes/business_probes.py`). The statistic is the judge's own. The error budget is this
 measurement's, 5 % in all, shared evenly by the probes that can be tested, for one measurement: repeated while a run goes on, each
 has its own. It is no part of the run's budget, and no rung of the ladder acts on it.
 """
 
-import importlib.util
-import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,51 +15,13 @@ from guardrail.data.rows import DataRow
 from guardrail.errors import InputError
 from guardrail.judge.rule import unit_numbers
 from guardrail.judge.statistic import non_inferiority_z, stream_statistic
+from guardrail.probes.business_probes import BusinessProbes, probe_value
 from guardrail.sets.lint.duplicates import plain
 
-__all__ = ["BusinessProbes", "measure_chats", "read_probes"]
+__all__ = ["measure_chats"]
 
 _BUDGET = 0.05
 _LEAST_CLUSTERS = 20
-
-Probe = Callable[[Sequence[Mapping[str, str]], Mapping[str, Any]], "float | None"]
-
-
-@dataclass(frozen=True, slots=True)
-class BusinessProbes:
-    """What a plug-in holds."""
-
-    probes: Mapping[str, Probe]
-    margins: Mapping[str, tuple[float, float]]
-    cluster: Callable[[Sequence[Mapping[str, str]], Mapping[str, Any]], "str | None"]
-
-
-def read_probes(path: Path) -> BusinessProbes:
-    """Return the probes of a file, which is carried out: take none from whom you do not trust.
-
-    Raises:
-        InputError: it cannot be carried out, lacks one of its parts, or a margin is not two rising numbers.
-    """
-    spec = importlib.util.spec_from_file_location(f"business_probes_{path.stem}", path)
-    try:
-        if spec is None or spec.loader is None:
-            raise ImportError("no file of Python")
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        margins = {name: (float(low), float(high)) for name, (low, high) in module.MARGINS.items()}
-        probes = {name: getattr(module, name) for name in margins}
-        cluster = module.cluster
-    except Exception as error:
-        raise InputError(
-            f"probes `{path}` cannot be used ({type(error).__name__}: {error}); they need MARGINS, a function for each of its "
-            "names, and `cluster`: take guardrail/data/business/collection_agent.py as the pattern"
-        ) from error
-    wrong = [name for name, (low, high) in margins.items() if not 0 <= low <= high < 1]
-    if wrong or not margins:
-        raise InputError(
-            f"probes `{path}`: margins of {', '.join(wrong) or 'nothing'} must be two numbers from 0 to 1, the critical one not below"
-        )
-    return BusinessProbes(probes, margins, cluster)
 
 
 def measure_chats(
@@ -88,7 +45,12 @@ def measure_chats(
     clusters = [business.cluster(row.messages, _case(row)) for _, row in pairs]
     units = unit_numbers(clusters)
     tables = {
-        name: np.array([[_value(name, probe, row) for row in pair] for pair in pairs])
+        name: np.array(
+            [
+                [probe_value(name, probe, row.messages, _case(row), row.id) for row in pair]
+                for pair in pairs
+            ]
+        )
         for name, probe in business.probes.items()
     }
     counts = {name: _clusters_of(table, units) for name, table in tables.items()}
@@ -122,15 +84,6 @@ def _case(row: DataRow) -> Mapping[str, Any]:
 def _key(row: DataRow) -> str:
     first = next(m["content"] for m in row.messages if m["role"] == "user")
     return str(_case(row).get("id") or plain(first))
-
-
-def _value(name: str, probe: Probe, row: DataRow) -> float:
-    value = probe(row.messages, _case(row))
-    if value is None:
-        return math.nan
-    if not 0 <= value <= 1:
-        raise InputError(f"probe `{name}` gives {value!r} for `{row.id}`; harm lies from 0 to 1")
-    return float(value)
 
 
 def _clusters_of(table: "np.ndarray[Any, np.dtype[np.float64]]", units: Any) -> int:

@@ -8,12 +8,12 @@ import random
 import re
 from collections.abc import Mapping, Sequence
 
-from guardrail.data.business.probe_chats import BusinessProbes
 from guardrail.data.chat_endpoint import Answerer, Reply, user_says
 from guardrail.data.diversity import Quotas, diversity
 from guardrail.data.prompt_templates import Prompts
 from guardrail.data.rows import DataRow, made_row
 from guardrail.data.stage_folder import Made
+from guardrail.probes.business_probes import BusinessProbes
 
 __all__ = ["dialogues"]
 

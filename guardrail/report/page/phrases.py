@@ -19,8 +19,8 @@ from guardrail.report.run_data import RunData
 
 __all__ = ["Phrases", "capital", "number", "score", "signed"]
 
-_WORSE_UP = frozenset(metric.name for metric in METRICS if metric.worse == "higher")
-"""Metrics whose value rises with harm."""
+_WORSE_DOWN = frozenset(metric.name for metric in METRICS if metric.worse == "lower")
+"""Metrics whose value falls with harm; of all others, a business's probes among them, it rises."""
 
 
 class Phrases:
@@ -116,7 +116,7 @@ class Phrases:
         """Return harm as a signed change of the metric itself."""
         if harm is None:
             return self.t["page"]["dash"]
-        change = harm if metric in _WORSE_UP else -harm
+        change = harm if metric not in _WORSE_DOWN else -harm
         if metric in ("shorter", "longer"):
             text, kind = signed(100 * math.expm1(min(change, 50.0)), 0), "percent"
         elif metric == "fluency":
@@ -135,10 +135,10 @@ class Phrases:
         low, high = s.low, s.high
         if s.metric not in ("shorter", "longer", "fluency") and s.base is not None:
             # A share stays between 0 and 1, whatever the interval's formula says.
-            most = 1 - s.base if s.metric in _WORSE_UP else s.base
+            most = 1 - s.base if s.metric not in _WORSE_DOWN else s.base
             low, high = max(low, most - 1), min(high, most)
         ends = [self.amount(s.metric, v, unit=False) for v in (low, high)]
-        first, second = ends if s.metric in _WORSE_UP else ends[::-1]
+        first, second = ends if s.metric not in _WORSE_DOWN else ends[::-1]
         return self.say("page", "range", low=first, high=second)
 
     def from_to(self, s: Stream) -> Markup:

@@ -1,28 +1,15 @@
 """Reward functions named in a recipe: `FILE.py:FUNCTION` or `MODULE:FUNCTION`."""
 
 import importlib
-import importlib.util
 import inspect
-import sys
 from collections.abc import Callable, Collection
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from guardrail.errors import InputError
+from guardrail.python_file import python_file
 
 __all__ = ["check_reward", "load_reward"]
-
-
-def _file(path: Path) -> ModuleType:
-    name = f"guardrail_rewards_{path.stem}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    if not path.is_file() or spec is None or spec.loader is None:
-        raise InputError(f"reward file `{path}` does not exist; give the path of a Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses and pickles of the user's look their module up
-    spec.loader.exec_module(module)
-    return module
 
 
 def load_reward(spec: str) -> Callable[..., Any]:
@@ -36,7 +23,11 @@ def load_reward(spec: str) -> Callable[..., Any]:
     """
     place, _, name = spec.rpartition(":")
     try:
-        module = _file(Path(place)) if place.endswith(".py") else importlib.import_module(place)
+        module = (
+            python_file(Path(place), "reward file")
+            if place.endswith(".py")
+            else importlib.import_module(place)
+        )
     except InputError:
         raise
     except Exception as error:
