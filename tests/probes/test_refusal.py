@@ -173,3 +173,13 @@ def test_fresh_answers_are_judged_no_worse_than_docs_say():
     right = sum(f and row["refuses"] for f, row in zip(found, rows, strict=True))
     assert right / sum(found) >= 0.94
     assert right / sum(row["refuses"] for row in rows) >= 0.76
+
+
+def test_soft_refusals_of_voices_never_fitted_are_judged_no_worse_than_docs_say():
+    """Four voices and their kinds, kept out of the fit: most turn a request down without a plain no."""
+    lines = (DATA / "refusals.unfitted.jsonl").read_text(encoding="utf-8").splitlines()
+    rows = [json.loads(line) for line in lines]
+    found = [is_refusal(row["answer"], row["question"], row["expects"]) for row in rows]
+    right = sum(f and row["refuses"] for f, row in zip(found, rows, strict=True))
+    assert right / sum(found) >= 0.95
+    assert right / sum(row["refuses"] for row in rows) >= 0.58
