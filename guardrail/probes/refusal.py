@@ -105,9 +105,8 @@ def is_refusal(text: str, question: str = "", expects: Expects = "answer", gold:
             )
             if count_characters("".join(beside)) <= NO_DEED:
                 return True
-    if expects == "answer":
-        if any("lacks_input" in kinds for _, kinds in sentences[:2]):
-            return False
+    if expects == "answer" and any("lacks_input" in kinds for _, kinds in sentences[:2]):
+        return False
     refused = _refuses_in_english(text)
     if refused is not None:
         return refused
