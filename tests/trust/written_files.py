@@ -178,7 +178,7 @@ NOT_READ_BACK = {
 }  # fmt: skip
 """Files nobody reads back, files that people edit, and those of the trainer and of trackers; `checkpoints/*` and
 `models/*` are bound whole, by the state and by `trained`."""
-ALIKE = {"stage": {"judged.jsonl": "asked.jsonl"}}
+ALIKE = {"stage": {"judged.jsonl": "asked.jsonl", "asked-*.jsonl": "asked.jsonl"}}
 """Files that are written and read as another one is."""
 
 
