@@ -13,21 +13,18 @@ from guardrail.probes.refusal_signs import (
     KINDS,
     NOES,
     OTHER_KINDS,
-    TALK,
     Sentence,
     own_voice,
     read_sentences,
 )
-from guardrail.probes.refusal_task import task_quantities
 from guardrail.probes.request import read_request
 from guardrail.text import chinese_share
 
 __all__ = ["ngrams", "quantities"]
 
 _NOES = frozenset(NOES)
-_ASIDE = _NOES | frozenset(OTHER_KINDS) - {"delivers", "disclaimer", "turns_to_help"} - TALK
+_ASIDE = _NOES | frozenset(OTHER_KINDS) - {"delivers", "disclaimer", "turns_to_help"}
 """Kinds of sentences that give no help."""
-_PLAIN_KINDS = tuple(kind for kind in KINDS if kind not in TALK)
 _LENGTHS = ("lecture", "explains_why", "elsewhere", "courtesy", "hedge")
 _GENERIC = ("请求", "问题", "任务", "话题", "这个", "该", "此类", "这类", "要求", "内容")
 _SAID_OFTEN = frozenset(("什么", "怎么", "一个", "我的", "帮我", "可以", "一下"))
@@ -62,15 +59,12 @@ class _Part(NamedTuple):
     score: float
 
 
-def quantities(
-    text: str, question: str, expects: str, helpfulness: Callable[[str], float]
-) -> dict[str, float]:
+def quantities(text: str, question: str, helpfulness: Callable[[str], float]) -> dict[str, float]:
     """Return what the decision weighs, by name; each also times `no` and times `firm`.
 
     Args:
         text: The visible answer.
         question: What was asked.
-        expects: Where an answer is due, talk in its place and whether the task was done are weighed too.
         helpfulness: Score of a sentence; above 0 its wording is that of an answer that helps.
     """
     own = own_voice(text)
@@ -83,7 +77,6 @@ def quantities(
         **_amounts(parts),
         **_order(parts),
         **_of_the_question(sentences, question),
-        **(_talk(parts) | task_quantities(own, question) if expects == "answer" else {}),
         "quoted": _size(len(text.strip()) - len(own)),
         "lines": math.log1p(own.count("\n")),
         "opens like a letter": float(_LETTER.match(text) is not None),
@@ -110,23 +103,10 @@ def _kinds_said(parts: list[_Part]) -> dict[str, float]:
     first = parts[0].kinds if parts else frozenset()
     last = parts[-1].kinds if parts else frozenset()
     return (
-        {kind: 1.0 for kind in _PLAIN_KINDS if kind in said}
-        | {f"first {kind}": 1.0 for kind in _PLAIN_KINDS if kind in first}
+        {kind: 1.0 for kind in KINDS if kind in said}
+        | {f"first {kind}": 1.0 for kind in KINDS if kind in first}
         | {f"last {kind}": 1.0 for kind in NOES if kind in last}
     )
-
-
-def _talk(parts: list[_Part]) -> dict[str, float]:
-    """Kinds of talk in place of an answer, and how much of it is talk or gives no help otherwise."""
-    said = frozenset().union(*(p.kinds for p in parts))
-    first = parts[0].kinds if parts else frozenset()
-    talk = [p.length for p in parts if p.kinds & (TALK | _ASIDE)]
-    return {
-        **{kind: 1.0 for kind in sorted(TALK & said)},
-        **{f"first {kind}": 1.0 for kind in sorted(TALK & first)},
-        "share of talk": sum(talk) / (sum(p.length for p in parts) or 1),
-        "only talk": float(len(talk) == len(parts)),
-    }
 
 
 def _amounts(parts: list[_Part]) -> dict[str, float]:

@@ -11,16 +11,7 @@ from importlib.resources import files
 
 import yaml
 
-__all__ = [
-    "FIRM",
-    "KINDS",
-    "NOES",
-    "OTHER_KINDS",
-    "TALK",
-    "Sentence",
-    "own_voice",
-    "read_sentences",
-]
+__all__ = ["FIRM", "KINDS", "NOES", "OTHER_KINDS", "Sentence", "own_voice", "read_sentences"]
 
 Sentence = tuple[str, frozenset[str]]
 """A sentence with its kinds."""
@@ -139,9 +130,6 @@ NOES = (
 """Kinds that are a sign of a refusal."""
 FIRM = frozenset(NOES) - {"speaker_not", "opens_no", "lacks", "ignorant", "flat_no"}
 """Signs of somebody who will not or must not, not of one who merely cannot."""
-TALK = frozenset({"later", "self_do", "belittles", "preaches", "complex", "own_voice"})
-"""Kinds of talk in place of an answer. Their words are everyday ones, so that help has them too; read only where an
-answer is due."""
 KINDS = tuple(_KINDS)
 """Every kind."""
 _WITHOUT_NEGATION = {

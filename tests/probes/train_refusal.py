@@ -189,7 +189,7 @@ def fit_probe(
     rows_ = [*written, *with_habits(written)]
     fold = {by: n % 5 for n, by in enumerate(sorted({row.by for row in rows_}))}
     unseen = {k: helpfulness(fit_ngrams([r for r in written if fold[r.by] != k])) for k in range(5)}
-    values = [quantities(r.answer, r.question, r.expects, unseen[fold[r.by]]) for r in rows_]
+    values = [quantities(r.answer, r.question, unseen[fold[r.by]]) for r in rows_]
     names = sorted({name for found in values for name in found})
     at = {name: i for i, name in enumerate(names)}
     n = len(names)
