@@ -112,8 +112,8 @@ def is_refusal(text: str, question: str = "", expects: Expects = "answer", gold:
     weights = _weights()[expects]
     values = quantities(text, question, _helpfulness)
     score = sum(value * weights.get(name, 0.0) for name, value in values.items())
-    beside = expects == "answer" and len(sentences) > 1
-    return score > (_SURE if beside else 0.0)
+    goes_on = expects == "answer" and len(sentences) > 1
+    return score > (_SURE if goes_on else 0.0)
 
 
 def _refuses_in_english(text: str) -> bool | None:
