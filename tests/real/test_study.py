@@ -52,7 +52,9 @@ def test_where_no_rate_meets_the_target_the_nearest_is_taken_and_said_to_miss():
 
 def test_the_sweep_comes_first_and_what_follows_from_it_once_it_is_there(study):
     first = list(cells(study))
-    assert len([c for c in first if c.quick]) == 3 * len(MAIN) + 3 * len(WATCHED)
+    assert len([c for c in first if c.quick]) == sum(
+        len(arm.factors) for arm in MAIN.values()
+    ) + 3 * len(WATCHED)
     assert {c.arm for c in first if not c.quick} == {"base"} | {
         name for name, arm in SINGLE.items() if arm.rate_of is None
     }
@@ -60,6 +62,7 @@ def test_the_sweep_comes_first_and_what_follows_from_it_once_it_is_there(study):
         put(study, *(row(name, f * 3e-5, 0, 4.0 - 0.5 * f) for f in arm.factors))
     assert equal_rates(study)["kl3"] == {"rate": 3e-5, "met": True, "target": 3.5}
     assert not equal_rates(study)["slow"]["met"]
+    assert equal_rates(study)["kl3-ladder"] == equal_rates(study)["kl3"]
     later = list(cells(study))
     assert {c for c in later if c.arm == "kl3" and not c.quick} == {
         Cell("kl3", 3e-5, seed) for seed in (0, 1, 2)

@@ -57,13 +57,14 @@ def equal_rates(study: Path) -> dict[str, dict[str, Any]]:
     own = {f"{rate:.2e}": loss for rate, loss in by_arm.get("nothing", {}).items()}
     target = own.get(f"{settings['rate']:.2e}")
     found: dict[str, dict[str, Any]] = {}
-    for name, arm in MAIN.items():
+    for name, arm in ((name, arm) for name, arm in MAIN.items() if arm.rate_of is None):
         wanted = {f"{factor * settings['rate']:.2e}" for factor in arm.factors}
         points = {r: v for r, v in by_arm.get(name, {}).items() if f"{r:.2e}" in wanted}
         if target is not None and len(points) == len(wanted):
             rate, met = equal_rate(list(points.items()), target)
             found[name] = {"rate": float(f"{rate:.2e}"), "met": met, "target": target}
-    return found
+    same = {name: found[arm.rate_of] for name, arm in MAIN.items() if arm.rate_of in found}
+    return found | same
 
 
 def cells(study: Path, *, one_each: bool = False) -> Iterator[Cell]:
@@ -72,7 +73,7 @@ def cells(study: Path, *, one_each: bool = False) -> Iterator[Cell]:
     yield Cell("base", 0.0, 0)
     yield Cell("base", 0.0, 1)
     if one_each:
-        yield from (Cell(name, arm.factors[-1] * rate, 0) for name, arm in ARMS.items())
+        yield from (Cell(name, (arm.factors or (1.0,))[-1] * rate, 0) for name, arm in ARMS.items())
         return
     for name, arm in MAIN.items():
         for factor in arm.factors:
