@@ -2,6 +2,8 @@
 
 First one pass over rows of somebody's answers alone, then six tasks (tests/real/easy) to two such rows. More of the rows is
 no help: after 350 steps at 1.5e-4 the loss of rows held out had risen from 3.2 to 5.1, and at 1.2e-4 it rose within 30.
+What is saved is the average of the taught weights and those before: with 0.8 of the taught ones (WiSE-FT, arXiv 2109.01903) the
+loss of rows held out falls from 3.82 to 3.4, and no fewer tasks are passed.
 It ends after `--minutes` with its state on disk and exit code 75; the same command goes on. At the end it prints the share
 of zh-easy-200 passed by kind.
 
@@ -49,6 +51,13 @@ def rows_at(step: int, general_steps: int, general: list[Row], tasks: list[Row])
     return rows
 
 
+def average(model: Any, before: Any, share: float) -> None:
+    """Move a model's weights to `share` of its own and the rest of those before."""
+    with torch.no_grad():
+        for own, old in zip(model.parameters(), before.parameters(), strict=True):
+            own.lerp_(old.to(own.device), 1 - share)
+
+
 def teach(
     base: Annotated[Path, typer.Option(help="model folder to begin with")],
     rows: Annotated[list[Path], typer.Option(help="chat or Alpaca rows")],
@@ -60,6 +69,7 @@ def teach(
     general_steps: int = 95,
     task_steps: int = 600,
     learning_rate: float = 4e-5,
+    share: Annotated[float, typer.Option(help="of the taught weights in those saved")] = 0.8,
     minutes: Annotated[float, typer.Option(help="after which it saves and ends")] = 7.5,
     longest: Annotated[int, typer.Option(help="characters of a row, at most")] = 260,
     bf16: bool = True,
@@ -118,8 +128,11 @@ def teach(
     for file in base.iterdir():
         if file.suffix in (".json", ".jinja") and "safetensors" not in file.name:
             shutil.copy(file, out / file.name)
+    average(model, load_model(base, dtype=torch.float32)[0], share)
     model.save_pretrained(out)
     model.eval()
+    if held is not None:
+        apart = likelihood(model, None, tokenizer, settings, read_rows(held))["loss"]
     settings["base"] = str(out)
     items = read_items(shipped_root() / "eval_sets/zh-easy-200/items.jsonl")
     answers = answered(model, tokenizer, settings, items[:: max(1, 200 // examined)], seed=1)

@@ -52,12 +52,17 @@ def test_where_no_rate_meets_the_target_the_nearest_is_taken_and_said_to_miss():
 
 def test_the_sweep_comes_first_and_what_follows_from_it_once_it_is_there(study):
     first = list(cells(study))
-    assert len([c for c in first if c.quick]) == sum(
+    swept = [c for c in first if c.arm in MAIN]
+    assert {c.quick for c in swept if c.rate != 3e-5} == {True}
+    assert {c.quick for c in swept if c.rate == 3e-5} == {False}
+    assert len(swept) + len([c for c in first if c.arm in WATCHED]) == sum(
         len(arm.factors) for arm in MAIN.values()
     ) + 3 * len(WATCHED)
     assert {c.arm for c in first if not c.quick} == {"base"} | {
-        name for name, arm in SINGLE.items() if arm.rate_of is None
+        name for name, arm in (MAIN | SINGLE).items() if arm.rate_of is None and name != "slow"
     }
+    put(study, row("nothing", 3e-5, 0, 3.5), row("kl3", 3e-5, 0, 3.508))
+    assert [c for c in cells(study) if c.arm == "kl3"] == [Cell("kl3", 3e-5, s) for s in (0, 1, 2)]
     for name, arm in MAIN.items():
         put(study, *(row(name, f * 3e-5, 0, 4.0 - 0.5 * f) for f in arm.factors))
     assert equal_rates(study)["kl3"] == {"rate": 3e-5, "met": True, "target": 3.5}
