@@ -94,9 +94,9 @@ def test_items_passed_are_compared_item_by_item():
 def test_the_base_is_taught_rows_that_follow_from_the_step():
     general = [(f"g{n}", "a") for n in range(20)]
     tasks = [(f"t{n}", "a") for n in range(9)]
-    assert all(r in general for r in rows_at(3, 10, general, tasks))
-    mixed = rows_at(11, 10, general, tasks)
-    assert mixed == rows_at(11, 10, general, tasks)
+    assert all(r in general for r in rows_at(3, BATCH, 0, general, tasks))
+    mixed = rows_at(11, 2, 6, general, tasks)
+    assert mixed == rows_at(11, 2, 6, general, tasks)
     assert [r[0] for r in mixed if r in tasks] == ["t6", "t7", "t8", "t0", "t1", "t2"]
     assert len(mixed) == BATCH
     assert rate_at(0, 100, 1.0) == 0.05
