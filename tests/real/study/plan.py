@@ -82,9 +82,10 @@ def cells(study: Path, *, one_each: bool = False) -> Iterator[Cell]:
         yield from (Cell(name, (arm.factors or (1.0,))[-1] * rate, 0) for name, arm in ARMS.items())
         return
     equal = equal_rates(study)
+    yield from (Cell(name, rate, 0) for name, arm in MAIN.items() if 1.0 in arm.factors)
     for name, arm in MAIN.items():
         if name not in equal or name == "nothing":
-            yield from (Cell(name, f * rate, 0, quick=f != 1.0) for f in arm.factors)
+            yield from (Cell(name, f * rate, 0, quick=True) for f in arm.factors if f != 1.0)
     for seed in SEEDS:
         for name in MAIN:
             if name in equal:
