@@ -1,14 +1,20 @@
 """Which ledger records a person should be told about at once, and in what words. Pure."""
 
+import functools
 import re
-from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
+
+from markupsafe import Markup
 
 from guardrail.judge.verdict import UNTESTED, rank
 from guardrail.ledger.file import Record
 from guardrail.ledger.records import ActionFacts, LookFacts
+from guardrail.live.status_terminal import reason_said
+from guardrail.live.terminal_words import terminal_words
 from guardrail.report.page.escape_controls import escape_controls
+from guardrail.report.page.phrases import Phrases, capital
 
 __all__ = ["Alert", "AlertRule", "Severity", "inert"]
 
@@ -66,7 +72,7 @@ class AlertRule:
         elif kind == "error":
             wire = record.get("during") == "tripwire"
             self._because = [
-                f"{'绊线' if wire else '评测'}没有测成（{record['error']:.200}）",
+                f"{'绊线' if wire else '评测'}没有做成（{record['error']:.200}）",
                 f"a {'tripwire' if wire else 'look'} failed ({record['error']:.200})",
             ]
             if not self._failed and record["then"] != "halt":
@@ -133,14 +139,29 @@ _APART = str.maketrans({":": "：", ".": "．"})
 Words = tuple[tuple[str, str], list[tuple[str, str]]]
 """A title and lines, each in Chinese and in English."""
 
-_LEVEL = {"ok": "正常", "warn": "警告", "serious": "严重", "critical": "危急"}
-_ACTION = {
+_DONE = {
     "raise_kl": ("已提高 KL 权重", "KL weight raised"),
     "relax_kl": ("已放松 KL 权重", "KL weight relaxed"),
     "cut_lr": ("已降低学习率", "learning rate cut"),
     "repeat_look": ("正在同一份权重上复测", "repeating the look on the same weights"),
-    "halt": ("训练已自动停止", "run halted"),
+    "halt": ("训练已被护栏叫停", "run halted"),
 }
+_NOBODY_NEEDED = (
+    "现在不需要人工处理，护栏会继续评测",
+    "Nobody needs to act now, the guard looks on",
+)
+_DECIDE = ("请看报告，决定回滚还是接受", "Read the report, then decide: roll back or accept")
+
+
+@functools.cache
+def _phrases() -> tuple[Phrases, Phrases]:
+    return Phrases("zh"), Phrases("en")
+
+
+def _said(of: Callable[[Phrases], Markup]) -> tuple[str, str]:
+    """The report's words for something, as plain text in Chinese and in English."""
+    zh, en = (str(of(phrases).unescape()) for phrases in _phrases())
+    return zh, en
 
 
 def _severity(level: str) -> Severity:
@@ -149,30 +170,30 @@ def _severity(level: str) -> Severity:
 
 def _streams(look: LookFacts) -> tuple[str, str]:
     """The worst streams of a look with base and now, one line a language."""
-    worst = look.alarmed
-    named = [
-        s.name + ("" if s.base is None or s.now is None else f" {s.base:.3g} → {s.now:.3g}")
-        for s in worst[:3]
-    ]
-    more = len(worst) - len(named)
-    return (
-        f"已证实超过容忍线：{'，'.join(named)}" + (f" 等 {len(worst)} 项" if more else ""),
-        f"Shown to be beyond the margin: {', '.join(named)}"
-        + (f" and {more} more" if more else ""),
-    )
+    zh, en = _said(lambda phrases: phrases.streams(look.alarmed, 3))
+    return f"已证实超过容忍线：{zh}", f"Shown to be beyond the margin: {en}"
+
+
+def _reason(reason: str) -> tuple[str, str]:
+    zh, en = (reason_said(reason, terminal_words(language)) for language in ("zh", "en"))
+    return f"原因：{zh}", f"Reason: {en}"
 
 
 def _rose(look: LookFacts) -> Words:
-    level, step = look.level, look.step
-    title = (f"第 {step} 步退化升到“{_LEVEL[level]}”级", f"drift rose to {level} at step {step}")
-    return title, [_streams(look)]
+    return _risen(look), [_streams(look)]
+
+
+def _risen(look: LookFacts) -> tuple[str, str]:
+    zh, _ = _said(lambda phrases: phrases.name("level", look.level))
+    return f"第 {look.step} 步退化升到“{zh}”级", f"drift rose to {look.level} at step {look.step}"
 
 
 def _acted(action: ActionFacts, rise: LookFacts | None) -> Words:
     kind, step = action.kind, action.step
-    zh, en = _ACTION.get(kind, (kind, kind))
+    zh, en = _DONE.get(kind, (kind, kind))
     if not action.carried_out:
-        zh, en = (f"仅观察，未执行：{kind}", f"watch mode, not carried out: {kind}")
+        zh, _ = _said(lambda phrases: phrases.name("action", kind))
+        zh, en = (f"仅观察，未执行：{zh}", f"watch mode, not carried out: {kind}")
     lines = [] if rise is None else [_streams(rise)]
     for name_zh, name_en, before, after in (
         ("KL 权重", "KL weight", action.before.boost, action.after.boost),
@@ -181,23 +202,23 @@ def _acted(action: ActionFacts, rise: LookFacts | None) -> Words:
         if before != after:
             moved = f"×{before:g} → ×{after:g}"
             lines.append((f"{name_zh} {moved}", f"{name_en} {moved}"))
-    lines.append((f"原因：{action.reason}", f"Reason: {action.reason}"))
+    lines.append(_reason(action.reason))
+    if action.carried_out and kind == "halt":
+        lines.append(_DECIDE)
+    elif action.carried_out and rise is not None and not rise.final:
+        lines.append(_NOBODY_NEEDED)
     if rise is None:
-        return (f"第 {step} 步{zh}", f"{en} at step {step}"), lines
-    level = rise.level
-    return (
-        f"第 {step} 步退化升到“{_LEVEL[level]}”级，{zh}",
-        f"drift rose to {level} at step {step}, {en}",
-    ), lines
+        return (f"第 {step} 步，{zh}", f"{en} at step {step}"), lines
+    risen = _risen(rise)
+    return (f"{risen[0]}，{zh}", f"{risen[1]}, {en}"), lines
 
 
 def _tested_nothing(look: LookFacts) -> Words:
-    step, reasons = look.step, Counter(s.reason for s in look.streams)
-    why = "; ".join(f"{count} × {reason}" for reason, count in reasons.most_common(3))
+    step, (zh, en) = look.step, _said(lambda phrases: phrases.untested_why(look.streams))
     title = (f"第 {step} 步的评测一项都没有检验", f"the look at step {step} tested nothing")
     return title, [
         ("没有检验不等于正常：退化此时看不见", "Untested is not ok: drift would not be seen now"),
-        (f"原因：{why}", f"Reason: {why}"),
+        (f"原因：{zh}", f"Reason: {en}"),
     ]
 
 
@@ -205,7 +226,7 @@ def _failed(error: Record) -> Words:
     step, why = error["step"], f"{error['error']:.200}"
     wire = error.get("during") == "tripwire"
     title = (
-        f"第 {step} 步{'绊线' if wire else '评测'}没有测成，训练继续",
+        f"第 {step} 步{'绊线' if wire else '评测'}没有做成，训练继续",
         f"the {'tripwire' if wire else 'look'} at step {step} failed, training goes on",
     )
     return title, [(f"原因：{why}", f"Reason: {why}")]
@@ -213,9 +234,11 @@ def _failed(error: Record) -> Words:
 
 def _stopped(record: Record, because: list[str]) -> Words:
     step = record["step"]
+    mend = _said(lambda phrases: capital(phrases.t["then"]["resume"]))
     if record["kind"] == "crashed":
         why = f"{record['error']:.200}"
         title = (f"训练在第 {step} 步崩溃", f"run crashed at step {step}")
-        return title, [(f"原因：{why}", f"Reason: {why}")]
-    title = (f"训练在第 {step} 步自动停止", f"run halted at step {step}")
-    return title, [(f"原因：{because[0] or '见报告'}", f"Reason: {because[1] or 'see the report'}")]
+        return title, [(f"原因：{why}", f"Reason: {why}"), mend]
+    title = (f"训练在第 {step} 步被护栏叫停", f"run halted at step {step}")
+    reason = (f"原因：{because[0] or '见报告'}", f"Reason: {because[1] or 'see the report'}")
+    return title, [reason, mend]

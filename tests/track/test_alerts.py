@@ -71,10 +71,12 @@ def test_an_action_and_the_rise_that_led_to_it_are_one_message():
     assert alert.title == "first: drift rose to serious at step 8, learning rate cut"
     assert alert.severity == "warning"
     assert alert.text.splitlines() == [
-        "Shown to be beyond the margin: passed/overall 0.96 → 0.7, format/overall 0.96 → 0.7",
+        "Shown to be beyond the margin: the overall pass rate fell from 96.0% to 70.0%, "
+        "format rate over all items fell from 96.0% to 70.0%",
         "KL weight ×1 → ×1.5",
         "Learning rate ×1 → ×0.5",
         "Reason: serious: x",
+        "Nobody needs to act now, the guard looks on",
         "Last ok checkpoint: checkpoints/checkpoint-4",
         "Report: /runs/first/report.html",
     ]
@@ -126,10 +128,40 @@ def test_messages_are_chinese_english_or_both():
     assert chinese.title == "first：第 4 步退化升到“严重”级，已降低学习率"
     assert "最后一个通过评测的检查点：还没有" in chinese.text
     assert "Reason" not in chinese.text
+    assert "总体通过率从 96.0% 降到 70.0%" in chinese.text
+    assert "现在不需要人工处理" in chinese.text
     (both,) = fed(records, None)
     assert both.text.startswith("first：第 4 步")
     assert "Reason: serious: x" in both.text
-    assert "原因：serious: x" in both.text
+    assert "原因：严重：x" in both.text
+
+
+def test_a_chinese_message_can_be_passed_on_it_holds_no_code_of_the_program():
+    halt = [
+        look(4, "critical"),
+        action(4, "halt") | {"reason": "critical: passed/overall、format/writing"},
+    ]
+    nothing = look(8, "untested")
+    nothing["streams"] = [
+        stream("untested") | {"tested": False, "reason": "20 items, 30 are needed"}
+    ]
+    watched = [
+        look(4, "serious"),
+        action(4, "cut_lr", False) | {"reason": "serious: passed/overall"},
+    ]
+    alerts = [*fed(halt, "zh"), *fed([nothing], "zh"), *fed(watched, "zh")]
+    assert len(alerts) == 3
+    for alert in alerts:
+        said = f"{alert.title} {alert.text}".replace("/runs/first/report.html", "")
+        assert set(re.findall("[A-Za-z_]+", said)) <= {"first", "KL"}
+    assert "请看报告，决定回滚还是接受" in alerts[0].text
+    assert "写作的格式正确率" in alerts[0].text
+    assert "降低学习率，并提高 KL 权重" in alerts[2].title
+
+
+def test_a_rise_at_the_last_look_does_not_say_that_nobody_needs_to_act():
+    (alert,) = fed([look(4, "serious") | {"final": True}, action(4, "cut_lr")])
+    assert "Nobody needs to act" not in alert.text
 
 
 SECRET = "s3cr3t-token"
