@@ -139,3 +139,33 @@ def test_items_hashes_and_words_are_folded(tmp_path: Path) -> None:
     assert page.count('<article class="item">') == len(facts["worst_items"]) > 2
     assert open_parts.count('<article class="item">') == 2
     assert "只用来评测、从不参与训练的题目" not in open_parts
+
+
+@pytest.mark.parametrize(
+    ("untested", "said"),
+    [
+        ((), "这几项单独看，还没有证实越线"),
+        (("writing",), "有的题目或模板太少，有的还没有证实越线"),
+        (("instruction", "writing", "translation", "reasoning"), "这几项题目或模板太少"),
+    ],
+)
+def test_abilities_that_fell_are_called_untested_only_where_they_were_not_tested(
+    tmp_path: Path, untested: tuple[str, ...], said: str
+) -> None:
+    story = told(halted, tmp_path)
+    ledger = story.run / "ledger.jsonl"
+    rows = [json.loads(line) for line in ledger.read_text(encoding="utf-8").splitlines()]
+    for row in rows:
+        for stream in row.get("streams", ()) if row["kind"] == "look" else ():
+            if stream["group"] == "overall":
+                continue
+            tested = stream["group"] not in untested
+            why = "" if tested else "10 items, 30 are needed"
+            level = "ok" if tested else "untested"
+            stream |= {"level": level, "tested": tested, "reason": why}
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    ledger.write_text(text, encoding="utf-8")
+    page, _ = story.build()
+    header = shown_text(header_of(page))
+    assert "掉得最多的几项能力" in header
+    assert said in header

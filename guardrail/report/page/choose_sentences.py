@@ -163,22 +163,28 @@ def checkpoint_says(p: Phrases, data: RunData, step: int) -> Markup | None:
     )
 
 
-def fallen(p: Phrases, data: RunData, at_most: int = 3) -> Markup | None:
-    """Return the abilities that fell furthest without a verdict of their own, by name and numbers."""
+def fallen(p: Phrases, data: RunData, at_most: int = 3) -> tuple[Markup, Markup] | None:
+    """Return the abilities that fell furthest, none of them above ok alone, and what keeps each from a level of its own."""
     look = telling_look(data)
     if look is None or any(s.group != "overall" for s in look.alarmed):
         return None
     found = [s for s in look.streams if s.metric == "passed" and s.group != "overall"]
     below = [s for s in found if s.harm is not None and s.harm > (s.margin or 0.0)]
     below.sort(key=lambda s: -(s.harm or 0.0))
+    below = below[:at_most]
+    if not below:
+        return None
     named = [
         Markup("{} {}").format(
             p.ability(s.group),
             p.say("page", "to", a=p.percent(s.base, 0), b=p.percent(s.now, 0)),
         )
-        for s in below[:at_most]
+        for s in below
     ]
-    return p.say("say", "others_fell", named=p.joined(named)) if named else None
+    tested = {s.tested for s in below}
+    key = "not_shown_alone" if tested == {True} else "not_tested_alone"
+    key = "no_level_alone" if len(tested) > 1 else key
+    return p.say("say", "others_fell", named=p.joined(named)), p.t["say"][key]
 
 
 def halted_because(p: Phrases, data: RunData) -> Markup | None:
