@@ -73,7 +73,7 @@ def look(
         from rich.progress import Progress
 
         from guardrail.live.terminal_words import terminal_words
-        from guardrail.live.verdict_tables import render_look
+        from guardrail.live.verdict_tables import gate_said, render_look
         from guardrail.look import free_folder, look_at
         from guardrail.report.page.texts import language_of_run
         from guardrail.report.report import build_report
@@ -112,6 +112,7 @@ def look(
                 said = words("an earlier look there is now in {path}", path=looked.set_aside)
                 console.print(said, soft_wrap=True)
             console.print(words("report: {path}", path=report_path), soft_wrap=True)
+            typer.echo(gate_said(looked.verdict.level, fail_on, language))
         if looked.verdict.level == UNTESTED:
             raise typer.Exit(UNTESTED_END)
         if rank(looked.verdict.level) >= rank(fail_on):

@@ -14,7 +14,7 @@ from guardrail.live.status_terminal import LEVEL_STYLE, untested_said
 from guardrail.live.terminal_words import terminal_words
 from guardrail.report.page.texts import Language
 
-__all__ = ["render_look", "render_simulation"]
+__all__ = ["gate_said", "render_look", "render_simulation"]
 
 
 def render_look(verdict: Verdict, language: Language) -> RenderableType:
@@ -27,11 +27,12 @@ def render_look(verdict: Verdict, language: Language) -> RenderableType:
             words(name), justify="right" if right else "left", no_wrap=right, overflow="fold"
         )
     tested = [s for s in verdict.streams if s.tested]
-    told = [s for s in tested if s.metric == "passed" or s.attention or s.level != "ok"]
+    told = [s for s in tested if s.metric == "passed" or s.standing != "ok"]
     for s in sorted(told, key=lambda s: (-rank(s.level), -(s.z or 0.0), s.group != "overall")):
-        shown = Text(words.name("level", s.level), LEVEL_STYLE[s.level])
-        if s.attention:
-            shown = Text(words.name("level", "attention"), "yellow")
+        if s.level == "ok" != s.standing:
+            shown = Text(words.word(s.standing.replace("_", " ")), "yellow")
+        else:
+            shown = Text(words.name("level", s.level), LEVEL_STYLE[s.level])
         table.add_row(
             words.stream(s.name),
             _value(s.metric, s.base),
@@ -50,11 +51,32 @@ def render_look(verdict: Verdict, language: Language) -> RenderableType:
     untested = {why: len(streams) for why, streams in by_standing(verdict.untested).items()}
     if said := untested_said({"untested": untested, "streams": len(verdict.streams)}, words):
         parts.append(Text(said, "dim"))
-    if any(s.attention for s in tested):
-        moved = words("attention: moved for the worse, but not shown to be beyond the margin")
-        parts.append(Text(moved, "yellow"))
+    standings = {s.standing for s in told}
+    if "not_shown" in standings:
+        said = words(
+            "not shown: beyond the margin on average, the evidence falls short of an alarm"
+        )
+        parts.append(Text(said, "yellow"))
+    if "attention" in standings:
+        said = words("attention: moved for the worse, still within the margin")
+        parts.append(Text(said, "yellow"))
     level = (words.name("level", verdict.level), LEVEL_STYLE[verdict.level])
     return Group(*parts, Text.assemble(words("verdict: "), level))
+
+
+def gate_said(level: str, fail_on: str, language: Language) -> str:
+    """Return whether a release gate lets a look of this level through, by which exit code, and what that does not say."""
+    words = terminal_words(language)
+    if level == UNTESTED:
+        return words("gate: closed, exit code 4: nothing was tested, which is not ok")
+    named, asked = words.name("level", level), words.name("level", fail_on)
+    if rank(level) >= rank(fail_on):
+        text = "gate: closed, exit code 3: the verdict {level} fails from {fail_on} on"
+        return words(text, level=named, fail_on=asked)
+    if level == "ok":
+        return words("gate: open, exit code 0; before a release, test once more with sealed items")
+    text = "gate: open, exit code 0, only because --fail-on asks for {fail_on}: the report advises against these weights"
+    return words(text, fail_on=asked)
 
 
 def _value(metric: str, value: float | None) -> str:

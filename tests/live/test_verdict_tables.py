@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from guardrail.judge.verdict import Verdict
-from guardrail.live.verdict_tables import render_look
+from guardrail.live.verdict_tables import gate_said, render_look
 from guardrail.report.run_data import read_run
 from tests.report.stories import looked_at, told
 
@@ -26,3 +26,36 @@ def test_a_look_names_its_streams_in_full_at_80_columns(tmp_path: Path, language
     text = console.export_text()
     assert stream in text
     assert rest in text
+
+
+def test_a_look_calls_every_stream_what_the_report_calls_it(tmp_path: Path) -> None:
+    story = told(looked_at, tmp_path, mode="look")
+    look = read_run(story.run).last_look
+    first, *rest = (s for s in look.streams if s.metric == "passed" and s.group != "overall")
+    beyond = {"tested": True, "level": "ok", "attention": True, "reason": "", "z": 1.0}
+    beyond |= {"margin": 0.03, "low": 0.01, "high": 0.3}
+    unproven = first.model_copy(update=beyond | {"harm": 0.2})
+    within = first.model_copy(update=beyond | {"harm": 0.02, "group": "writing"})
+    hidden = within.model_copy(update={"harm": 0.2, "metric": "format", "attention": False})
+    console = Console(width=100, record=True, file=io.StringIO())
+    console.print(render_look(Verdict(level="ok", streams=(unproven, within, hidden)), "zh"))
+    lines = console.export_text().splitlines()
+    assert [line.split()[-1] for line in lines if "0.03" in line] == ["未证实", "留意", "未证实"]
+    assert not any("正常，见报告" in line for line in lines)
+    assert any(line.startswith("未证实：") for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("level", "fail_on", "said"),
+    [
+        ("ok", "warn", "把关：放行（退出码 0）"),
+        ("warn", "warn", "把关：不放行（退出码 3），结论是“警告”"),
+        ("serious", "critical", "报告仍建议不要使用这份权重"),
+        ("untested", "critical", "把关：不放行（退出码 4）"),
+    ],
+)
+def test_a_gate_says_open_or_closed_and_what_an_open_one_does_not_mean(
+    level: str, fail_on: str, said: str
+) -> None:
+    assert said in gate_said(level, fail_on, "zh")
+    assert "exit code" in gate_said(level, fail_on, "en")
