@@ -7,7 +7,14 @@ from typing import Annotated
 
 import typer
 
-from guardrail.cli.common import JsonFlag, RecipeArgument, clear_errors, console, print_json
+from guardrail.cli.common import (
+    JsonFlag,
+    LangOption,
+    RecipeArgument,
+    clear_errors,
+    console,
+    print_json,
+)
 from guardrail.errors import InputError
 
 __all__ = ["alert", "dashboard", "log"]
@@ -79,6 +86,7 @@ def dashboard(
     ] = None,
     entity: Annotated[str | None, typer.Option(help="By default the recipe's.")] = None,
     project: Annotated[str | None, typer.Option(help="By default the recipe's.")] = None,
+    lang: LangOption = None,
 ) -> None:
     """Create a W&B workspace, or write its definition: verdict, drift by ability, levers, training, examples.
 
@@ -107,7 +115,12 @@ def dashboard(
             )
         set_server(checked.tracking)
         abilities = dict.fromkeys(item.ability for item in read_items(checked.sets.red_line))
-        made = workspace(where["entity"] or "", where["project"] or "", list(abilities))
+        made = workspace(
+            where["entity"] or "",
+            where["project"] or "",
+            list(abilities),
+            language=lang or checked.language,
+        )
         if out is None:
             typer.echo(save_workspace(made))
         else:

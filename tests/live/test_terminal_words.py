@@ -42,7 +42,12 @@ def fields(text: str) -> list[str]:
 def said_in_the_code() -> set[str]:
     """Every English text that the code asks a translation of, where it stands there as it is."""
     found = set()
-    for path in [*PACKAGE.glob("live/*.py"), *PACKAGE.glob("cli/*.py"), PACKAGE / "demo.py"]:
+    for path in [
+        *PACKAGE.glob("live/*.py"),
+        *PACKAGE.glob("cli/*.py"),
+        *PACKAGE.glob("track/*.py"),
+        PACKAGE / "demo.py",
+    ]:
         calls = (n for n in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(n, ast.Call))
         for call in calls:
             asked = ast.unparse(call.func).rpartition(".")[2] in ("words", "_words")

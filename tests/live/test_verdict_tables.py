@@ -31,7 +31,7 @@ def test_a_look_names_its_streams_in_full_at_80_columns(tmp_path: Path, language
 def test_a_look_calls_every_stream_what_the_report_calls_it(tmp_path: Path) -> None:
     story = told(looked_at, tmp_path, mode="look")
     look = read_run(story.run).last_look
-    first, *rest = (s for s in look.streams if s.metric == "passed" and s.group != "overall")
+    first = next(s for s in look.streams if s.metric == "passed" and s.group != "overall")
     beyond = {"tested": True, "level": "ok", "attention": True, "reason": "", "z": 1.0}
     beyond |= {"margin": 0.03, "low": 0.01, "high": 0.3}
     unproven = first.model_copy(update=beyond | {"harm": 0.2})

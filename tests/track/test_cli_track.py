@@ -1,6 +1,7 @@
 """`guardrail alert`, `dashboard` and `log` as a user types them."""
 
 import json
+import re
 
 import pytest
 from typer.testing import CliRunner
@@ -52,7 +53,10 @@ def panels(definition):
 @pytest.fixture
 def definition(tmp_path):
     out = tmp_path / "workspace.json"
-    done = guardrail("dashboard", "toy-sft", "--entity", "me", "--project", "debts", "--out", out)
+    done = guardrail(
+        *("dashboard", "toy-sft", "--entity", "me", "--project", "debts", "--out", out),
+        *("--lang", "en"),
+    )
     assert done.exit_code == 0, done.output
     return json.loads(out.read_text(encoding="utf-8"))
 
@@ -66,6 +70,17 @@ def test_a_dashboard_has_its_sections_and_needs_no_network(definition):
         "Training",
         "Examples",
     ]
+
+
+def test_a_dashboard_speaks_the_recipe_s_language(tmp_path):
+    out = tmp_path / "workspace.json"
+    done = guardrail("dashboard", "toy-sft", "--out", out)
+    assert done.exit_code == 0, done.output
+    found = panels(json.loads(out.read_text(encoding="utf-8")))
+    assert list(found) == ["结论", "各项能力的退化", "控制量", "训练", "变差的题"]
+    titles = [p["config"].get("chartTitle") or "" for section in found.values() for p in section]
+    assert "退化：检查通过率" in titles
+    assert {word for title in titles for word in re.findall(r"[A-Za-z]+", title)} <= {"KL", "z"}
 
 
 def test_a_dashboard_draws_only_what_a_run_logs(definition):
