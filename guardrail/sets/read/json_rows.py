@@ -36,9 +36,9 @@ def not_decodable(where: str, error: UnicodeDecodeError, encoding: str) -> str:
     """Return what to say of bytes that are not of an encoding, with the one they seem to be of."""
     try:
         codecs.getincrementaldecoder("gb18030")().decode(error.object)
-        hint = "it reads as GB18030 (GBK): save it as UTF-8, or add `--encoding gb18030` where a command has it"
+        hint = "it reads as GB18030 (GBK): save it as UTF-8 (`iconv -f gb18030 -t utf-8`); `guardrail sets import` also takes `--encoding gb18030`"
     except UnicodeDecodeError:
-        hint = "save it as UTF-8, or name its encoding with `--encoding` where a command has it"
+        hint = "save it as UTF-8; `guardrail sets import` also takes `--encoding`"
     return f"{where} is not {encoding} ({error.reason}); {hint}"
 
 
