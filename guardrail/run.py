@@ -1,6 +1,7 @@
 """One guarded run from a recipe: preflight, anchors, trainer, training, domain loss."""
 
 import contextlib
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from guardrail.preflight.preflight import preflight
 from guardrail.recipe import Recipe, require_rows, write_resolved_recipe
 from guardrail.track.other_trackers import reported_to
 from guardrail.trainers.callback import GuardCallback
+from guardrail.trainers.trl.trl_arguments import refused_without_gpu
 from guardrail.writer_lock import hold
 
 __all__ = ["Finished", "StepListener", "run_recipe"]
@@ -79,6 +81,9 @@ def run_recipe(
     require_rows(recipe)
     guardrail, rows, *_ = preflight(recipe, run)
     recipe = guardrail.recipe
+    refused = refused_without_gpu(recipe, ranks=int(os.environ.get("WORLD_SIZE", "1")))
+    if refused is not None:  # by the trainer too, but only when the anchors are made
+        raise InputError(refused)
     if not resume and not (Path(str(recipe.anchors)) / "manifest.json").is_file():
         write_resolved_recipe(
             recipe, run

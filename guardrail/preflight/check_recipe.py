@@ -1,6 +1,7 @@
 """`guardrail check`: the preflight, and what it lets one say of a run before it costs anything."""
 
 from collections.abc import Mapping, Sequence
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from guardrail.sets.build.compose import passes_per_prompt
 from guardrail.trainers.ms_swift.swift_rows import first_swift_rows
 from guardrail.trainers.trl.first_rows import first_rows
 from guardrail.trainers.trl.grpo_form import recipe_form
+from guardrail.trainers.trl.trl_arguments import refused_without_gpu
 
 __all__ = ["check_recipe"]
 
@@ -60,16 +62,26 @@ def check_recipe(recipe: Recipe, run: Path | None = None) -> dict[str, Any]:
     gaps = _gaps(rows, where) if recipe.trainer == "trl-grpo" else []
     training = None
     if lengths is not None:
+        held_out = 0 if grpo else round(count * recipe.train.held_out)
+        trained, tokens = count - held_out, lengths.mean
+        longest = getattr(arguments, "max_length", None)
+        if getattr(arguments, "packing", False) and longest and not grpo:
+            trained, tokens = ceil(trained * tokens / longest), float(longest)
         training = Training(
             arguments,
-            lengths.mean,
-            steps=_steps(recipe, arguments, count, grpo=grpo),
+            tokens,
+            steps=_steps(recipe, arguments, trained, grpo=grpo),
             lora=recipe.train.lora is not None
             or getattr(arguments, "tuner_type", "full") != "full",
             grpo=grpo,
         )
     facts |= expected_cost(found, len(guardrail.red_line), items, training)
-    facts["warnings"] = [*gaps, *facts["warnings"]]
+    no_gpu = None if swift else refused_without_gpu(recipe, ranks=_ranks(recipe))
+    facts["warnings"] = [
+        *([f"a run on this machine would be refused: {no_gpu}"] if no_gpu else []),
+        *gaps,
+        *facts["warnings"],
+    ]
     return facts
 
 
@@ -87,9 +99,19 @@ def _gaps(rows: Sequence[Mapping[str, Any]], where: Sequence[str]) -> list[str]:
 
 
 def _steps(recipe: Recipe, arguments: Any, rows: int, *, grpo: bool) -> int | None:
-    """Optimizer steps of the run, packing left out; None where rows are not known, or are counted in completions."""
+    """Optimizer steps of the run as trainers count them; None where rows are not known, or are counted in completions.
+
+    Args:
+        recipe: Checked.
+        arguments: Read by the trainer's own class.
+        rows: That are trained on, or the sequences that packing makes of them.
+        grpo: Whether it is GRPO.
+    """
     if arguments.max_steps <= 0 and (grpo or not rows):
         return None
-    ranks = recipe.launch.processes * recipe.launch.nodes
-    a_step = arguments.per_device_train_batch_size * arguments.gradient_accumulation_steps
-    return planned_steps(vars(arguments), rows * (1 - recipe.train.held_out) / ranks / a_step)
+    batches = ceil(rows / _ranks(recipe) / arguments.per_device_train_batch_size)
+    return planned_steps(vars(arguments), ceil(batches / arguments.gradient_accumulation_steps))
+
+
+def _ranks(recipe: Recipe) -> int:
+    return recipe.launch.processes * recipe.launch.nodes

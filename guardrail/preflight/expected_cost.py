@@ -65,7 +65,7 @@ class Training:
 
 
 def planned_steps(arguments: Mapping[str, Any], steps_an_epoch: float) -> int:
-    """Return the optimizer steps of a run of these trainer arguments; packing makes them fewer."""
+    """Return the optimizer steps of a run of these trainer arguments."""
     most = int(arguments.get("max_steps", -1))
     return most if most > 0 else ceil(float(arguments.get("num_train_epochs", 3)) * steps_an_epoch)
 
@@ -85,7 +85,7 @@ def expected_cost(
         `parameters`; `weights_gb`, one copy in 16 bits; `kl_only_gb`, what logits and probabilities of one KL-only sample
         take beside the weights; `store_gb`, the anchors' log-probabilities on disk; `anchors_minutes` and `look_minutes`, under
         `assumed`; `answers_an_item` of a look; `step_seconds` and `share_of_the_run` that looks take, where rows are known;
-        `looks` and `looks_minutes` where steps are; `looks_taken_by` where that is a sidecar; `warnings`, sentences.
+        `optimizer_steps`, `looks` and `looks_minutes` where steps are; `looks_taken_by` where that is a sidecar; `warnings`, sentences.
     """
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
@@ -139,6 +139,7 @@ def expected_cost(
         stretch = looks.every_steps * trained_s
         facts["share_of_the_run"] = round(look * 60 / (look * 60 + stretch), 3)
     if planned is not None:
+        facts["optimizer_steps"] = steps
         facts["looks"] = planned
         facts["looks_minutes"] = round(look * (planned - 1) + once * recipe.replicates, 1)
     if beside:

@@ -4,11 +4,13 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from guardrail.errors import InputError
 from guardrail.preflight.check_recipe import check_recipe
 from guardrail.preflight.preflight import preflight
 from guardrail.recipe import read_recipe
+from guardrail.run import run_recipe
 from tests.run_fixtures import small_recipe
 
 pytestmark = [
@@ -18,7 +20,11 @@ pytestmark = [
 ]
 
 CASES = Path(__file__).parents[1] / "data/cases/train"
-GRPO = ["trainer=trl-grpo", "train.held_out=0", "train.arguments={num_generations: 4, beta: 0.02}"]
+GRPO = [
+    "trainer=trl-grpo",
+    "train.held_out=0",
+    "train.arguments={num_generations: 4, beta: 0.02, use_cpu: true, bf16: false}",
+]
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +93,47 @@ def test_a_column_that_some_rows_lack_is_named_before_rewards_are_given_none(rec
 )  # fmt: skip
 def test_a_mistake_in_arguments_or_adapter_is_named(change, said, recipe):
     assert said in refused(recipe, CASES / "alpaca.jsonl", f"train.{change}")
+
+
+def test_every_unknown_argument_is_named_and_one_that_has_moved_with_what_to_write_now(recipe):
+    arguments = "train.arguments={max_seq_length: 64, evaluation_strategy: steps, learning_rat: 1}"
+    said = refused(recipe, CASES / "alpaca.jsonl", arguments)
+    assert (
+        "no `max_seq_length` (`max_length` is its name now), no `evaluation_strategy` (`eval_"
+        in said
+    )
+    assert said.endswith("no `learning_rat` (did you mean `learning_rate`?)")
+    grpo = ["train.rewards=[rewards.py:plain]", "train.arguments.max_prompt_length=64"]
+    said = refused(recipe, CASES / "grpo_first_lacks.jsonl", *GRPO, *grpo)
+    assert "TRL cuts no prompts any more" in said
+    assert "did you mean" not in said
+
+
+@pytest.mark.skipif(
+    torch.accelerator.is_available(), reason="arguments for a GPU are refused without"
+)
+def test_arguments_for_a_gpu_pass_the_check_with_a_warning_and_end_a_run_before_its_anchors(
+    recipe, tmp_path
+):
+    changes = ["train.arguments={max_steps: 2, bf16: true}", f"anchors={tmp_path / 'anchors'}"]
+    (warning,) = check_recipe(read(recipe, CASES / "alpaca.jsonl", *changes))["warnings"]
+    assert warning.startswith(
+        "a run on this machine would be refused: `train.arguments`: SFTConfig"
+    )
+    with pytest.raises(InputError, match="No GPU is seen here: start it where there is one"):
+        run_recipe(read(recipe, CASES / "alpaca.jsonl", *changes), tmp_path / "run")
+    assert not (tmp_path / "anchors").exists()
+    assert not (tmp_path / "run").exists()
+
+
+def test_steps_are_counted_as_the_trainer_counts_them_and_from_packed_sequences(recipe):
+    # 96 rows, a tenth held out: 29 batches of 3 and 15 steps an epoch, the last of one batch alone.
+    batches = "use_cpu: true, bf16: false, num_train_epochs: 3, per_device_train_batch_size: 3, gradient_accumulation_steps: 2"
+    data, held = CASES / "alpaca.jsonl", "train.held_out=0.1"
+    plain = check_recipe(read(recipe, data, held, f"train.arguments={{{batches}}}"))
+    assert plain["optimizer_steps"] == 3 * 15
+    packed = f"train.arguments={{{batches}, packing: true, max_length: 4096}}"
+    assert check_recipe(read(recipe, data, held, packed))["optimizer_steps"] < 3 * 15
 
 
 def test_adapters_that_are_computed_from_weights_are_let_in_without_any(recipe):

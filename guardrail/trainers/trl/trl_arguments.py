@@ -9,7 +9,16 @@ from guardrail.recipe import Recipe
 from guardrail.trainers.checks.argument_values import check_argument_values
 from guardrail.trainers.checks.wanted_order import require_order_arguments
 
-__all__ = ["check_trl_arguments", "trl_arguments"]
+__all__ = ["check_trl_arguments", "refused_without_gpu", "trl_arguments"]
+
+_MOVED = {
+    "max_seq_length": ("max_length", "`max_length` is its name now"),
+    "evaluation_strategy": ("eval_strategy", "`eval_strategy` is its name now"),
+    "no_cuda": ("use_cpu", "`use_cpu` is its name now"),
+    "warmup_ratio": ("warmup_steps", "give the share to `warmup_steps`, which takes one below 1"),
+    "max_prompt_length": ("max_completion_length", "TRL cuts no prompts any more: leave it away, and keep longer rows out"),
+}  # fmt: skip
+"""Arguments that older scripts have, by name: one that a version without them has, and what to write there instead."""
 
 
 def trl_arguments(recipe: Recipe, output: Path) -> Any:
@@ -21,7 +30,7 @@ def trl_arguments(recipe: Recipe, output: Path) -> Any:
     return _read(_kind(recipe), recipe, output)
 
 
-def check_trl_arguments(recipe: Recipe, *, ranks: int) -> Any:
+def check_trl_arguments(recipe: Recipe, *, ranks: int, as_here: bool = False) -> Any:
     """Return the arguments as the ranks will read them, from this one process and also where there is no GPU.
 
     Without a GPU `use_cpu` is set for the reading alone, since the class refuses bf16 there. Nothing of it stays behind.
@@ -29,6 +38,7 @@ def check_trl_arguments(recipe: Recipe, *, ranks: int) -> Any:
     Args:
         recipe: Checked.
         ranks: How many there will be; GRPO's batches are counted over all of them.
+        as_here: The ranks are on this machine, so `use_cpu` is not set for them.
 
     Raises:
         InputError: as `trl_arguments`.
@@ -39,7 +49,7 @@ def check_trl_arguments(recipe: Recipe, *, ranks: int) -> Any:
 
     kind = _kind(recipe)
     planned = type(kind.__name__, (kind,), {"world_size": property(lambda self: ranks)})
-    substituted = {} if torch.accelerator.is_available() else {"use_cpu": True}
+    substituted = {} if as_here or torch.accelerator.is_available() else {"use_cpu": True}
     # Reading arguments makes accelerate's state anew, which a trainer that is there already goes on asking.
     states = [(state, dict(state._shared_state)) for state in (PartialState, AcceleratorState)]
     try:
@@ -50,6 +60,29 @@ def check_trl_arguments(recipe: Recipe, *, ranks: int) -> Any:
             if before:
                 state._shared_state.clear()
                 state._shared_state.update(before)
+
+
+def refused_without_gpu(recipe: Recipe, *, ranks: int) -> str | None:
+    """Return why a training in this process would refuse its arguments for want of a GPU; None where it would not.
+
+    `check_trl_arguments` has accepted them before; it reads them as they are where they will be needed.
+
+    Args:
+        recipe: Checked.
+        ranks: As there.
+    """
+    import torch
+
+    if torch.accelerator.is_available() or recipe.train.arguments.get("use_cpu"):
+        return None
+    try:
+        check_trl_arguments(recipe, ranks=ranks, as_here=True)
+    except InputError as error:
+        return (
+            f"{str(error).rstrip('.')}. No GPU is seen here: start it where there is one, or set "
+            "`train.arguments.use_cpu: true` and `bf16: false`"
+        )
+    return None
 
 
 def _kind(recipe: Recipe) -> Any:
@@ -74,11 +107,10 @@ def _read(kind: Any, recipe: Recipe, output: Path, **substituted: Any) -> Any:
     given = {**defaults, **recipe.train.arguments, **in_order, **substituted}
     given["model_init_kwargs"] = None
     known = [field.name for field in fields(kind) if field.init]
-    for name in recipe.train.arguments:
-        if name not in known:
-            raise InputError(
-                f"`train.arguments`: {kind.__name__} refuses them: it has no `{name}`{did_you_mean(name, known)}"
-            )
+    unknown = [name for name in recipe.train.arguments if name not in known]
+    if unknown:
+        said = ", no ".join(f"`{name}`{_instead(name, known)}" for name in unknown)
+        raise InputError(f"`train.arguments`: {kind.__name__} refuses them: it has no {said}")
     check_argument_values(kind, recipe.train.arguments)
     try:
         return kind(**{**given, "output_dir": str(output), "seed": recipe.seed})
@@ -96,6 +128,12 @@ def _read(kind: Any, recipe: Recipe, output: Path, **substituted: Any) -> Any:
         OSError,
     ) as error:
         raise InputError(f"`train.arguments`: {kind.__name__} refuses them: {error}") from error
+
+
+def _instead(name: str, known: list[str]) -> str:
+    """What to write instead of an argument that the class has not, in brackets with a space before them."""
+    new, said = _MOVED.get(name, ("", ""))
+    return f" ({said})" if new in known else did_you_mean(name, known)
 
 
 def _in_order(recipe: Recipe) -> dict[str, Any]:
