@@ -133,7 +133,9 @@ def plan_command(
         for sentence in explain(plan, lang):
             console.print(escape(f"· {sentence}"), highlight=False, soft_wrap=True)
         (named, _, source, holds), *rows = figure_rows(plan, lang)
-        table = Table(named, source, holds)
+        table = Table()
+        for head in (named, source, holds):  # Chinese has no spaces to break at: it would be cut
+            table.add_column(head, overflow="fold")
         for named, value, source, holds in rows:
             table.add_row(f"{named} {_shown(value)}", source, holds)
         console.print(table)

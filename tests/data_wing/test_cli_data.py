@@ -198,3 +198,11 @@ def test_every_generator_has_help_with_an_example(command):
     done = CliRunner().invoke(app, ["data", "generate", command, "--help"])
     assert done.exit_code == 0
     assert "Example" in done.output
+
+
+def test_the_plan_is_whole_in_a_terminal_of_80_columns():
+    """Chinese has no spaces for a table to break at."""
+    done = CliRunner().invoke(app, ["data", "plan", "--size", "8B"], env={"COLUMNS": "80"})
+    assert done.exit_code == 0
+    assert "│" in done.output
+    assert "…" not in done.output

@@ -106,6 +106,18 @@ def test_an_argument_the_trainer_does_not_take_is_named(name, change, message, m
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.swift
+def test_an_accumulation_left_out_is_reckoned_as_ms_swift_fills_it_in(models, tmp_path):
+    """To 16 rows a step over all ranks."""
+    asked = ("qwen3-8b-sft-lora-swift", models, tmp_path, "launch.processes=8")
+    left_out, said = (
+        check(*asked, f"train.arguments.gradient_accumulation_steps={steps}")
+        for steps in ("null", 2)
+    )
+    assert left_out.returncode == 0, left_out.stderr[-2000:]
+    assert left_out.stdout == said.stdout
+
+
 SAID = {
     "messages": [
         {"role": "user", "content": "几点开门"},

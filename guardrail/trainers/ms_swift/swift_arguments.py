@@ -3,6 +3,7 @@
 import json
 import os
 import tempfile
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ __all__ = ["check_swift_arguments", "swift_arguments"]
 
 _SET_BY_THE_RECIPE = {"model": "start_model", "model_revision": "start_model"}
 """Flag → the recipe's key that it is made of."""
+_ROWS_A_STEP = 16
+"""What `swift sft` accumulates to, over all ranks, where `gradient_accumulation_steps` is left out."""
 
 
 def swift_arguments(recipe: Recipe, run: Path, *, resume: Path | None = None) -> list[str]:
@@ -81,7 +84,13 @@ def check_swift_arguments(recipe: Recipe) -> Any:
     on_cpu = [] if torch.accelerator.is_available() else ["--use_cpu", "true"]
     with tempfile.TemporaryDirectory() as folder:  # the class makes the output folder
         command, *flags = swift_arguments(recipe, Path(folder))
-        return _read(command, [*flags[: flags.index("--external_plugins")], *on_cpu])
+        arguments = _read(command, [*flags[: flags.index("--external_plugins")], *on_cpu])
+    if arguments.gradient_accumulation_steps is None:  # ms-swift fills it in when it trains
+        a_step = (
+            arguments.per_device_train_batch_size * recipe.launch.processes * recipe.launch.nodes
+        )
+        arguments.gradient_accumulation_steps = max(1, ceil(_ROWS_A_STEP / a_step))
+    return arguments
 
 
 def _read(command: str, flags: list[str]) -> Any:
