@@ -18,7 +18,7 @@ from guardrail.read_back import SEAL, read_bounded
 from guardrail.redaction import redacted
 from guardrail.writer_lock import hold, release
 
-__all__ = ["Ledger", "Record", "happened_at", "live_records", "read_ledger"]
+__all__ = ["Ledger", "Record", "happened_at", "live_records", "no_ledger", "read_ledger"]
 
 Record = dict[str, Any]
 
@@ -167,8 +167,18 @@ def read_ledger(run: str | Path) -> list[Record]:
     """
     path = Path(run) / FILE_NAME
     if not path.is_file():
-        raise InputError(f"`{run}` holds no {FILE_NAME}; give the folder of a guarded run")
+        raise no_ledger(run)
     return _parse(path)[0]
+
+
+def no_ledger(run: str | Path) -> InputError:
+    """Return what to say of a folder without a ledger: of a run that has not begun yet, or of no run."""
+    if not (Path(run) / RESOLVED_FILE).is_file():
+        return InputError(f"`{run}` holds no {FILE_NAME}; give the folder of a guarded run")
+    return InputError(
+        f"`{run}` holds no {FILE_NAME} yet: its run is loading the model, or ended before it began, and then its terminal says "
+        f"why; ask again, or wait with `guardrail status {run} --watch`"
+    )
 
 
 def happened_at(record: Record) -> int:

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from guardrail.errors import InputError
 from guardrail.judge.verdict import UNTESTED, Facts
-from guardrail.ledger.file import FILE_NAME, RESOLVED_FILE, Record, live_records
+from guardrail.ledger.file import RESOLVED_FILE, Record, live_records, no_ledger
 from guardrail.ledger.follow import LedgerTail
 from guardrail.ledger.records import (
     ActionFacts,
@@ -282,7 +282,7 @@ def read_run(run: Path) -> RunData:
     except OSError as error:
         raise InputError(f"ledger `{tail.path}` cannot be read ({error.strerror})") from error
     if not tail.exists:
-        raise InputError(f"`{run}` holds no {FILE_NAME}; give the folder of a guarded run")
+        raise no_ledger(run)
     return run_data(run, tail.records, tail.damaged)
 
 

@@ -268,6 +268,12 @@ def test_no_ledger_is_named_with_what_to_give(tmp_path: Path) -> None:
     assert result.exit_code == 2
 
 
+def test_a_run_that_has_not_begun_is_told_from_a_wrong_folder(tmp_path: Path) -> None:
+    (tmp_path / "recipe.resolved.json").write_text("{}")
+    with pytest.raises(InputError, match=r"no ledger\.jsonl yet: its run is loading .* --watch"):
+        run_status(tmp_path)
+
+
 def test_following_ends_with_the_run(story: Story) -> None:
     crashed(story)
     assert "CRASHED" in shown(story.run, "--watch")
