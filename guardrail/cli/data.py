@@ -51,6 +51,23 @@ app.command("repair")(data_repair.repair_command)
 app.command("logs")(data_logs.logs_command)
 app.command("spin")(data_spin.spin_command)
 
+_CHECK_WORDS = {
+    "zh": {
+        "rows": "条",
+        "behaviour": "行为",
+        "share": "占比",
+        "refusal": "拒答",
+        "safety": "安全",
+        "tools_and_formats": "工具与格式",
+        "multi_turn": "多轮",
+        "reasoning_chain": "推理链",
+        "reflection": "反思",
+        "lacks": "缺",
+        "too much": "过多",
+        "unknown": "不明",
+    }
+}
+
 LanguageOption = Annotated[Literal["zh", "en"], typer.Option("--lang", help="Language.")]
 
 
@@ -164,15 +181,16 @@ def _check(path: Path, plan: dict[str, Any], lang: str, *, as_json: bool) -> Non
     if as_json:
         print_json(checked)
     else:
-        table = Table("behaviour", "share", title=f"{checked['rows']:,} rows")
+        words = _CHECK_WORDS.get(lang, {})
+        title = f"{checked['rows']:,} {words.get('rows', 'rows')}"
+        table = Table(*(words.get(head, head) for head in ("behaviour", "share")), title=title)
         for name, share in checked["behaviours"].items():
-            table.add_row(name, f"{share:.1%}")
+            table.add_row(words.get(name, name), f"{share:.1%}")
         console.print(table)
         for finding in checked["findings"]:
             colour = "yellow" if finding["says"] == "unknown" else "red"
-            console.print(
-                f"[bold {colour}]{finding['says']}[/] {escape(finding[lang])}", soft_wrap=True
-            )
+            says = words.get(finding["says"], finding["says"])
+            console.print(f"[bold {colour}]{says}[/] {escape(finding[lang])}", soft_wrap=True)
     if any(finding["says"] != "unknown" for finding in checked["findings"]):
         raise typer.Exit(FOUND)
 

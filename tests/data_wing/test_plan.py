@@ -196,6 +196,16 @@ def test_rows_without_provenance_leave_the_general_share_unknown(tmp_path):
     }
 
 
+def test_a_checked_mix_is_told_in_one_language(tmp_path):
+    data = tmp_path / "train.jsonl"
+    data.write_text(
+        '{"messages": [{"role": "user", "content": "介绍一下杭州的西湖"}, {"role": "assistant", "content": "西湖在杭州。"}]}\n'
+    )
+    said = CliRunner().invoke(app, ["data", "plan", "--size", "8B", "--check", str(data)]).output
+    assert "多轮" in said
+    assert not re.search(r"\b(?:rows|behaviour|share|lacks|unknown|multi_turn|refusal)\b", said)
+
+
 def test_the_worked_plan_is_written(tmp_path):
     done = CliRunner().invoke(app, ["data", "plan", "--worked", str(tmp_path / "plan.md")])
     assert done.exit_code == 0

@@ -200,7 +200,7 @@ def _general_share(share: float | None, plan: Mapping[str, Any]) -> list[MixFind
         )
     elif share < wanted[0]:
         zh, en = (
-            f"通用数据占 {share:.1%}，少于 {wanted[0]:.0%}；若由配方的保形集注入，可以不管。",
+            f"通用数据占 {share:.1%}，少于 {wanted[0]:.0%}；若由配方的复习集注入，可以不管。",
             f"General rows make up {share:.1%}, less than {wanted[0]:.0%}; no fault where the recipe injects a rehearsal set.",
         )
         return [MixFinding("general", "lacks", share, wanted, zh, en)]
