@@ -3,6 +3,7 @@
 W&B is in `wandb_run`. The names are the same everywhere: `guardrail/...` beside the trainer's `train/...`.
 """
 
+import functools
 import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -64,6 +65,19 @@ class Tracker:
     open: Callable[[Path], None] = lambda folder: None
 
 
+def _find_tensorboard(callback: Any) -> Any:
+    """Return a writer of the guard's own below the trainer's, so that whoever reads the trainer's file finds the trainer's numbers.
+
+    ms-swift draws a picture of every number in that file when the training is over.
+    """
+    return None if callback.tb_writer is None else _own_writer(callback.tb_writer)
+
+
+@functools.lru_cache(maxsize=1)
+def _own_writer(writer: Any) -> Any:
+    return type(writer)(str(Path(writer.log_dir) / "guardrail"))
+
+
 def _send_to_tensorboard(writer: Any, event: TrackerEvent, folder: Path) -> None:
     found = scalars(event.record)
     for name, value in found.items():
@@ -113,9 +127,7 @@ def _send_to_swanlab(run: Any, event: TrackerEvent, folder: Path) -> None:
 
 
 OTHER_TRACKERS = {
-    "tensorboard": Tracker(
-        lambda callback: callback.tb_writer, _send_to_tensorboard, local_file=True
-    ),
+    "tensorboard": Tracker(_find_tensorboard, _send_to_tensorboard, local_file=True),
     "trackio": Tracker(_find_trackio, _send_to_trackio),
     "swanlab": Tracker(_find_swanlab, _send_to_swanlab, open=_open_swanlab),
 }

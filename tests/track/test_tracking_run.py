@@ -199,7 +199,7 @@ def test_tensorboard_holds_every_number_at_its_step(halted):
 
     run = halted[0]
     seen = {}
-    for file in sorted((run / "tensorboard").glob("events.out.tfevents.*")):
+    for file in sorted((run / "tensorboard").rglob("events.out.tfevents.*")):
         events = EventAccumulator(str(file), size_guidance={"scalars": 0}).Reload()
         for name in events.Tags()["scalars"]:
             for event in events.Scalars(name):  # a repeated look logs a step twice
