@@ -110,7 +110,7 @@ def test_gb18030_is_read_when_named_and_recognised_when_not(tmp_path: Path) -> N
         ) + (name == "array.json")
         with pytest.raises(InputError, match=name):
             list(read_rows(path))
-    with pytest.raises(InputError, match="add `--encoding gb18030`"):
+    with pytest.raises(InputError, match="takes `--encoding gb18030`"):
         list(read_rows(tmp_path / "rows.jsonl"))
 
 
