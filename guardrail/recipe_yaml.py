@@ -21,7 +21,9 @@ from guardrail.shipped import PREFIX, user_path
 
 __all__ = ["flat", "read_yaml", "set_options", "shown", "with_changes"]
 
-_WITH_PATHS = re.compile(r"gold_base|start_model|kl_reference|sets\..+|train\.(data|rewards)")
+_WITH_PATHS = re.compile(
+    r"gold_base|start_model|kl_reference|sets\..+|train\.(data|rewards)|probes\.files"
+)
 """Keys whose values are paths; on the command line they are relative to where it is typed, as any path there."""
 
 _MOST_BYTES = 256 << 10

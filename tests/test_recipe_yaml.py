@@ -30,6 +30,8 @@ def test_paths_are_relative_to_where_the_command_is_typed(tmp_path, monkeypatch)
     assert recipe.train.data == str(tmp_path / "rows.jsonl")
     recipe = read_recipe("toy-grpo", changes=["train.rewards=[score.py:f, package.module:g]"])
     assert recipe.train.rewards == (f"{tmp_path}/score.py:f", "package.module:g")
+    recipe = read_recipe("toy-sft", changes=["probes.files=[score.py]"])
+    assert [str(path) for path in recipe.probes.files] == [str(tmp_path / "score.py")]
 
 
 @pytest.mark.parametrize(

@@ -95,6 +95,15 @@ def test_a_mistake_in_arguments_or_adapter_is_named(change, said, recipe):
     assert said in refused(recipe, CASES / "alpaca.jsonl", f"train.{change}")
 
 
+@pytest.mark.parametrize(
+    "given",
+    ["{dtype: auto}", "{torch_dtype: auto}", "{attn_implementation: flash_attention_2}"],
+)
+def test_how_a_model_is_usually_loaded_is_no_mistake(given, recipe):
+    """A GPU that is not here is another matter."""
+    preflight(read(recipe, CASES / "alpaca.jsonl", f"train.arguments.model_init_kwargs={given}"))
+
+
 def test_every_unknown_argument_is_named_and_one_that_has_moved_with_what_to_write_now(recipe):
     arguments = "train.arguments={max_seq_length: 64, evaluation_strategy: steps, learning_rat: 1}"
     said = refused(recipe, CASES / "alpaca.jsonl", arguments)

@@ -6,6 +6,7 @@ ms-swift reads files by itself and leaves rows out that it cannot read. What of 
 
 import codecs
 import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -42,9 +43,17 @@ def read_swift_rows(recipe: Recipe, reading: Reading) -> Iterator[tuple[str, dic
     return trainer_rows(str(recipe.train.data), "ms-swift", reading, grpo=grpo)
 
 
-def taken_as_it_is(data: Path, reading: Reading) -> bool:
-    """Return whether ms-swift can be given the file itself: lines of JSON in UTF-8 of which no row was changed or left out."""
-    if reading.rewritten or reading.left_out or data.suffix not in (".jsonl", ".json"):
+def taken_as_it_is(data: Path, reading: Reading, *, as_lines: bool) -> bool:
+    """Return whether ms-swift can be given the file itself: a row a line, in UTF-8, none of them changed or left out.
+
+    Args:
+        data: The file.
+        reading: What became of its rows.
+        as_lines: Whether each row stands in a line of its own; those inside one object or array do not.
+    """
+    if not as_lines or reading.rewritten or reading.left_out:
+        return False
+    if data.suffix not in (".jsonl", ".json"):
         return False
     with data.open("rb") as file:
         head = file.read(len(codecs.BOM_UTF8) + 1)
@@ -62,9 +71,10 @@ def with_written_rows(recipe: Recipe, run: Path) -> Recipe:
     if recipe.trainer != "ms-swift" or recipe.train.data is None:
         return recipe
     data, reading = Path(recipe.train.data), Reading()
-    for _ in read_swift_rows(recipe, reading):
-        pass
-    if taken_as_it_is(data, reading):
+    as_lines = True
+    for place, _ in read_swift_rows(recipe, reading):
+        as_lines = as_lines and re.search(r" line \d+$", place) is not None
+    if taken_as_it_is(data, reading, as_lines=as_lines):
         (run / _READING).unlink(missing_ok=True)  # of another recipe that the run began with
         return recipe
     file = run / WRITTEN

@@ -74,7 +74,12 @@ def check_start_model(recipe: Recipe) -> None:
 
     folder = adapter_base(Path(str(recipe.start_model)))
     config = AutoConfig.from_pretrained(folder, local_files_only=True)
-    shape = {k: v for k, v in (given or {}).items() if k in ("attn_implementation", "dtype", "torch_dtype")}  # fmt: skip
+    shape = {
+        name: value
+        for name, value in (given or {}).items()
+        if (name in ("dtype", "torch_dtype") and value != "auto")  # the checkpoint's own
+        or (name == "attn_implementation" and torch.accelerator.is_available())  # may need one
+    }
     try:
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(config, **shape)
@@ -108,7 +113,9 @@ def check_start_tokenizer(guarded: GuardedRecipe, arguments: Any) -> None:
         return
     tokenizer = load_tokenizer(str(recipe.start_model))
     for name, token in named.items():
-        if token is not None and tokenizer.convert_tokens_to_ids(token) in (None, tokenizer.unk_token_id):  # fmt: skip
+        if token in (None, tokenizer.unk_token):
+            continue
+        if tokenizer.convert_tokens_to_ids(token) in (None, tokenizer.unk_token_id):
             raise InputError(
                 f"`train.arguments.{name}` is `{token}`, which the tokenizer of `{recipe.start_model}` does not have; leave it away"
             )
