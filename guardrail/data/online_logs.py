@@ -5,6 +5,7 @@ replaced is the rejected one of a preference pair. Everything is scrubbed before
 (`data/scrub_online.py`). Does not see whether a liked answer is true, or a correction an improvement.
 """
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -33,6 +34,7 @@ _THUMBS = ("thumbs", "thumb", "feedback", "vote", "赞踩", "点赞", "反馈", 
 _RATINGS = ("rating", "stars", "score", "评分", "星级")
 _CORRECTIONS = ("correction", "corrected", "corrected_answer", "修正", "纠正", "改写", "更正")
 _NAMES = ("names", "name", "user_name", "姓名")
+_BETWEEN_NAMES = re.compile(r"[、，,;；|/]+|\s+(?=[一-鿿])")
 _UP = frozenset({"up", "1", "1.0", "true", "like", "yes", "good", "👍", "赞", "好评", "满意"})
 _DOWN = frozenset(
     {
@@ -120,9 +122,8 @@ def _first(value: Mapping[str, Any], names: Sequence[str]) -> Any:
 
 
 def _names(given: Any) -> list[str]:
-    if isinstance(given, list):
-        return [str(one).strip() for one in given]
-    return [one.strip() for one in str(given or "").replace("，", "、").split("、")]
+    texts = given if isinstance(given, list) else [given or ""]
+    return [one.strip() for text in texts for one in _BETWEEN_NAMES.split(str(text))]
 
 
 def _thumbs(value: Mapping[str, Any], where: str) -> Thumbs:

@@ -1,8 +1,8 @@
 """Personal data of online conversations → its kind in 〔〕.
 
 On top of what every import scrubs (mobile numbers, identity and bank cards with a right check digit, e-mails): land lines, number
-plates, WeChat and QQ accounts, IP addresses, what stands in a link's query, addresses with a house number or behind a label, and
-names where something marks them: a label (姓名：…), a form of words (我叫…), a title (…先生), or the log itself. Does not see a name or an address that
+plates, WeChat and QQ accounts, keys and passwords that a form or a label gives away, IP addresses, what stands in a link's query,
+addresses with a house number or behind a label, and names where something marks them: a label (姓名：…), a form of words (我叫…), a title (…先生), or the log itself. Does not see a name or an address that
 nothing marks, a 15-digit identity card, numbers written out in characters, or who is meant by what a person tells of themselves.
 """
 
@@ -19,8 +19,18 @@ __all__ = ["scrub_online"]
 _WIDE_DIGITS = {0xFF10 + n: str(n) for n in range(10)}
 _KIND = re.compile(r"〔([^〔〕]{2,6})〕")
 
-_WORD = re.compile(r"[!-~]{8,200}")
-"""Where a key or a password may stand; in pieces, since looking for one in a long run takes its square."""
+_PIECE = re.compile(r"[\t -~]{1,2000}(?<=[,;.!?])(?=\s)|[\t -~]{1,2000}")
+"""Where a key or a password may stand with its label; in pieces, since looking for one in a long run takes its square, of one line and
+without Chinese, which would go with the password. Ends where a sentence does, so that no label is cut off."""
+_PLAIN_WORD = re.compile(
+    r"(?:(?<=\bbasic)|(?<=\bbearer))(?=\s+[a-z][a-z-]+(?:[\s.,;:!?)]|\Z))", re.IGNORECASE
+)
+"""Between `basic` and a word of letters, which is no token."""
+_PASSWORD = re.compile(
+    r"(?P<keep>(?:(?:密码|口令|密钥)[ \t]*(?:是|为|[:：=])|(?:password|passwd|pwd|api[_-]?key)[ \t]*：)[ \t]*)"
+    r"(?!\d{1,2}(?:[-~]\d{1,2})?[ \t]*[位个])(?P<it>[!-~]{4,})",
+    re.IGNORECASE,
+)
 _LINK = re.compile(
     r"(?P<keep>\bhttps?://[^\s?#，。；、“”\"'<>（）]{1,500})[?#][^\s，。；、“”\"'<>（）]*"
 )
@@ -77,7 +87,7 @@ def scrub_online(text: str, names: Iterable[str] = ()) -> tuple[str, Counter[str
         found["姓名"] += text.count(name)
         text = text.replace(name, "〔姓名〕")
     before = Counter(_KIND.findall(text))
-    text, _ = scrub_personal_data(_WORD.sub(lambda word: redacted_text(word[0]), text))
+    text, _ = scrub_personal_data(_PIECE.sub(_without_secrets, text))
     found.update(Counter(_KIND.findall(text)) - before)
 
     def take(kind: str, pattern: re.Pattern[str], text: str) -> str:
@@ -91,6 +101,7 @@ def scrub_online(text: str, names: Iterable[str] = ()) -> tuple[str, Counter[str
         return pattern.sub(hide, text)
 
     for kind, pattern in (
+        ("密码", _PASSWORD),
         ("链接参数", _LINK),
         ("IP地址", _IPV4),
         ("IP地址", _IPV6),
@@ -107,6 +118,10 @@ def scrub_online(text: str, names: Iterable[str] = ()) -> tuple[str, Counter[str
         text = take(kind, pattern, text)
     text, found["地址"] = _without_streets(text, found["地址"])
     return text, +found
+
+
+def _without_secrets(piece: re.Match[str]) -> str:
+    return "".join(map(redacted_text, _PLAIN_WORD.split(piece[0])))
 
 
 def _without_streets(text: str, count: int) -> tuple[str, int]:

@@ -115,6 +115,8 @@ def test_of_the_same_question_the_corrected_then_the_later_answer_stays(tmp_path
         ("我叫王小明，来还款", ["姓名"], "我叫了一辆车"),
         ("我是李强。", ["姓名"], "我是高兴的。"),
         ("周先生，您方便吗", ["姓名"], "先生，您方便吗"),
+        ("密码：hunter2 登不上", ["密码"], "密码：请在设置里重置"),
+        ("口令是abc@2024，帮我改", ["密码"], "口令是 6-16 位字母和数字"),
     ],
 )
 def test_personal_data_is_replaced_by_its_kind_and_its_lookalike_left(text, kinds, left):
@@ -136,6 +138,16 @@ def test_names_that_the_log_marks_go_wherever_they_stand(tmp_path):
     assert row.answer == "〔姓名〕的征信以银行上报为准。"
     assert row.provenance["scrubbed"] == {"姓名": 3}
     assert "婉儿" not in json.dumps(row.as_dict(), ensure_ascii=False)
+
+
+@pytest.mark.parametrize(
+    "names",
+    ["司徒婉儿,阿猛", "司徒婉儿; 阿猛", "司徒婉儿 阿猛", "司徒婉儿/阿猛", ["司徒婉儿，阿猛"]],
+)
+def test_names_are_told_apart_however_they_are_listed(tmp_path, names):
+    line = GOOD | {"names": names, "query": "阿猛替司徒婉儿问，逾期三天会影响征信吗"}
+    (row,) = read_logs([_write(tmp_path / "log.jsonl", line)])
+    assert row.question == "〔姓名〕替〔姓名〕问，逾期三天会影响征信吗"
 
 
 def test_tables_and_chats_of_several_turns_are_read(tmp_path):
@@ -203,7 +215,14 @@ def test_the_command_writes_rows_without_personal_data_or_judged_items(tmp_path)
 
 @pytest.mark.parametrize(
     "text",
-    ["https://a.example/" * 5_000, "1.2.3.4.5." * 2_000, "路1号a" * 20_000, "a" * 99_000 + "@ "],
+    [
+        "https://a.example/" * 5_000,
+        "1.2.3.4.5." * 2_000,
+        "路1号a" * 20_000,
+        "a" * 99_000 + "@ ",
+        "password: " * 10_000,
+        "basic " * 15_000,
+    ],
 )
 def test_a_long_hostile_text_is_scrubbed_in_time_that_grows_with_it(text):
     scrub_online(text)  # took minutes while a pattern looked ahead to the end from every place
@@ -212,3 +231,19 @@ def test_a_long_hostile_text_is_scrubbed_in_time_that_grows_with_it(text):
 def test_keys_and_passwords_go(tmp_path):
     said = scrub_online("看 https://me:pa55@a.example/x，key 是 sk-abcdefghijklmnop1234")[0]
     assert said == "看 https://***@a.example/x，key 是 ***"
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("我的 password: hunter2，谢谢", "我的 password: ***，谢谢"),
+        ("api_key = 9f8e7d6c 不行", "api_key = *** 不行"),
+        ("用 Bearer Zm9vYmFyMTIz 请求", "用 Bearer *** 请求"),
+        ("x" * 1_990 + ". password: hunter2", "x" * 1_990 + ". password: ***"),
+        ("password：hunter2，谢谢", "password：〔密码〕，谢谢"),
+        ("password: 请在设置里重置", "password: 请在设置里重置"),
+        ("A basic understanding of it", "A basic understanding of it"),
+    ],
+)
+def test_what_a_label_says_is_a_secret_goes_and_the_words_around_it_stay(text, left):
+    assert scrub_online(text)[0] == left
