@@ -20,6 +20,7 @@ from guardrail.errors import InputError
 from guardrail.probes.refusal import is_refusal
 from guardrail.sets.lint.duplicates import plain
 from guardrail.sets.read.clean import clean_text
+from guardrail.sets.read.conversation import Conversation
 from guardrail.sets.read.filters import FILTERS
 from guardrail.sets.read.formats import read_conversation
 from guardrail.sets.read.readers import read_rows as read_raw_rows
@@ -62,8 +63,8 @@ def read_logs(paths: Sequence[Path]) -> list[DataRow]:
     """Return a scrubbed row for each interaction, in the order of the files; nobody's thumbs are judged yet.
 
     A row's answer is the correction where there is one; `provenance` has the feedback (`thumbs`, `corrected`), what the model said
-    where it was corrected (`rejected`), file and line, what was scrubbed (`scrubbed`), and the arm of an A/B test. Other columns, such
-    as who asked, are not taken over.
+    where it was corrected (`rejected`), file and line, what was scrubbed (`scrubbed`), the arm of an A/B test, and why its turns are not all
+    that was said (`lost`: pictures, tool calls, turn order). Other columns, such as who asked, are not taken over.
 
     Raises:
         InputError: a line cannot be read, has no question, or its thumbs or rating are none.
@@ -83,7 +84,7 @@ def _read(path: Path) -> Iterator[DataRow]:
         value = {str(name).strip().lower(): cell for name, cell in raw.value.items()}
         correction = clean_text(str(_first(value, _CORRECTIONS) or ""))
         names = _names(_first(value, _NAMES))
-        said = read_conversation({k: v for k, v in value.items() if k not in _CORRECTIONS}).turns
+        said = _said({k: v for k, v in value.items() if k not in _CORRECTIONS}, raw.where)
         scrubbed: Counter[str] = Counter()
 
         def clear(text: str, names: list[str] = names, counts: Counter[str] = scrubbed) -> str:
@@ -91,9 +92,13 @@ def _read(path: Path) -> Iterator[DataRow]:
             counts.update(found)
             return text
 
-        turns = [{"role": role, "content": clear(text)} for role, text in said if text.strip()]
+        turns = [
+            {"role": role, "content": clear(text)} for role, text in said.turns if text.strip()
+        ]
         answer = turns.pop()["content"] if turns and turns[-1]["role"] == "assistant" else ""
-        if not turns or turns[-1]["role"] != "user":
+        if said.lost is not None and all(turn["role"] != "user" for turn in turns):
+            turns.append({"role": "user", "content": ""})  # such as a picture alone
+        if said.lost is None and (not turns or turns[-1]["role"] != "user"):
             raise InputError(
                 f"{raw.where} has no question; a log needs `query`, `answer`, `thumbs`, `correction`, or `messages` in place of the first two"
             )
@@ -108,6 +113,8 @@ def _read(path: Path) -> Iterator[DataRow]:
             "thumbs": _thumbs(value, raw.where),
             "corrected": corrected,
         }
+        if said.lost is not None:
+            provenance["lost"] = said.lost
         if corrected and answer:
             provenance["rejected"] = answer
         if scrubbed:
@@ -115,6 +122,15 @@ def _read(path: Path) -> Iterator[DataRow]:
         if value.get("arm"):
             provenance["arm"] = str(value["arm"])
         yield DataRow((*turns, final), provenance)
+
+
+def _said(value: Mapping[str, Any], where: str) -> Conversation:
+    try:
+        return read_conversation(value)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise InputError(
+            f"{where}: {' '.join(str(error).split()):.300}; mend or drop it"
+        ) from error
 
 
 def _first(value: Mapping[str, Any], names: Sequence[str]) -> Any:
@@ -195,6 +211,8 @@ def _feedback(row: DataRow) -> str:
 
 
 def _fault(row: DataRow) -> str | None:
+    if lost := row.provenance.get("lost"):
+        return str(lost)
     liked = row.provenance["thumbs"] == "up"
     if not liked and not row.provenance["corrected"]:
         down = row.provenance["thumbs"] == "down"

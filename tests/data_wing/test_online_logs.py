@@ -187,6 +187,62 @@ def test_a_line_that_is_no_interaction_is_named(tmp_path, line, fault):
         read_logs([_write(tmp_path / "log.jsonl", GOOD, line)])
 
 
+def test_an_error_names_the_line(tmp_path):
+    odd = GOOD | {"messages": [{"role": "wizard", "content": "变"}]}
+    for line in ({"thumbs": "up"}, odd):
+        with pytest.raises(InputError, match=r"log\.jsonl.*2"):
+            read_logs([_write(tmp_path / "log.jsonl", GOOD, line)])
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (GOOD | {"query": "这张账单对吗", "images": ["bill.png"]}, "image, sound or video"),
+        (
+            {
+                "messages": [
+                    {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "b"}}]},
+                    {"role": "assistant", "content": "账单没有问题，请按时还款。"},
+                ],
+                "thumbs": "up",
+            },
+            "image, sound or video",
+        ),
+        (
+            GOOD | {"query": "查一下余额", "tool_calls": [{"function": {"name": "balance"}}]},
+            "tool calls",
+        ),
+        (
+            {
+                "messages": [
+                    {"role": "user", "content": "我手机13812345678"},
+                    {"role": "user", "content": "能分期吗"},
+                    {"role": "assistant", "content": "可以分期，请在App里申请。"},
+                ],
+                "thumbs": "up",
+            },
+            "turn order",
+        ),
+        (
+            {
+                "messages": [{"role": "assistant", "content": "您好，请问要分期吗，今天有优惠。"}],
+                "thumbs": "up",
+            },
+            "turn order",
+        ),
+    ],
+)
+def test_what_is_no_conversation_in_text_is_dropped_with_its_reason(tmp_path, line, reason):
+    log = _write(tmp_path / "log.jsonl", line, GOOD)
+    done = CliRunner().invoke(
+        app, ["data", "logs", str(log), "--out", str(tmp_path / "out"), "--json"]
+    )
+    assert done.exit_code == 0, done.output
+    funnel = json.loads(done.stdout)["funnel"]
+    assert (funnel["lost"], funnel["kept"]) == ({reason: 1}, 1)
+    assert "13812345678" not in (tmp_path / "out/dropped.jsonl").read_text("utf-8")
+
+
 def test_the_command_writes_rows_without_personal_data_or_judged_items(tmp_path):
     judged = "请说明红烧肉从选肉到收汁的全部步骤，每步不超过十五个字"
     question = (Message(role="user", content=judged),)
