@@ -99,6 +99,8 @@ class Trajectory:
     """A look at this step is the run's final one and may spend what budget is left."""
     planned: Sequence[int] = ()
     """Looks planned in all, as each look knew it; empty where the plan never changed."""
+    probe_files: int = 0
+    """Files of a business's own probes and cluster rule that the run was judged by and that are left out here."""
 
 
 class Replayed(NamedTuple):
@@ -179,7 +181,7 @@ def read_trajectory(path: Path) -> Trajectory:
 def read_run_trajectory(run: Path) -> Trajectory:
     """Return the trajectory of a run folder (or of its ledger.jsonl), its own margins and ladder.
 
-    A business's own probes are left out, since a run folder may be a stranger's and their file would have to be carried out.
+    A business's own probes and cluster rule are left out (`Trajectory.probe_files` counts the files), since a run folder may be a stranger's and their file would have to be carried out.
 
     Raises:
         InputError: the folder holds no run, or its looks' answers or its red-line set are gone.
@@ -216,6 +218,7 @@ def read_run_trajectory(run: Path) -> Trajectory:
         ],
         last_step=next((look.step for look in looks[1:] if look.final), -1),
         planned=planned[1:],
+        probe_files=len(recipe.probes.files),
     )
 
 

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from guardrail.cli.common import (
     ConcurrencyOption,
@@ -145,15 +146,27 @@ def simulate(
 
         is_run = file.is_dir() or file.name == "ledger.jsonl"
         trajectory = read_run_trajectory(file) if is_run else read_trajectory(file)
+        from guardrail.report.page.texts import language_of_run
+
+        run = file if file.is_dir() else file.parent
+        language = lang or (language_of_run(run) if is_run else "en")
+        if trajectory.probe_files:
+            from guardrail.live.terminal_words import terminal_words
+
+            words = terminal_words(language)
+            said = words(
+                "the run was also judged by a business's own probes and cluster rule (`probes.files`); this replay leaves them out, "
+                "so its verdicts may differ from the run's"
+            )
+            console.print(
+                f"[yellow]{words('warning:')}[/] {escape(said)}", soft_wrap=True, highlight=False
+            )
         looks = replay(trajectory, _margins(margin or ()), verdicts_only=verdicts_only)
         if as_json:
             print_json({"looks": [look.as_json() for look in looks]})
             return
         from guardrail.live.verdict_tables import render_simulation
-        from guardrail.report.page.texts import language_of_run
 
-        run = file if file.is_dir() else file.parent
-        language = lang or (language_of_run(run) if is_run else "en")
         Console().print(render_simulation(looks, language))
 
 

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 from guardrail.cli.main import app
 from guardrail.errors import InputError
 from guardrail.simulate import read_trajectory, simulate
+from tests.data_wing.repaired_story import drifted_run, judged_by_probes
 
 N, T = 90, 6
 GROUPS = ["甲"] * 45 + ["乙"] * 45
@@ -130,3 +131,23 @@ def test_a_repeat_of_the_final_look_is_judged_like_the_look_it_repeats(tmp_path)
     looks = simulate(repeated)
     assert [look.verdict.level for look in looks[-3:]] == ["ok", "critical", "critical"]
     assert [look.action.kind for look in looks[-2:]] == ["repeat_look", "halt"]
+
+
+def test_a_replay_warns_that_it_leaves_out_a_business_s_own_probes(tmp_path):
+    run = drifted_run(tmp_path, {"writing": 0.6})
+    ledger = run / "ledger.jsonl"
+    text = ledger.read_text(encoding="utf-8")
+    ledger.write_text(
+        text.replace('"trigger": ', '"planned_looks": 20, "trigger": '), encoding="utf-8"
+    )
+
+    def warned(language: str) -> str:
+        done = CliRunner().invoke(app, ["simulate", str(run), "--lang", language, "--json"])
+        assert done.exit_code == 0, done.output
+        assert json.loads(done.stdout)["looks"]
+        return done.stderr
+
+    assert warned("en") == ""
+    judged_by_probes(run)
+    assert "own probes" in warned("en")
+    assert "业务自己的探针" in warned("zh")

@@ -52,6 +52,16 @@ def drifted_run(folder: Path, failing: dict[str, float], *, an_ability: int = 10
     return run
 
 
+def judged_by_probes(run: Path) -> None:
+    """Let the run's recipe have named a business's own probes."""
+    path = run / "ledger.jsonl"
+    text = path.read_text(encoding="utf-8")
+    named = text.replace('"recipe": {', '"recipe": {"probes": {"files": ["/mine.py"]}, ', 1)
+    assert named != text
+    path.write_text(named, encoding="utf-8")
+    undigested(run)
+
+
 def rewrite_reserved(run: Path, *, passed: float) -> None:
     """Let every reserved item of the newest look have passed, or failed."""
     kept_back = reserved_ids(read_items(run / "items.jsonl"))

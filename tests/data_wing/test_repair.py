@@ -11,7 +11,12 @@ from guardrail.data.rows import read_data_rows
 from guardrail.recipe import read_recipe
 from guardrail.sets.items import read_items
 from guardrail.sets.lint.duplicates import NearDuplicates, plain
-from tests.data_wing.repaired_story import drifted_run, rehearsal_items, rewrite_reserved
+from tests.data_wing.repaired_story import (
+    drifted_run,
+    judged_by_probes,
+    rehearsal_items,
+    rewrite_reserved,
+)
 from tests.data_wing.scripted_server import ScriptedServer
 from tests.data_wing.whole_wing import FORMS, JUDGED, TOPICS, chance, leaks, script
 
@@ -168,6 +173,15 @@ def test_a_run_that_lost_what_a_repair_needs_is_told_what(tmp_path, lacking):
     assert {"looks": "is missing", "items.jsonl": "red-line", "rehearsal.jsonl": "rehearsal"}[
         lacking
     ] in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_run_judged_by_a_business_s_own_probes_is_refused(tmp_path):
+    run = drifted_run(tmp_path, LOST)
+    judged_by_probes(run)
+    said = repair(run, tmp_path / "out", "http://127.0.0.1:9", code=2)
+    assert "`probes.files`" in said
+    assert "add rehearsal items" in " ".join(said.split())
     assert not (tmp_path / "out").exists()
 
 

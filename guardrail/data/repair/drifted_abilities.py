@@ -59,7 +59,8 @@ def read_drifted_run(run: Path) -> RunData:
     """Return what the ledger of a run says, which must have looked after its start.
 
     Raises:
-        InputError: the folder holds no ledger, a damaged one, or one without such a look.
+        InputError: the folder holds no ledger, a damaged one, or one without such a look; or the run was judged by a business's own
+            probes too, whose file a stranger's run folder must not have carried out.
     """
     data = read_run(run)
     if data.damaged:
@@ -69,6 +70,12 @@ def read_drifted_run(run: Path) -> RunData:
     if data.last_look is None or data.last_look.number == 0:
         raise InputError(
             f"`{run}` holds no look after its start: nothing shows what drifted; give the folder of a run that looked"
+        )
+    if data.recipe_section("probes").get("files"):
+        raise InputError(
+            f"`{run}` was also judged by a business's own probes and cluster rule (`probes.files`); a repair carries out no code that a run "
+            "folder names, so it would judge by other streams and clusters than the run did. Read in its report what drifted, add "
+            "rehearsal items for that to the file of `sets.rehearsal`, and run the recipe again"
         )
     return data
 
