@@ -52,9 +52,9 @@ def repair_command(
         run_items,
     )
     from guardrail.data.repair.rehearsal_candidates import rehearsal_candidates
-    from guardrail.data.repair.repaired_recipe import write_next_run
+    from guardrail.data.repair.repaired_recipe import RECIPE, REHEARSAL, write_next_run
     from guardrail.data.select.row_faults import drop_judged
-    from guardrail.data.stage_folder import Made
+    from guardrail.data.stage_folder import Made, take_away_earlier
 
     data = read_drifted_run(run)
     red_line, rehearsal = run_items(data, "red_line"), run_items(data, "rehearsal")
@@ -97,6 +97,9 @@ def repair_command(
     recipe = None
     if made.rows:
         recipe = write_next_run(stage.out, data, drifted, red_line, rehearsal, made.rows)
+    elif Path(str(sets["rehearsal"])).resolve() != (stage.out / REHEARSAL).resolve():
+        # Where they are the same, recipe and set are what this very run was made with.
+        take_away_earlier(stage.out, RECIPE, REHEARSAL)
     made.facts |= {
         "run": told,
         "drifted": drifted.as_dict(),

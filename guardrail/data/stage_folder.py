@@ -16,7 +16,7 @@ from guardrail.read_back import why_unreadable
 from guardrail.redaction import redacted
 from guardrail.sets.items import write_items
 
-__all__ = ["Made", "read_stage", "write_stage"]
+__all__ = ["Made", "read_stage", "take_away_earlier", "write_stage"]
 
 
 @dataclass(slots=True)
@@ -51,7 +51,8 @@ def write_stage(
 
     `rows.jsonl` trains as it stands; `items.jsonl` are its prompts for `sets compose` and `sets lint`, each prompt once;
     `dropped.jsonl` has a reason a row; `preferences.jsonl` the preference pairs, where there are any, as TRL's DPO reads them, `preferences.swift.jsonl`
-    as ms-swift's; `stage.json` holds funnel, costs, settings without secrets and what the stage reports.
+    as ms-swift's; `stage.json` holds funnel, costs, settings without secrets and what the stage reports. Pairs and costs of an
+    earlier call are taken away where this one has none.
     """
     out.mkdir(parents=True, exist_ok=True)
     write_rows(out / "rows.jsonl", made.rows)
@@ -59,6 +60,7 @@ def write_stage(
     write_items(out / "items.jsonl", items.values())
     dropped = ({"reason": reason, **row.as_dict()} for reason, row in made.dropped)
     write_whole(out / "dropped.jsonl", _lines(dropped))
+    take_away_earlier(out, "preferences.jsonl", "preferences.swift.jsonl", "costs.json")
     if made.preferences:
         for name, pairs in (
             ("preferences.jsonl", made.preferences),
@@ -75,6 +77,13 @@ def write_stage(
     if costs is not None:
         _write_json(out / "costs.json", costs.as_dict())
     return {**facts, "out": str(out)}
+
+
+def take_away_earlier(out: Path, *names: str) -> None:
+    """Take away files that an earlier call left in a stage's folder; in a folder that is none they are the user's and stay."""
+    if (out / "stage.json").is_file():
+        for name in names:
+            (out / name).unlink(missing_ok=True)
 
 
 def read_stage(out: Path, settings: dict[str, Any]) -> tuple[Made, Costs] | None:

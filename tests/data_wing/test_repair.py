@@ -155,6 +155,17 @@ def test_where_nothing_drifted_there_is_nothing_to_repair(tmp_path):
     assert facts["costs"] is None
 
 
+def test_what_an_earlier_repair_left_does_not_stand_beside_one_that_finds_nothing(tmp_path):
+    out, run = tmp_path / "out", drifted_run(tmp_path, {})
+    out.mkdir()
+    for name in ("recipe.yaml", "rehearsal.jsonl"):
+        (out / name).write_text("mine")
+    repair(run, out, "http://127.0.0.1:9")
+    assert (out / "recipe.yaml").exists()  # until a stage was written there they are the user's
+    repair(run, out, "http://127.0.0.1:9")
+    assert not {"recipe.yaml", "rehearsal.jsonl"} & {path.name for path in out.iterdir()}
+
+
 def test_an_ability_with_few_seeds_is_evolved_alone(tmp_path):
     run = drifted_run(tmp_path, {"writing": 0.6}, an_ability=5)
     with ScriptedServer(freely) as server:

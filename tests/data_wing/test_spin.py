@@ -10,12 +10,12 @@ from typer.testing import CliRunner
 
 from guardrail.anchors.store import AnchorAnswer, write_anchors
 from guardrail.cli.main import app
-from guardrail.data.chat_endpoint import ChatRequest, Reply
+from guardrail.data.chat_endpoint import ChatRequest, Costs, Reply
 from guardrail.data.generate.spin import gold_rows, play, with_golds
 from guardrail.data.judged_text import WITHHELD
 from guardrail.data.preference_pairs import swift_pair
 from guardrail.data.rows import made_row, read_data_rows, write_rows
-from guardrail.data.stage_folder import read_stage, write_stage
+from guardrail.data.stage_folder import Made, read_stage, write_stage
 from guardrail.data.trained_model import LocalAnswerer
 from guardrail.errors import InputError
 from guardrail.sets.items import Item, Message, read_items, write_items
@@ -135,6 +135,18 @@ def test_a_finished_iteration_is_read_back_and_one_of_other_rows_refused(tmp_pat
     (tmp_path / "rows.jsonl").write_text("{")
     with pytest.raises(InputError, match="no stage as it was written"):
         read_stage(tmp_path, {"rows": "a"})
+
+
+def test_pairs_and_costs_of_an_earlier_call_do_not_stand_beside_a_stage_without(tmp_path):
+    made = play(_says(Reply("别的"))[0], _rows("自己的答案"), 0, name="m")
+    left = {"preferences.jsonl", "preferences.swift.jsonl", "costs.json"}
+    (tmp_path / "preferences.jsonl").write_text("mine")
+    write_stage(tmp_path, Made(), None, {})
+    assert (tmp_path / "preferences.jsonl").read_text() == "mine"  # no stage was here before
+    write_stage(tmp_path, made, Costs(), {})
+    assert left <= {path.name for path in tmp_path.iterdir()}
+    write_stage(tmp_path, Made(), None, {})
+    assert not left & {path.name for path in tmp_path.iterdir()}
 
 
 def test_one_iteration_by_a_server_is_exported_and_judged_text_kept_out(tmp_path, anchors):
