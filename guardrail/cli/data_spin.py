@@ -35,18 +35,24 @@ def spin_command(
             help="Recipe of TRL's SFT: its start model plays, and is trained in this process."
         ),
     ] = None,
-    iterations: Annotated[int, typer.Option(min=1, help="To be played with `--recipe`.")] = 2,
+    iterations: Annotated[
+        int | None, typer.Option(min=1, help="To be played with `--recipe`, 2 by default.")
+    ] = None,
     iteration: Annotated[
-        int, typer.Option(min=0, help="Which one the model of `--server` is, the first being 0.")
-    ] = 0,
+        int | None,
+        typer.Option(min=0, help="Which one the model of `--server` is, by default the first, 0."),
+    ] = None,
     anchors: Annotated[
         Path | None,
         typer.Option(help="Folder of anchors: base's golds are played for as well, to keep them."),
     ] = None,
     general_share: Annotated[
-        float, typer.Option(help="Share of those golds among all rows, at most 0.1.")
-    ] = 0.03,
-    beta: Annotated[float, typer.Option(min=0.0, help="Of DPO; 0.1 in the paper.")] = 0.1,
+        float | None,
+        typer.Option(help="Share of those golds among all rows, at most 0.1; 0.03 by default."),
+    ] = None,
+    beta: Annotated[
+        float | None, typer.Option(min=0.0, help="Of DPO; by default 0.1, as in the paper.")
+    ] = None,
     learning_rate: Annotated[
         float | None,
         typer.Option(
@@ -72,6 +78,22 @@ def spin_command(
         raise InputError(
             "SPIN needs an opponent: give `--recipe` to play and train here, or `--server` for one iteration"
         )
+    training = {"iterations": iterations, "beta": beta, "learning-rate": learning_rate}
+    if recipe is None and (name := next((k for k, v in training.items() if v is not None), None)):
+        raise InputError(
+            f"`--{name}` is about training here; leave it out with `--server`, or give `--recipe`"
+        )
+    if recipe is not None and iteration is not None:
+        raise InputError(
+            "`--iteration` is about the model of a server; with `--recipe` say with `--iterations` how many are played"
+        )
+    if anchors is None and general_share is not None:
+        raise InputError(
+            "`--general-share` is about base's golds; give their folder with `--anchors`"
+        )
+    iterations, iteration = iterations or 2, iteration or 0
+    beta = 0.1 if beta is None else beta
+    general_share = 0.03 if general_share is None else general_share
     given = stage.rows(rows)
     if anchors is not None:
         golds = stage.judged_text.without_judged_rows(gold_rows(anchors))

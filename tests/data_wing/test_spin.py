@@ -197,6 +197,28 @@ def test_an_opponent_and_one_alone_must_be_named(tmp_path):
     assert "`trainer` does not go with" in " ".join(done.output.split())
 
 
+@pytest.mark.parametrize(
+    ("opponent", "option", "instead"),
+    [
+        ("--server", ["--iterations", "3"], "--recipe"),
+        ("--server", ["--beta", "0"], "--recipe"),
+        ("--server", ["--learning-rate", "0"], "--recipe"),
+        ("--recipe", ["--iteration", "0"], "--iterations"),
+        ("--server", ["--general-share", "0.05"], "--anchors"),
+    ],
+)
+def test_an_option_of_the_other_side_is_refused_not_left_unheard(
+    tmp_path, opponent, option, instead
+):
+    write_rows(tmp_path / "rows.jsonl", _rows("一"))
+    line = ["data", "spin", str(tmp_path / "rows.jsonl"), "--out", str(tmp_path / "out")]
+    value = {"--server": "http://127.0.0.1:9", "--recipe": "toy-sft"}[opponent]
+    done = CliRunner().invoke(app, [*line, opponent, value, *option])
+    assert done.exit_code == 2
+    assert f"`{option[0]}` is about" in done.output
+    assert f"`{instead}`" in done.output
+
+
 TRAINS = [
     pytest.mark.run,
     pytest.mark.trl1,
