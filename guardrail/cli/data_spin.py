@@ -65,7 +65,7 @@ def spin_command(
 
     The model should be fine-tuned on the rows already. preferences.jsonl is for TRL's DPO, preferences.swift.jsonl for
     ms-swift's. With `--recipe` each iteration's model is trained on them unguarded, below the folder in `models/`: look at the
-    last one with `guardrail look` before you use it. With `--server` one iteration is made, and you train.
+    last one with `guardrail look` before you use it. An iteration without a pair is the last. With `--server` one iteration is made, and you train.
 
     Example: `guardrail data spin rows.jsonl --recipe qwen3-8b-sft-lora --iterations 2 --learning-rate 5e-7 --out data/spin`
 
@@ -138,7 +138,10 @@ class _InThisProcess:
         self.costs: list[Costs] = []
 
     def through(self, iterations: int, done: Any) -> "Made":
-        """Return the pairs of all iterations; what an earlier try finished is not done again."""
+        """Return the pairs of all iterations; what an earlier try finished is not done again.
+
+        An iteration from the second on that leaves no pair is the last: SPIN has arrived.
+        """
         from guardrail.data.preference_training import train_on_pairs
         from guardrail.data.stage_folder import Made
         from guardrail.errors import InputError
@@ -151,10 +154,12 @@ class _InThisProcess:
             whole.dropped += made.dropped
             whole.preferences += made.preferences
             whole.facts["iterations"].append({"iteration": number, **made.funnel()})
+            if not made.preferences and number:
+                break
             if not made.preferences:
                 raise InputError(
                     f"iteration {number} leaves no pair of {len(self.rows)} rows ({made.funnel()['lost']}); where all are cut give more "
-                    "`--answer-tokens`, where all are equal SPIN has arrived"
+                    "`--answer-tokens`, where all are equal there is nothing to learn from these rows"
                 )
             model, without = train_on_pairs(
                 self.recipe,

@@ -13,6 +13,9 @@ from guardrail.trainers.trl.start_model import loading_arguments, lora_config
 
 __all__ = ["require_trainable", "train_on_pairs"]
 
+_NOT_EVALUATED = {"eval_strategy": "no", "eval_on_start": False, "load_best_model_at_end": False}
+"""No pairs are held out, and the trainer refuses to evaluate on none."""
+
 
 def require_trainable(recipe: Recipe) -> None:
     """Refuse a recipe whose start model this process cannot train on pairs.
@@ -56,7 +59,7 @@ def train_on_pairs(
         learning_rate: In place of the recipe's; None keeps that.
 
     Returns:
-        The folder, and the recipe's arguments that DPO does not have and that were left out.
+        The folder, and the recipe's arguments that DPO does not have, or that evaluate, and that were left out.
 
     Raises:
         InputError: the folder holds a model of other pairs, or DPOConfig refuses an argument.
@@ -69,7 +72,7 @@ def train_on_pairs(
 
     known = {field.name for field in fields(trl.DPOConfig)}
     given = recipe.train.arguments
-    without = sorted(set(given) - known)
+    without = sorted(name for name in given if name not in known or name in _NOT_EVALUATED)
     ids = [f"{pair['iteration']} {pair['id']}" for pair in pairs]
     if is_trained(folder, ids):
         return folder, without
@@ -83,6 +86,7 @@ def train_on_pairs(
                 "save_strategy": "no",
                 **chosen,
                 **changes,
+                **_NOT_EVALUATED,
                 "model_init_kwargs": None,
                 "beta": beta,
                 "seed": recipe.seed,

@@ -18,6 +18,7 @@ from guardrail.data.rows import made_row, read_data_rows, write_rows
 from guardrail.data.stage_folder import Made, read_stage, write_stage
 from guardrail.data.trained_model import LocalAnswerer
 from guardrail.errors import InputError
+from guardrail.models.load import load_model
 from guardrail.sets.items import Item, Message, read_items, write_items
 from guardrail.shipped import shipped_root
 from tests.anchors.test_store import manifest
@@ -327,6 +328,40 @@ class TestTwoIterations:
         )
         assert done.exit_code == 2
         assert "other rows" in " ".join(done.output.split())
+
+
+class TestArrived:
+    pytestmark = TRAINS
+
+    def test_it_ends_with_what_it_has_though_the_recipe_evaluates(self, tmp_path):
+        """The rows' answers are what the second opponent will say: the start model, at a learning rate of 0."""
+        model, tokenizer = load_model(BASE, dtype="float32")
+        for part in (model, tokenizer):
+            part.save_pretrained(tmp_path / "base")
+        rows = read_data_rows(shipped_root() / "recipes/toy/collections.jsonl")[:2]
+        said = play(
+            LocalAnswerer(tmp_path / "base", thinking=False), rows, 1, name="m", max_tokens=48
+        )
+        own = [
+            made_row(r.question, r.provenance["rejected"], method="own", before=r.messages[:-2])
+            for r in said.rows
+        ]
+        assert len(own) == 2
+        write_rows(tmp_path / "rows.jsonl", own)
+        evaluates = {"eval_strategy": "steps", "eval_steps": 1, "load_best_model_at_end": True}
+        steps = arguments(max_steps=1, warmup_steps=0, save_steps=1, save_strategy="steps")
+        steps["arguments"] |= evaluates
+        recipe = small_recipe(tmp_path, train=steps)
+        line = ["data", "spin", tmp_path / "rows.jsonl", "--recipe", recipe, "--iterations", 3]
+        line += ["--learning-rate", 0, "--answer-tokens", 48, "--json", "--out", tmp_path / "out"]
+        done = CliRunner().invoke(app, [*map(str, line)])
+        assert done.exit_code == 0, done.output
+        facts = json.loads(done.stdout)
+        assert [one["kept"] for one in facts["iterations"]] == [2, 0]
+        assert facts["iterations"][1]["lost"] == {"rejected equals chosen": 2}
+        assert facts["models"] == [str(tmp_path / "out/models/iteration-1")]
+        assert set(facts["arguments_left_out"]) >= {"eval_strategy", "load_best_model_at_end"}
+        assert len((tmp_path / "out/preferences.jsonl").read_text("utf-8").splitlines()) == 2
 
 
 @pytest.mark.run
