@@ -176,6 +176,7 @@ class _InThisProcess:
 
     def _pairs(self, number: int, model: Path) -> "Made":
         from guardrail.data.generate.spin import as_pair, play
+        from guardrail.data.preference_training import training_settings
         from guardrail.data.select.row_faults import drop_judged
         from guardrail.data.stage_folder import read_stage, write_stage
         from guardrail.data.trained_model import LocalAnswerer
@@ -188,6 +189,7 @@ class _InThisProcess:
             "rows": f"{hash64(''.join(row.id for row in self.rows)):016x}",
             "answer_tokens": self.answer_tokens,
             "seed": stage.seed,
+            **training_settings(self.recipe, self.beta, self.learning_rate),
         }
         found = read_stage(folder, settings)
         if found is not None:

@@ -1,5 +1,6 @@
 """A model trained on preference pairs by TRL's DPOTrainer, its start the reference: an iteration of self-play."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -9,9 +10,10 @@ from guardrail.data.trained_model import is_trained, note_trained
 from guardrail.errors import InputError
 from guardrail.models.fingerprint import is_adapter
 from guardrail.recipe import Recipe
+from guardrail.sets.lint.duplicates import hash64
 from guardrail.trainers.trl.start_model import loading_arguments, lora_config
 
-__all__ = ["require_trainable", "train_on_pairs"]
+__all__ = ["require_trainable", "train_on_pairs", "training_settings"]
 
 _NOT_EVALUATED = {"eval_strategy": "no", "eval_on_start": False, "load_best_model_at_end": False}
 """No pairs are held out, and the trainer refuses to evaluate on none."""
@@ -35,6 +37,14 @@ def require_trainable(recipe: Recipe) -> None:
             "`trainer: trl-sft`, whole weights and a start model that is no adapter, or ask a server with `--server` and train "
             "on the exported pairs yourself"
         )
+
+
+def training_settings(recipe: Recipe, beta: float, learning_rate: float | None) -> dict[str, Any]:
+    """Return what besides pairs and start makes the model that `train_on_pairs` trains, of the recipe a hash."""
+    train = recipe.train
+    told = [train.arguments, train.lora, recipe.seed, recipe.thinking]
+    hashed = hash64(json.dumps(told, sort_keys=True, default=str))
+    return {"beta": beta, "learning_rate": learning_rate, "recipe": f"{hashed:016x}"}
 
 
 def train_on_pairs(
@@ -62,7 +72,7 @@ def train_on_pairs(
         The folder, and the recipe's arguments that DPO does not have, or that evaluate, and that were left out.
 
     Raises:
-        InputError: the folder holds a model of other pairs, or DPOConfig refuses an argument.
+        InputError: the folder holds a model of other pairs or settings, or DPOConfig refuses an argument.
     """
     import datasets
     import transformers
@@ -73,7 +83,8 @@ def train_on_pairs(
     known = {field.name for field in fields(trl.DPOConfig)}
     given = recipe.train.arguments
     without = sorted(name for name in given if name not in known or name in _NOT_EVALUATED)
-    ids = [f"{pair['iteration']} {pair['id']}" for pair in pairs]
+    settings = json.dumps(training_settings(recipe, beta, learning_rate), sort_keys=True)
+    ids = [settings, *(f"{pair['iteration']} {pair['id']}" for pair in pairs)]
     if is_trained(folder, ids):
         return folder, without
     changes = {} if learning_rate is None else {"learning_rate": learning_rate}

@@ -68,10 +68,10 @@ def note_trained(folder: Path, ids: Sequence[str]) -> None:
 
 
 def is_trained(folder: Path, ids: Sequence[str]) -> bool:
-    """Return whether a folder holds a model that was trained to the end on the rows of these ids.
+    """Return whether a folder holds a model that was trained to the end on the rows of these ids; settings may be one of them.
 
     Raises:
-        InputError: it holds one of other rows, or one that is not as it was when it was finished.
+        InputError: it holds one of other ids, or one that is not as it was when it was finished.
     """
     done, again = folder / _DONE, "take the folder away, and it is trained anew"
     if not done.exists():
@@ -85,7 +85,7 @@ def is_trained(folder: Path, ids: Sequence[str]) -> bool:
         ) from error
     if found != _sha256(ids):
         raise InputError(
-            f"`{folder}` holds a model trained on other rows; give a new `--out`, or take the folder away"
+            f"`{folder}` holds a model trained on other rows or by other settings; give a new `--out`, or take the folder away"
         )
     if (name := changed_file(folder, files)) is not None:
         raise InputError(

@@ -14,11 +14,13 @@ from guardrail.data.chat_endpoint import ChatRequest, Costs, Reply
 from guardrail.data.generate.spin import gold_rows, play, with_golds
 from guardrail.data.judged_text import WITHHELD
 from guardrail.data.preference_pairs import swift_pair
+from guardrail.data.preference_training import train_on_pairs
 from guardrail.data.rows import made_row, read_data_rows, write_rows
 from guardrail.data.stage_folder import Made, read_stage, write_stage
 from guardrail.data.trained_model import LocalAnswerer
 from guardrail.errors import InputError
 from guardrail.models.load import load_model
+from guardrail.recipe import read_recipe
 from guardrail.sets.items import Item, Message, read_items, write_items
 from guardrail.shipped import shipped_root
 from tests.anchors.test_store import manifest
@@ -328,6 +330,26 @@ class TestTwoIterations:
         )
         assert done.exit_code == 2
         assert "other rows" in " ".join(done.output.split())
+
+    def test_other_training_in_the_same_folder_is_refused(self, played):
+        folder, line, _ = played
+        for option, name in (("--beta", "beta"), ("--learning-rate", "learning_rate")):
+            done = CliRunner().invoke(app, [*line, option, "0.25"])
+            assert done.exit_code == 2
+            assert f"made with other {name};" in " ".join(done.output.split())
+        # And by the model itself, where the pairs were taken away.
+        recipe, model = read_recipe(folder / "short.yaml"), folder / "out/models/iteration-1"
+        lines = (folder / "out/iteration-0/preferences.jsonl").read_text("utf-8").splitlines()
+        pairs, as_was = [json.loads(one) for one in lines], {"beta": 0.1, "learning_rate": None}
+        assert train_on_pairs(recipe, pairs, BASE, model, **as_was)[0] == model
+        lora = recipe.train.model_copy(update={"lora": {"r": 4}})
+        for other, changes in (
+            (recipe, {"beta": 0.2}),
+            (recipe, {"learning_rate": 1e-6}),
+            (recipe.model_copy(update={"train": lora}), {}),
+        ):
+            with pytest.raises(InputError, match="by other settings"):
+                train_on_pairs(other, pairs, BASE, model, **as_was | changes)
 
 
 class TestArrived:
