@@ -170,8 +170,10 @@ def look_at(
     write_answers(folder / base_file, items, base_answers, baseline)
     write_answers(folder / now_file, items, answers, measured)
     ledger = Ledger(folder)
-    settings = {"seed": seed, "samples": samples}
-    header = _header(model, anchors_folder, manifest, items, served, language, margins or {})
+    settings: dict[str, Any] = {"seed": seed, "samples": samples}
+    if server is not None:
+        settings |= {"server": server.url, "served_as": served_as}
+    header = _header(model, base, anchors_folder, manifest, items, served, language, margins or {})
     ledger.append("started", 0, **settings, **header)
     first = [anchors.answers[item.id][0] for item in items]
     then, shown = (
@@ -188,6 +190,7 @@ def look_at(
 
 def _header(
     model: Path,
+    base: Path | None,
     anchors_folder: Path,
     manifest: Manifest,
     items: Sequence[Item],
@@ -206,6 +209,7 @@ def _header(
         "recipe": {
             "sets": {"red_line": str((anchors_folder / "red-line.jsonl").resolve())},
             "start_model": str(model.resolve()),
+            "base": None if base is None else str(base.resolve()),
             "anchors": str(anchors_folder.resolve()),
             "language": language,
             "drift": {

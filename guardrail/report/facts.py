@@ -269,8 +269,27 @@ def _command(data: RunData, resolved: Path) -> str | None:
         model, anchors = (text_or_none(data.recipe.get(key)) for key in ("start_model", "anchors"))
         if model is None or anchors is None:
             return None
-        return shlex.join(["guardrail", "look", model, "--anchors", anchors])
+        return shlex.join(["guardrail", "look", model, "--anchors", anchors, *_look_options(data)])
     return f"guardrail run {shlex.quote(str(resolved.resolve()))}" if resolved.is_file() else None
+
+
+def _look_options(data: RunData) -> list[str]:
+    """What was asked of a look beside model and anchors, as its header has it."""
+    margins, started = data.recipe_section("drift").get("margins"), data.started
+    options = [
+        ("--margin", f"{metric}={found['margin']},{found['critical']}")
+        for metric, found in (margins if isinstance(margins, dict) else {}).items()
+        if isinstance(found, dict) and {"margin", "critical"} <= found.keys()
+    ]
+    given = {
+        "--samples": _whole(started.get("samples")),
+        "--seed": _whole(started.get("seed")),
+        "--base": text_or_none(data.recipe.get("base")),
+        "--server": text_or_none(started.get("server")),
+        "--served-as": text_or_none(started.get("served_as")),
+    }
+    options += [(name, str(value)) for name, value in given.items() if value is not None]
+    return [word for option in options for word in option]
 
 
 def _checked(kind: type[_Checked], value: Any) -> _Checked | None:

@@ -101,6 +101,8 @@ def test_an_adapter_is_judged_on_its_base(anchors, tmp_path):
     model.save_pretrained(tmp_path / "trained")
     worse = look(tmp_path / "trained", anchors, tmp_path / "b", "--base", str(BASE), code=3)
     assert worse["level"] in ("serious", "critical")
+    again = json.loads((tmp_path / "b/report.json").read_text(encoding="utf-8"))["reproduce"]
+    assert again["command"].endswith(f"--samples 1 --seed 0 --base {BASE.resolve()}")
 
 
 def test_what_cannot_be_judged_is_named(anchors, tmp_path):

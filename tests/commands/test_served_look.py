@@ -73,6 +73,8 @@ def test_a_server_of_the_checkpoint_judges_it(anchors, damaged, tmp_path):
     with ToyServer(BASE) as toy:
         same = look(BASE, anchors, tmp_path / "same", toy, "--served-as", "toy", code=0)
     assert same["level"] == "ok"
+    again = json.loads((tmp_path / "same/report.json").read_text(encoding="utf-8"))["reproduce"]
+    assert again["command"].endswith(f"--server {toy.url} --served-as toy")
     # The base is its own KL reference: what is between them is the rounding of the stored numbers.
     assert same["served"]["proof"]["moved"] < 2e-3
 

@@ -459,7 +459,9 @@ def test_a_single_look_at_a_model_has_a_page(tmp_path: Path) -> None:
         "look_drifted",
     )
     assert facts["next_steps"][0]["command"] == "guardrail look CHECKPOINT --anchors /anchors"
-    assert facts["reproduce"]["command"] == "guardrail look /models/base --anchors /anchors"
+    assert facts["reproduce"]["command"] == (
+        "guardrail look /models/base --anchors /anchors --margin passed=0.03,0.08 --seed 7"
+    )
     assert [
         word
         for word in (
