@@ -81,7 +81,8 @@ def look(
 
         quiet_libraries()
         asked = asked_server(server, served_as, concurrency)
-        language = lang or language_of_run(model.resolve().parent.parent)  # of the run it is from
+        # Of the run it is from: its checkpoints lie in `checkpoints`, those of ms-swift in the run folder.
+        language = lang or language_of_run(*model.resolve().parents[:2])
         words = terminal_words(language)
         folder = out.resolve() if out else free_folder(Path("runs"), model)
         with Progress(console=console, transient=True) as progress:

@@ -17,6 +17,7 @@ from guardrail.exit_codes import CRASHED
 from guardrail.launchers.launch_command import LAUNCHED, launch_command, this_node
 from guardrail.ledger.file import FILE_NAME
 from guardrail.live.status import run_status
+from guardrail.live.terminal_words import TerminalWords, terminal_words
 from guardrail.recipe import Recipe, write_resolved_recipe
 from guardrail.recipe_yaml import set_options
 from guardrail.trainers.ms_swift.written_rows import with_written_rows
@@ -47,7 +48,7 @@ def start_run(
         run: Run folder; must not hold a ledger unless `resume`.
         changes: What was given as `--set`.
         resume: Go on from the newest complete checkpoint, or with a name from that one.
-        say: Told in a sentence what begins.
+        say: Told in a sentence of the recipe's language what begins.
 
     Raises:
         InputError: what the command line cannot be made of.
@@ -55,7 +56,8 @@ def start_run(
     node = this_node(recipe, os.environ)
     launch_command(recipe, name, run, changes=changes, resume=resume, node=node)  # what it refuses
     guardrail = [sys.executable, "-m", "guardrail"]
-    say("checking the recipe")
+    words = terminal_words(recipe.language)
+    say(words("checking the recipe"))
     checked = _carry_out(
         [*guardrail, "check", name, "--out", str(run), *set_options(changes)], quiet=True
     )
@@ -63,13 +65,19 @@ def start_run(
         return checked
     manifest = Path(str(recipe.anchors)) / "manifest.json"
     if node.rank == 0 and not manifest.is_file():
-        say("making the anchors")
+        say(words("making the anchors"))
         write_resolved_recipe(recipe, run)  # says to `guardrail status` where they are made
         made = _carry_out([*guardrail, "anchor", "make", name, *set_options(changes)], quiet=True)
         if made:
             return made
-    _wait_for(manifest, say)
-    say(f"starting {recipe.launcher}: {recipe.launch.processes} process(es) on this node")
+    _wait_for(manifest, say, words)
+    say(
+        words(
+            "starting {launcher}: {count} process(es) on this node",
+            launcher=recipe.launcher,
+            count=recipe.launch.processes,
+        )
+    )
     command = launch_command(
         with_written_rows(recipe, run), name, run, changes=changes, resume=resume, node=node
     )
@@ -84,11 +92,11 @@ def _written(run: Path) -> int:
     return ledger.stat().st_size if ledger.is_file() else 0
 
 
-def _wait_for(manifest: Path, say: Callable[[str], None]) -> None:
+def _wait_for(manifest: Path, say: Callable[[str], None], words: TerminalWords) -> None:
     said = -_SAY_EVERY_S
     while not manifest.is_file():
         if time.monotonic() - said >= _SAY_EVERY_S:
-            say(f"waiting for node 0 to make the anchors ({manifest.parent})")
+            say(words("waiting for node 0 to make the anchors ({folder})", folder=manifest.parent))
             said = time.monotonic()
         time.sleep(_POLL_S)
 

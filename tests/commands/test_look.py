@@ -88,6 +88,8 @@ def test_an_adapter_is_judged_on_its_base(anchors, tmp_path):
 
     config = LoraConfig(r=4, target_modules=["q_proj", "v_proj"])
     model = get_peft_model(load_model(BASE)[0], config)
+    # A run of ms-swift or of a script: its checkpoints lie right in it, its header alone has the recipe.
+    Ledger(tmp_path).append("started", 0, recipe={"language": "en"})
     model.save_pretrained(tmp_path / "untrained")
     assert (
         look(tmp_path / "untrained", anchors, tmp_path / "a", "--base", str(BASE), code=0)["level"]
@@ -101,6 +103,7 @@ def test_an_adapter_is_judged_on_its_base(anchors, tmp_path):
     model.save_pretrained(tmp_path / "trained")
     worse = look(tmp_path / "trained", anchors, tmp_path / "b", "--base", str(BASE), code=3)
     assert worse["level"] in ("serious", "critical")
+    assert 'lang="en"' in (tmp_path / "b/report.html").read_text(encoding="utf-8")
     again = json.loads((tmp_path / "b/report.json").read_text(encoding="utf-8"))["reproduce"]
     assert again["command"].endswith(f"--samples 1 --seed 0 --base {BASE.resolve()}")
 

@@ -29,8 +29,10 @@ def test_accelerate_carries_a_run_to_its_end(tmp_path):
 
 def test_what_is_refused_is_refused_before_a_launcher_starts(tmp_path):
     recipe, run = small_recipe(tmp_path, train=arguments(learning_rat=1e-3)), tmp_path / "run"
-    done = process(command("run", recipe, "--out", run, "--set", "launch.processes=2"))
+    line = command("run", recipe, "--out", run, "--lang", "zh", "--set", "launch.processes=2")
+    done = process(line)
     assert done.returncode == 2
+    assert "正在检查配方" in done.stderr
     assert "learning_rat" in done.stderr
     assert "Traceback" not in done.stderr
     assert not (run / FILE_NAME).exists()

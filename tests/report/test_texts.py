@@ -10,12 +10,13 @@ import pytest
 import guardrail
 from guardrail.judge.ladder import Kind
 from guardrail.judge.verdict import LEVELS
+from guardrail.ledger.file import Ledger
 from guardrail.ledger.records import FormName, FormReason, PrecisionFacts
 from guardrail.live.sidecar_status import STATES
 from guardrail.probes.fluency import machine_flavour
 from guardrail.probes.metrics import METRICS, SHOWN
 from guardrail.report.page.phrases import Phrases
-from guardrail.report.page.texts import LANGUAGES, texts
+from guardrail.report.page.texts import LANGUAGES, language_of_run, texts
 from guardrail.report.recommendation import Advice
 from guardrail.report.repaired import SliceChange
 from guardrail.sets.item_checks import Check
@@ -146,3 +147,14 @@ def test_chinese_is_chinese_and_english_is_english() -> None:
 )  # fmt: skip
 def test_one_phrase_says_in_which_precision_was_trained(language, facts, said) -> None:
     assert Phrases(language).precision(PrecisionFacts(**facts)) == said
+
+
+def test_a_run_without_a_resolved_recipe_speaks_the_language_of_its_header(tmp_path: Path) -> None:
+    """As a script with `attach` leaves it, and a checkpoint of ms-swift right in the run folder."""
+    Ledger(tmp_path).append("started", 0, recipe={"language": "en"})
+    checkpoint = tmp_path / "checkpoint-8"
+    checkpoint.mkdir()
+    assert language_of_run(tmp_path) == "en"
+    assert language_of_run(*checkpoint.parents[:2]) == "en"
+    assert language_of_run(*(checkpoint / "adapter").parents[:2]) == "en"
+    assert language_of_run(checkpoint) == "zh"

@@ -4,21 +4,22 @@
 """
 
 import functools
+import json
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import yaml
 from markupsafe import Markup
 
-from guardrail.ledger.file import RESOLVED_FILE
-from guardrail.read_back import read_json
+from guardrail.ledger.file import FILE_NAME, RESOLVED_FILE
+from guardrail.read_back import open_regular, read_json
 
 __all__ = ["LANGUAGES", "Language", "Texts", "language_of", "language_of_run", "texts"]
 
 Language = Literal["zh", "en"]
 LANGUAGES: tuple[Language, ...] = ("zh", "en")
 _LARGEST = 4 << 20
-"""Bytes of a resolved recipe."""
+"""Bytes of a resolved recipe, and of a ledger's header."""
 
 Texts = dict[str, dict[str, Markup]]
 """section → key → text. `Markup.format` escapes what is filled in."""
@@ -49,10 +50,24 @@ def language_of(value: object) -> Language:
     return "en" if value == "en" else "zh"
 
 
-def language_of_run(run: Path) -> Language:
-    """Return the language of the recipe that a run folder holds, also before it has a ledger; Chinese without one."""
-    try:
-        recipe = read_json(run / RESOLVED_FILE, _LARGEST)
-        return language_of(recipe["language"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return "zh"
+def language_of_run(*folders: Path) -> Language:
+    """Return the language of the first of these that is a run folder which says one; Chinese without one.
+
+    Its recipe says so, also before there is a ledger; a run of your own script has the ledger's header alone.
+    """
+    for folder in folders:
+        for read in (_resolved_recipe, _recipe_of_header):
+            try:
+                return language_of(read(folder)["language"])
+            except (OSError, ValueError, KeyError, TypeError, RecursionError):
+                continue
+    return "zh"
+
+
+def _resolved_recipe(run: Path) -> Any:
+    return read_json(run / RESOLVED_FILE, _LARGEST)
+
+
+def _recipe_of_header(run: Path) -> Any:
+    with open_regular(run / FILE_NAME) as file:
+        return json.loads(file.readline(_LARGEST))["recipe"]
