@@ -65,6 +65,13 @@ def test_both_languages_fill_in_the_same_values() -> None:
     assert [en for en, zh in CHINESE.items() if fields(en) != fields(str(zh))] == []
 
 
+def test_the_demo_calls_its_sides_by_the_guard_they_have() -> None:
+    """A word for fortresses says nothing to who reads of a guard that is on or off."""
+    assert (CHINESE["unguarded"], CHINESE["guarded"]) == ("不开护栏", "开护栏")
+    assert [en for en, zh in CHINESE.items() if "设防" in str(zh)] == []
+    assert [en for en, zh in CHINESE.items() if "训练已越过" in str(zh)] == []
+
+
 @pytest.mark.parametrize("told", [finished_ok, halted, crashed, running])
 def test_no_english_word_is_left_in_chinese(tmp_path: Path, told) -> None:
     story = Story(tmp_path / "r").start()

@@ -149,6 +149,12 @@ def test_one_phrase_says_in_which_precision_was_trained(language, facts, said) -
     assert Phrases(language).precision(PrecisionFacts(**facts)) == said
 
 
+def test_chinese_sentences_have_their_whole_words() -> None:
+    look = texts("zh", one_look=True)
+    assert "结果就会偏乐观" in look["blind"]["sealed"]
+    assert "来回答：" in ZH["repair"]["lead"]
+
+
 def test_a_run_without_a_resolved_recipe_speaks_the_language_of_its_header(tmp_path: Path) -> None:
     """As a script with `attach` leaves it, and a checkpoint of ms-swift right in the run folder."""
     Ledger(tmp_path).append("started", 0, recipe={"language": "en"})
