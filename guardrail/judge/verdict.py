@@ -191,20 +191,22 @@ class Verdict(Facts):
         return tuple(above)
 
     @property
-    def fallen(self) -> list[str]:
-        """The abilities above ok, worst first.
+    def fallen(self) -> tuple[Stream, ...]:
+        """The abilities above ok, worst first, each by the stream that names it.
 
         Where none is so alone, those whose mean harm is beyond the margin in what is above ok over all items (in the pass
         rate, where nothing is), largest first: likely, not shown.
         """
-        alone = [s.group for s in self.alarmed if s.group != "overall"]
+        alone = [s for s in self.alarmed if s.group != "overall"]
         if not alone:
             metrics = {s.metric for s in self.alarmed} or {"passed"}
             fell = [s for s in self.streams if s.metric in metrics and s.group != "overall"]
-            beyond = [s for s in fell if s.harm is not None and s.harm > (s.margin or 0.0)]
-            beyond.sort(key=lambda s: (s.metric != "passed", -(s.harm or 0.0)))
-            alone = [s.group for s in beyond]
-        return list(dict.fromkeys(alone))
+            alone = [s for s in fell if s.harm is not None and s.harm > (s.margin or 0.0)]
+            alone.sort(key=lambda s: (s.metric != "passed", -(s.harm or 0.0)))
+        first: dict[str, Stream] = {}
+        for stream in alone:
+            first.setdefault(stream.group, stream)
+        return tuple(first.values())
 
     @property
     def tested(self) -> bool:

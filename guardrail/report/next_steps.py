@@ -281,7 +281,7 @@ def _weak_abilities(data: RunData) -> list[Weak]:
     if look is None:
         return []
     counts = _rehearsal_items(data)
-    named = look.fallen[:_MOST_WEAK]
+    named = [s.group for s in look.fallen[:_MOST_WEAK]]
     return [Weak(ability=a, items=None if counts is None else counts[a]) for a in named]
 
 

@@ -167,5 +167,23 @@ def test_abilities_that_fell_are_called_untested_only_where_they_were_not_tested
     ledger.write_text(text, encoding="utf-8")
     page, _ = story.build()
     header = shown_text(header_of(page))
-    assert "掉得最多的几项能力" in header
+    assert "退化最多的几项能力" in header
     assert said in header
+
+
+def test_the_abilities_that_fell_are_those_of_what_is_above_ok(tmp_path: Path) -> None:
+    """Where the language alone broke over all items, a pass rate that fell unproven is not what is named."""
+    story = told(halted, tmp_path)
+    ledger = story.run / "ledger.jsonl"
+    rows = [json.loads(line) for line in ledger.read_text(encoding="utf-8").splitlines()]
+    for row in rows:
+        for stream in row.get("streams", ()) if row["kind"] == "look" else ():
+            broken = (stream["metric"], stream["group"]) == ("language", "overall")
+            stream |= {"level": "critical" if broken and row["step"] else "ok", "tested": True}
+            if (stream["metric"], stream["group"]) == ("language", "writing"):
+                stream |= {"harm": 0.4, "margin": 0.03}
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    ledger.write_text(text, encoding="utf-8")
+    page, _ = story.build()
+    header = shown_text(header_of(page))
+    assert "退化最多的几项能力：写作的语言不纯率 +40.0 个点。" in header

@@ -132,7 +132,7 @@ def drifted_abilities(data: RunData, red_line: list[Item]) -> Drifted:
         look=look,
         level=verdict.level,
         streams=tuple(stream.name for stream in verdict.alarmed),
-        abilities=tuple(verdict.fallen) if verdict.drifted else (),
+        abilities=tuple(s.group for s in verdict.fallen) if verdict.drifted else (),
         shown=any(stream.group != "overall" for stream in verdict.alarmed),
         items=len(items),
         reserved=len(kept_back),

@@ -168,10 +168,7 @@ def fallen(p: Phrases, data: RunData, at_most: int = 3) -> tuple[Markup, Markup]
     look = telling_look(data)
     if look is None or any(s.group != "overall" for s in look.alarmed):
         return None
-    found = [s for s in look.streams if s.metric == "passed" and s.group != "overall"]
-    below = [s for s in found if s.harm is not None and s.harm > (s.margin or 0.0)]
-    below.sort(key=lambda s: -(s.harm or 0.0))
-    below = below[:at_most]
+    below = look.fallen[:at_most]
     if not below:
         return None
     named = [
@@ -179,6 +176,8 @@ def fallen(p: Phrases, data: RunData, at_most: int = 3) -> tuple[Markup, Markup]
             p.ability(s.group),
             p.say("page", "to", a=p.percent(s.base, 0), b=p.percent(s.now, 0)),
         )
+        if s.metric == "passed"
+        else Markup("{} {}").format(p.stream(s), p.amount(s.metric, s.harm))
         for s in below
     ]
     tested = {s.tested for s in below}
