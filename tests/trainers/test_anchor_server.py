@@ -71,9 +71,9 @@ def test_a_server_that_dies_in_the_middle_is_gone_on_with(tmp_path):
     with ToyServer(BASE) as toy:
         assert anchors(file, toy).answers == whole.answers
         assert len(toy.completions()) < answers
-    first, *others = whole.answers[next(iter(whole.answers))]
-    assert len(others) == 2
-    assert len({a.token_ids for a in (first, *others)}) > 1
+    drawn = [{answer.token_ids for answer in answers} for answers in whole.answers.values()]
+    assert max(len(answers) for answers in whole.answers.values()) == 3
+    assert max(map(len, drawn)) > 1  # the toy is so sure of some that its draws are the same
 
 
 def test_answers_begun_in_process_are_not_gone_on_with_by_a_server(toy, tmp_path):
