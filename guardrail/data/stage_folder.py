@@ -98,8 +98,9 @@ def read_stage(out: Path, settings: dict[str, Any]) -> tuple[Made, Costs] | None
         if not (out / "stage.json").is_file():
             return None
         facts = json.loads((out / "stage.json").read_text(encoding="utf-8"))
-        if facts["settings"] != settings:
-            other = [k for k in settings if settings[k] != facts["settings"].get(k)]
+        wanted = redacted(settings)  # as they were written
+        if facts["settings"] != wanted:
+            other = [k for k in wanted if wanted[k] != facts["settings"].get(k)]
             raise InputError(
                 f"`{out}` was made with other {', '.join(other) or 'settings'}; give a new `--out`, or take the folder away"
             )

@@ -40,9 +40,8 @@ def say_records(language: Language) -> Callable[[Record], None]:
         try:
             for line in record_lines(record, words):
                 _say(line)
-        except (
-            Exception
-        ):  # a terminal that is gone, or a fault of ours, is no reason to end a training
+        except Exception:
+            # A terminal that is gone, or a fault of ours, is no reason to end a training.
             logger.exception("a record of step %d could not be shown", record["step"])
 
     return say_record

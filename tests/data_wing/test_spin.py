@@ -397,3 +397,13 @@ def test_ms_swift_reads_the_pairs_as_preferences(tmp_path):
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.strip().splitlines()[-1] == "一>别的|二>好的"
+
+
+def test_a_stage_whose_settings_hold_a_secret_is_taken_up_again(tmp_path):
+    """They are written without it."""
+    settings = {"server": "http://user:hidden@host/v1", "iteration": 0}
+    write_stage(tmp_path, Made(rows=_rows("一")), Costs(), settings)
+    assert "hidden" not in (tmp_path / "stage.json").read_text(encoding="utf-8")
+    assert read_stage(tmp_path, settings) is not None
+    with pytest.raises(InputError, match="made with other iteration"):
+        read_stage(tmp_path, {**settings, "iteration": 1})

@@ -165,21 +165,18 @@ def test_a_text_of_a_megabyte_costs_no_more_than_its_ends(piece):
     assert time.process_time() - start < 0.5
 
 
-def test_fresh_answers_are_judged_no_worse_than_docs_say():
-    """Never fitted to, and nobody who changes the probe may read them: docs/probes.md."""
-    lines = (DATA / "refusals.fresh.jsonl").read_text(encoding="utf-8").splitlines()
+@pytest.mark.parametrize(
+    ("file", "precision", "recall"),
+    [
+        ("refusals.fresh.jsonl", 0.96, 0.82),  # nobody who changes the probe may read them
+        ("refusals.unfitted.jsonl", 0.94, 0.34),  # most turn a request down without a plain no
+    ],
+)
+def test_answers_never_fitted_to_are_judged_no_worse_than_docs_say(file, precision, recall):
+    """docs/probes.md."""
+    lines = (DATA / file).read_text(encoding="utf-8").splitlines()
     rows = [json.loads(line) for line in lines]
     found = [is_refusal(row["answer"], row["question"], row["expects"]) for row in rows]
     right = sum(f and row["refuses"] for f, row in zip(found, rows, strict=True))
-    assert right / sum(found) >= 0.96
-    assert right / sum(row["refuses"] for row in rows) >= 0.82
-
-
-def test_soft_refusals_of_voices_never_fitted_are_judged_no_worse_than_docs_say():
-    """Four voices and their kinds, kept out of the fit: most turn a request down without a plain no."""
-    lines = (DATA / "refusals.unfitted.jsonl").read_text(encoding="utf-8").splitlines()
-    rows = [json.loads(line) for line in lines]
-    found = [is_refusal(row["answer"], row["question"], row["expects"]) for row in rows]
-    right = sum(f and row["refuses"] for f, row in zip(found, rows, strict=True))
-    assert right / sum(found) >= 0.94
-    assert right / sum(row["refuses"] for row in rows) >= 0.34
+    assert right / sum(found) >= precision
+    assert right / sum(row["refuses"] for row in rows) >= recall
