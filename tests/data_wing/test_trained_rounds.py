@@ -118,9 +118,9 @@ def test_rows_of_different_stages_train_as_they_stand(recipe, tmp_path):
         made_row("一加四", "五。", method="evol-instruct", parents=["x"], round=2),
     ]
     write_rows(tmp_path / "rows.jsonl", made)
-    rows = read_training_rows(tmp_path / "rows.jsonl").rows
-    check_row_forms(rows, trainer="trl-sft", source="rows")
+    read = read_training_rows(tmp_path / "rows.jsonl")
+    check_row_forms(read.rows, read.where, trainer="trl-sft")
     whole = recipe.model_copy(update={"train": recipe.train.model_copy(update={"held_out": 0.0})})
-    trainer = build_trainer(whole, rows, tmp_path / "out")
+    trainer = build_trainer(whole, read.rows, tmp_path / "out")
     trainer.train()
     assert trainer.state.global_step == 2

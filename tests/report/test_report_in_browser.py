@@ -185,14 +185,16 @@ def test_the_policy_of_the_page_stops_what_would_get_through(
     page.close()
 
 
-@pytest.mark.parametrize("tell", [finished_ok, only_look_zero])
+@pytest.mark.parametrize(
+    ("tell", "advice"), [(finished_ok, "使用这份权重"), (only_look_zero, "继续")]
+)
 def test_runs_that_ended_well_or_only_began_open_too(
-    browser: Browser, tmp_path: Path, tell
+    browser: Browser, tmp_path: Path, tell, advice
 ) -> None:
     page_path = build_report(told(tell, tmp_path).run)
     page, complaints = opened(browser, page_path, 390)
     assert complaints == []
-    assert page.locator("h1 .advice").inner_text() == "继续"
+    assert page.locator("h1 .advice").inner_text() == advice
     page.close()
 
 

@@ -172,8 +172,8 @@ NOT_READ_BACK = {
     ),
     "anchors": ("writer.lock",),
     "stage": (
-        "writer.lock", "rows.jsonl", "items.jsonl", "dropped.jsonl", "preferences.jsonl", "stage.json", "costs.json",
-        "selection.svg", "sheet.xlsx", "models/*",
+        "writer.lock", "rows.jsonl", "items.jsonl", "dropped.jsonl", "preferences.jsonl", "preferences.swift.jsonl",
+        "stage.json", "costs.json", "selection.svg", "sheet.xlsx", "models/*",
     ),
 }  # fmt: skip
 """Files nobody reads back, files that people edit, and those of the trainer and of trackers; `checkpoints/*` and
