@@ -168,7 +168,7 @@ READ_BACK = (
 NOT_READ_BACK = {
     "run": (
         "report.html", "report.json", "recipe.next.yaml", "writer.lock", "sidecar/lock", "wandb/*", "checkpoints/*",
-        "metrics.jsonl", "logs/*", "runs/*", "items.jsonl",
+        "metrics.jsonl", "logs/*", "runs/*", "tensorboard/*", "items.jsonl",
     ),
     "anchors": ("writer.lock",),
     "stage": (
