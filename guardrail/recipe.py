@@ -69,6 +69,11 @@ _LOADS_CODE = re.compile(
 """Variables that say which code a process runs."""
 
 
+_NAME = re.compile(r"[^\W_][\w.-]*")
+_LONGEST_NAME = 150
+"""Bytes: what is made beside a run's folder puts words to its name, and file systems take 255."""
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(
         extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False
@@ -384,8 +389,8 @@ class Lineage(_Section):
 class Recipe(_Section):
     """One guarded run. Paths are relative to the recipe file; `shipped:` means inside the package."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)
-    """Names the run folder."""
+    name: str
+    """Names the run folder: letters and digits of any script, `.`, `_` and `-`, such as `客服微调-1`."""
     trainer: Literal["trl-sft", "trl-grpo", "ms-swift"] = "trl-sft"
     """Which trainer is guarded: TRL's SFTTrainer or GRPOTrainer, or ms-swift's `swift sft` and `swift rlhf`."""
     mode: Literal["guard", "watch"] = "guard"
@@ -422,6 +427,21 @@ class Recipe(_Section):
     lineage: Lineage | None = None
     """The run that this one repairs, as `guardrail data repair` writes it: the report then tells before and after on the reserved slice
     of the red line; not written by hand."""
+
+    @field_validator("name")
+    @classmethod
+    def _can_name_a_folder(cls, name: str) -> str:
+        if not _NAME.fullmatch(name):
+            raise ValueError(
+                "a run's name has letters and digits of any script, `.`, `_` and `-`, and begins with a letter or digit, such as "
+                f"`客服微调-1`, got {shown(name)}"
+            )
+        if len(name.encode()) > _LONGEST_NAME:
+            raise ValueError(
+                f"a run's name has at most {_LONGEST_NAME} bytes, that is {_LONGEST_NAME} Latin letters or {_LONGEST_NAME // 3} "
+                f"Chinese characters, got {len(name.encode())}"
+            )
+        return name
 
     @model_validator(mode="after")
     def _one_truth_for_arguments(self) -> Self:

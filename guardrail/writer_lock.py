@@ -23,7 +23,7 @@ try:
 except ImportError:  # Windows: runs are read there, and not written
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["LOCK_FILE", "hold", "holding", "release"]
+__all__ = ["LOCK_FILE", "hold", "holding", "release", "writer_gone"]
 
 LOCK_FILE = "writer.lock"
 """Is there while a process holds the folder, and says which; what a kill leaves of it locks nothing."""
@@ -79,6 +79,31 @@ def release(folder: Path) -> None:
                     path
                 )  # while it is locked: who waits for it sees that the name is another file's
             _close(_held.pop(path)[1])
+
+
+def writer_gone(folder: Path) -> bool:
+    """Return whether the writer of a folder ended without releasing it, as after `kill -9` or for want of memory.
+
+    False too where that cannot be known: the lock file is not there, was written on another machine or by nobody, or the file system
+    knows no locks.
+    """
+    path = os.path.realpath(folder / LOCK_FILE)
+    if fcntl is None or _is_mine(path):
+        return False
+    try:
+        file = os.open(path, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        said = os.read(file, 200).decode("utf-8", "replace")
+        if f" on {socket.gethostname()} since " not in said:
+            return False
+        fcntl.lockf(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # ends with the file: nobody is kept out
+        return _is_named(file, path)
+    except OSError:  # it is held
+        return False
+    finally:
+        _close(file)
 
 
 @contextlib.contextmanager

@@ -73,6 +73,36 @@ def test_a_broken_rule_is_named_with_key_and_value(tmp_path, changes, said):
         read_recipe(write(tmp_path, **changes))
 
 
+@pytest.mark.parametrize("name", ["客服微调-1", "сбор_долгов.2", "ordinary-1.5"])
+def test_a_run_may_be_named_in_any_script(tmp_path, name):
+    recipe = read_recipe(write(tmp_path, name=name))
+    assert recipe.name == name
+    assert recipe.anchors.endswith(f"anchors/{name}")
+    assert (
+        f"runs/{name}"
+        in launch_command(
+            recipe, "mine.yaml", tmp_path / "runs" / name, changes=(), resume=False, node=None
+        ).as_shell()
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("客服 微调", "letters and digits of any script.* such as `客服微调-1`, got '客服 微调'"),
+        ("客服/微调", "letters and digits of any script"),
+        (".客服", "letters and digits of any script"),
+        (
+            "客" * 51,
+            "at most 150 bytes, that is 150 Latin letters or 50 Chinese characters, got 153",
+        ),
+    ],
+)
+def test_a_name_that_no_folder_should_have_is_refused_with_an_example(tmp_path, name, said):
+    with pytest.raises(InputError, match=said):
+        read_recipe(write(tmp_path, name=name))
+
+
 def test_all_errors_are_named_at_once(tmp_path):
     with pytest.raises(InputError, match=r"`seed`.*`colour`"):
         read_recipe(write(tmp_path, colour="red", seed=-1))

@@ -10,7 +10,7 @@ import pytest
 
 from guardrail.errors import InputError
 from guardrail.ledger.file import Ledger, read_ledger
-from guardrail.writer_lock import LOCK_FILE, hold, release
+from guardrail.writer_lock import LOCK_FILE, hold, release, writer_gone
 
 HOLDER = """
 import sys
@@ -96,3 +96,21 @@ def test_records_of_several_processes_are_numbered_once(tmp_path):
     assert [writer.wait() for writer in writers] == [0, 0]
     records = read_ledger(tmp_path)
     assert [r["seq"] for r in records] == list(range(150))
+
+
+def test_a_killed_writer_is_gone_and_one_that_lives_or_ended_in_order_is_not(tmp_path):
+    assert not writer_gone(tmp_path)
+    with writer_of(tmp_path) as process:
+        assert not writer_gone(tmp_path)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        assert writer_gone(tmp_path)
+    assert hold(tmp_path)  # a resume: this process writes now
+    assert not writer_gone(tmp_path)
+    release(tmp_path)
+    assert not writer_gone(tmp_path)
+
+
+def test_of_a_writer_on_another_machine_nothing_is_said(tmp_path):
+    (tmp_path / LOCK_FILE).write_text("process 1 on somewhere-else since 2026-01-01\n")
+    assert not writer_gone(tmp_path)

@@ -72,7 +72,7 @@ def make_command(
 
     Example: `guardrail anchor recipes/toy-sft.yaml`
     """
-    with clear_errors():
+    with clear_errors(recipe, changes=settings):
         from guardrail.anchors.make import ACCEPTED_KL_ERROR
         from guardrail.anchors.weak_anchors import weak_anchors
         from guardrail.recipe import read_recipe

@@ -5,7 +5,7 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -126,12 +126,21 @@ def asked_server(url: str | None, served_as: str | None, concurrency: int) -> "V
 
 
 @contextmanager
-def clear_errors() -> Iterator[None]:
-    """Turn a user's mistake, and the absence of what training needs, into one message and exit code 2."""
+def clear_errors(
+    recipe: str | None = None, lang: Language | None = None, changes: Sequence[str] | None = None
+) -> Iterator[None]:
+    """Turn a user's mistake, and the absence of what training needs, into one message and exit code 2.
+
+    Args:
+        recipe: Whose language the message has, above the English that can be searched for; None: English alone.
+        lang: The language asked for.
+        changes: Of the recipe, as of `--set`.
+    """
     try:
         yield
     except InputError as error:
-        _end(str(error), error)
+        language: Language = "en" if recipe is None else lang or _spoken(recipe, changes or ())
+        _end(str(error), error, language)
     except ModuleNotFoundError as error:
         package = str(error.name).partition(".")[0]
         if package not in TRAINING:
@@ -142,11 +151,31 @@ def clear_errors() -> Iterator[None]:
         )
 
 
-def _end(message: str, error: Exception) -> NoReturn:
-    console.print(
-        f"[bold red]error:[/] {escape(escape_controls(message))}", highlight=False, soft_wrap=True
-    )
+def _spoken(recipe: str, changes: Sequence[str]) -> Language:
+    """The language of a recipe that may be broken; that of this terminal where it cannot be read."""
+    from guardrail.recipe_yaml import read_yaml, with_changes
+    from guardrail.report.page.texts import language_of
+    from guardrail.shipped import find_recipe
+
+    try:
+        return language_of(with_changes(read_yaml(find_recipe(recipe)), changes).get("language"))
+    except InputError:
+        told = os.environ.get("LC_ALL") or os.environ.get("LANG") or ""
+        return "zh" if told.startswith("zh") else "en"
+
+
+def _end(message: str, error: Exception, language: Language = "en") -> NoReturn:
+    from guardrail.live.translated_sentences import translated
+
+    said = translated(message, language) if language != "en" else None
+    if said is not None:
+        console.print(_error("错误：", said), highlight=False, soft_wrap=True)
+    console.print(_error("error: ", message), highlight=False, soft_wrap=True)
     raise typer.Exit(BAD_INPUT) from error
+
+
+def _error(begins: str, message: str) -> str:
+    return f"[bold red]{begins}[/]{escape(escape_controls(message))}"
 
 
 @contextmanager

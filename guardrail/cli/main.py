@@ -84,7 +84,7 @@ def run(
     `guardrail run recipes/toy-sft.yaml --out runs/first --resume-from checkpoint-40`,
     `guardrail run qwen3-8b-sft-lora --set train.data=rows.jsonl --set launch.processes=8 --print-command`
     """
-    with never_held_up(), clear_errors():
+    with never_held_up(), clear_errors(recipe, lang, settings):
         from guardrail.live.terminal_words import terminal_words
         from guardrail.recipe import read_recipe
 
@@ -230,7 +230,7 @@ def check(
 
     Example: `guardrail check recipes/toy-sft.yaml`
     """
-    with clear_errors():
+    with clear_errors(recipe, lang, settings):
         from guardrail.recipe import read_recipe
 
         checked = read_recipe(recipe, changes=settings or ())
@@ -241,17 +241,15 @@ def check(
         if as_json:
             print_json(facts)
         else:
+            from guardrail.live.check_terminal import check_lines
             from guardrail.live.terminal_words import terminal_words
 
             words = terminal_words(lang or checked.language)
             for warning in facts.pop("warnings"):
-                said = f"[yellow]{words('warning:')}[/] {escape(warning)}"
+                said = f"[yellow]{words('warning:')}[/] {escape(words.sentence(warning))}"
                 console.print(said, soft_wrap=True, highlight=False)
-            for name, value in facts.items():
-                if isinstance(value, dict):
-                    value = ", ".join(f"{counted} {what}" for what, counted in value.items())
-                named = words.word(name.replace("_", " "))
-                typer.echo(words("{name}: {value}", name=named, value=value))
+            for line in check_lines(facts, words):
+                typer.echo(line)
             typer.echo(words("ok"))
 
 

@@ -21,7 +21,7 @@ from guardrail.probes.refusal import is_refusal
 from guardrail.sets.lint.duplicates import plain
 from guardrail.sets.read.clean import clean_text
 from guardrail.sets.read.conversation import Conversation
-from guardrail.sets.read.filters import FILTERS
+from guardrail.sets.read.filters import FILTERS, opens_as_machine
 from guardrail.sets.read.formats import read_conversation
 from guardrail.sets.read.readers import read_rows as read_raw_rows
 from guardrail.text import count_characters, parse_answer
@@ -31,6 +31,7 @@ __all__ = ["SHORTEST_ANSWER", "keep_good", "read_logs"]
 SHORTEST_ANSWER = 6
 """字 of an answer; a shorter one teaches a habit rather than an answer."""
 
+_OPENING = "boilerplate opening"
 _THUMBS = ("thumbs", "thumb", "feedback", "vote", "赞踩", "点赞", "反馈", "评价")
 _RATINGS = ("rating", "stars", "score", "评分", "星级")
 _CORRECTIONS = ("correction", "corrected", "corrected_answer", "修正", "纠正", "改写", "更正")
@@ -170,8 +171,8 @@ def keep_good(rows: Sequence[DataRow]) -> Made:
     """Return the rows that are worth training on, those dropped with the first reason, and a preference pair for each correction.
 
     Of rows that ask the same the corrected one stays before the liked one, and a later one before an earlier. Near duplicates go by
-    the same order. A refusal stays where the request is seen to ask for harm, unless it opens with a
-    template (抱歉，), as everywhere in the wing.
+    the same order. A refusal stays where the request is seen to ask for harm. An answer that opens with 好的 or 抱歉 stays: people
+    liked or wrote it so, as a service speaks; one that opens with 作为AI or with praise of the question goes.
     """
     made, asked = Made(), set[str]()
     best = sorted(reversed(rows), key=lambda row: not row.provenance["corrected"])
@@ -185,7 +186,7 @@ def keep_good(rows: Sequence[DataRow]) -> Made:
             candidates.append(row)
         else:
             made.drop(reason, row)
-    rest = drop_faulty(candidates)
+    rest = drop_faulty(candidates, frozenset({_OPENING}))
     made.rows, made.dropped = rest.rows, [*made.dropped, *rest.dropped]
     made.preferences = [
         preference_pair(row.messages[:-1], row.answer, row.provenance["rejected"], id=row.id)
@@ -224,4 +225,6 @@ def _fault(row: DataRow) -> str | None:
     wicked = FILTERS["unsafe"](item) or FILTERS["attack"](item)
     if is_refusal(text, row.question) and not wicked:
         return "refusal"
+    if opens_as_machine(text):
+        return _OPENING
     return None

@@ -13,6 +13,7 @@ from guardrail.report.findings import guarding_time
 from guardrail.report.pace import next_look_step
 from guardrail.report.page.texts import language_of
 from guardrail.report.run_data import RunData, read_run
+from guardrail.writer_lock import writer_gone
 
 __all__ = ["ENDED", "describe_run", "exit_code", "heartbeat", "run_status", "shown_state"]
 
@@ -23,7 +24,7 @@ ENDED = ("finished", "halted", "terminated", "crashed")
 def run_status(run: Path, *, now: datetime | None = None) -> dict[str, Any]:
     """Return where a run stands, as docs/watching.md lists it key by key.
 
-    `outcome` is `running` for a run that has not ended, which includes one that was killed: see `stale`.
+    `outcome` is `running` for a run that has not ended, which includes one that was killed: see `stale` and `process_gone`.
 
     Raises:
         InputError: the folder holds no ledger, or one that cannot be read.
@@ -134,12 +135,13 @@ def shown_state(status: Mapping[str, Any]) -> str:
 
 
 def heartbeat(status: dict[str, Any], now: datetime) -> dict[str, Any]:
-    """Return the status with what the clock says: silence, whether the run is stale, the next look."""
+    """Return the status with what the clock and the writer's lock say: silence, whether the run is stale, the next look."""
     pace = status["pace"]
     last = pace["last_record_at"]
     silent_s = max(0.0, (now - datetime.fromisoformat(last)).total_seconds()) if last else None
     going = status["outcome"] == "running"
-    stale = going and silent_s is not None and silent_s > pace["silence_limit_s"]
+    gone = going and writer_gone(Path(status["run"]))
+    stale = gone or (going and silent_s is not None and silent_s > pace["silence_limit_s"])
     ahead, in_s = status["next_look_step"], None
     if not stale and ahead is not None and pace["step_s"] is not None and silent_s is not None:
         in_s = max(0.0, (ahead - status["step"]) * pace["step_s"] - silent_s)
@@ -149,6 +151,7 @@ def heartbeat(status: dict[str, Any], now: datetime) -> dict[str, Any]:
     return status | {
         "sidecar": sidecar,
         "stale": stale,
+        "process_gone": gone,
         "pace": pace | {"last_record_s": silent_s},
         "next_look_s": in_s,
     }

@@ -1,7 +1,7 @@
 """`guardrail status` in a terminal: the facts of `run_status` at 80 columns."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich import box
@@ -21,6 +21,7 @@ from guardrail.report.page.texts import Language
 __all__ = [
     "LEVEL_STYLE",
     "cost_said",
+    "levels_explained",
     "levers_said",
     "named_streams",
     "one_line",
@@ -49,6 +50,16 @@ _STANDING = {
     "untested": "not tested",
     "not_shown": "not shown",
 }
+_EXPLAINED = {
+    "attention": "attention: moved for the worse, still within the margin",
+    "not_shown": "not shown: beyond the margin on average, the evidence falls short of an alarm",
+    "untested": "untested: too little to judge by, which is not ok",
+    "few_items": "few items: too few of this ability to judge it, which is not ok",
+    "few_clusters": "few templates: its items come from too few templates to judge it, which is not ok",
+    "no_budget": "no budget left: the planned looks are used up, so it was not judged, which is not ok",
+    "blind": "blind: it could not alarm even if every answer failed, which is not ok",
+}
+"""What a level or standing that its word alone does not tell means."""
 _BLOCKS = "▁▂▃▅▆█"
 _SPARK_CELLS = 24
 _LEVEL_CELLS = 56
@@ -85,6 +96,12 @@ def cost_said(cost: Mapping[str, Any], words: TerminalWords) -> str:
     return words(
         "{spent}: {share:.0%} of the training time", spent=words.joined(spent), share=cost["share"]
     )
+
+
+def levels_explained(shown: Iterable[str], words: TerminalWords) -> list[Text]:
+    """Return a line for each level or standing among those shown that its word alone does not tell."""
+    there = set(shown)
+    return [Text(words(said), "yellow") for name, said in _EXPLAINED.items() if name in there]
 
 
 def untested_said(look: Mapping[str, Any], words: TerminalWords, *, why: bool = True) -> str:
@@ -152,6 +169,8 @@ def _state(status: Mapping[str, Any]) -> tuple[str, str]:
         return "one look, no training", "bold"
     if status["exit_code"] == UNTESTED_END:
         return "finished, its end NOT TESTED", "bold magenta"
+    if status["process_gone"]:
+        return "its process is GONE", "bold red"
     words = {
         "stale": ("STALE", "bold red"),
         "interrupted": ("interrupted by hand", "bold yellow"),
@@ -205,6 +224,10 @@ def _heartbeat_lines(
         if status["stale"]:
             limit = spoken_seconds(pace["silence_limit_s"], words)
             gone = words("silent for longer than {time}: the process has probably gone", time=limit)
+            if status["process_gone"]:
+                gone = words(
+                    "its process lives no more and recorded no end (killed, or out of memory): go on with --resume"
+                )
             said = words.joined([said, gone], "semicolon")
         lines.append(("heartbeat", Text(said, "red" if status["stale"] else "")))
     ahead = status["next_look_step"]
@@ -396,6 +419,7 @@ def render_status(status: Mapping[str, Any], language: Language | None = None) -
         if status["mode"] != "look":
             key = words("  ▁▂ within the margin, ▃▅▆█ beyond 1, 2, 4, 8 margins")
             parts.append(Text(key, "dim"))
+        parts += levels_explained((row["level"] for row in status["abilities"]), words)
     if status["looks"] and status["mode"] != "look":
         parts.append(_looks_table(status, words))
     if status["actions"]:

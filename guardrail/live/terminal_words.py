@@ -1,7 +1,7 @@
 """What terminals say, in the language asked for: English stands in the code, Chinese beside it in `terminal_words.zh.yaml`.
 
 Codes of the program (levels, abilities, metrics, actions) stay codes in English, as in `--json`; in Chinese they have the
-words of the report. Error messages are English in both.
+words of the report. Errors, warnings and other sentences that are made far from here are looked up whole (`translated_sentences.py`).
 """
 
 import functools
@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 from rich.cells import set_cell_size
 
+from guardrail.live.translated_sentences import translated
 from guardrail.report.page.phrases import Phrases
 from guardrail.report.page.texts import Language
 
@@ -36,6 +37,10 @@ class TerminalWords:
     def word(self, english: str) -> str:
         """Return a word that may come from a run, in which nothing is filled in; an unknown one as it is."""
         return self._texts.get(english, english)
+
+    def sentence(self, english: str) -> str:
+        """Return a whole sentence that other code made, its values in it; an unknown one as it is."""
+        return translated(english, self.language) or english
 
     def name(self, section: str, code: str) -> str:
         """Return the report's word for a code, of one of its sections; in English the code."""

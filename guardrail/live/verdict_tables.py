@@ -10,7 +10,7 @@ from rich.text import Text
 
 from guardrail.judge.ladder import Action
 from guardrail.judge.verdict import UNTESTED, Verdict, by_standing, rank
-from guardrail.live.status_terminal import LEVEL_STYLE, untested_said
+from guardrail.live.status_terminal import LEVEL_STYLE, levels_explained, untested_said
 from guardrail.live.terminal_words import terminal_words
 from guardrail.report.page.texts import Language
 
@@ -51,15 +51,7 @@ def render_look(verdict: Verdict, language: Language) -> RenderableType:
     untested = {why: len(streams) for why, streams in by_standing(verdict.untested).items()}
     if said := untested_said({"untested": untested, "streams": len(verdict.streams)}, words):
         parts.append(Text(said, "dim"))
-    standings = {s.standing for s in told}
-    if "not_shown" in standings:
-        said = words(
-            "not shown: beyond the margin on average, the evidence falls short of an alarm"
-        )
-        parts.append(Text(said, "yellow"))
-    if "attention" in standings:
-        said = words("attention: moved for the worse, still within the margin")
-        parts.append(Text(said, "yellow"))
+    parts += levels_explained((s.standing for s in told), words)
     level = (words.name("level", verdict.level), LEVEL_STYLE[verdict.level])
     return Group(*parts, Text.assemble(words("verdict: "), level))
 

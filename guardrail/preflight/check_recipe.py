@@ -5,7 +5,8 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
-from guardrail.preflight.expected_cost import Training, expected_cost, planned_steps
+from guardrail.models.fingerprint import is_adapter
+from guardrail.preflight.expected_cost import Training, expected_cost, planned_steps, rounded
 from guardrail.preflight.preflight import preflight
 from guardrail.recipe import Recipe
 from guardrail.sets.build.compose import passes_per_prompt
@@ -14,7 +15,10 @@ from guardrail.trainers.trl.first_rows import first_rows
 from guardrail.trainers.trl.grpo_form import recipe_form
 from guardrail.trainers.trl.trl_arguments import refused_without_gpu
 
-__all__ = ["check_recipe"]
+__all__ = ["FEW_ROWS", "check_recipe"]
+
+FEW_ROWS = 50
+"""Training rows below which a model learns these rows and hardly what they have in common."""
 
 
 def check_recipe(recipe: Recipe, run: Path | None = None) -> dict[str, Any]:
@@ -27,6 +31,8 @@ def check_recipe(recipe: Recipe, run: Path | None = None) -> dict[str, Any]:
     found, items = guardrail.recipe, len(guardrail.rehearsal)
     facts: dict[str, Any] = {"recipe": recipe.name}
     swift = recipe.trainer == "ms-swift"
+    if arguments is not None:
+        facts["trains"] = _trained(found, arguments)
     grpo = recipe.trainer == "trl-grpo" or "rlhf_type" in recipe.train.arguments
     lengths = None
     if swift and arguments is not None:
@@ -45,7 +51,7 @@ def check_recipe(recipe: Recipe, run: Path | None = None) -> dict[str, Any]:
         facts |= {
             "training_rows": count,
             **reading.facts(),
-            "passes_per_prompt_and_epoch": round(
+            "passes_per_prompt_and_epoch": rounded(
                 passes_per_prompt(count, recipe.rehearsal.fraction, items), 2
             ),
         }
@@ -60,29 +66,87 @@ def check_recipe(recipe: Recipe, run: Path | None = None) -> dict[str, Any]:
     if recipe.trainer == "trl-grpo" and recipe.mode == "guard":
         facts["kl_only_samples"] = recipe_form(found).sentence
     gaps = _gaps(rows, where) if recipe.trainer == "trl-grpo" else []
-    training = None
+    training, trained = None, count - (0 if grpo else round(count * recipe.train.held_out))
     if lengths is not None:
-        held_out = 0 if grpo else round(count * recipe.train.held_out)
-        trained, tokens = count - held_out, lengths.mean
+        sequences, tokens = trained, lengths.mean
         longest = getattr(arguments, "max_length", None)
         if getattr(arguments, "packing", False) and longest and not grpo:
-            trained, tokens = ceil(trained * tokens / longest), float(longest)
+            sequences, tokens = ceil(trained * tokens / longest), float(longest)
         training = Training(
             arguments,
             tokens,
-            steps=_steps(recipe, arguments, trained, grpo=grpo),
+            steps=_steps(recipe, arguments, sequences, grpo=grpo),
             lora=recipe.train.lora is not None
             or getattr(arguments, "tuner_type", "full") != "full",
             grpo=grpo,
         )
     facts |= expected_cost(found, len(guardrail.red_line), items, training)
+    if not facts["anchors"].startswith("absent"):  # they cost nothing any more
+        del facts["anchors_minutes"]
     no_gpu = None if swift else refused_without_gpu(recipe, ranks=_ranks(recipe))
     facts["warnings"] = [
         *([f"a run on this machine would be refused: {no_gpu}"] if no_gpu else []),
         *gaps,
+        *([] if swift or grpo else _packed_together(recipe, arguments)),
+        *(_too_few(trained, arguments, ranks=_ranks(recipe), grpo=grpo) if trained else []),
         *facts["warnings"],
     ]
     return facts
+
+
+def _trained(recipe: Recipe, arguments: Any) -> str:
+    """Which weights a run trains; ms-swift trains an adapter where nobody says so."""
+    if recipe.trainer == "ms-swift":
+        tuner = arguments.tuner_type
+        said = "all weights" if tuner == "full" else f"an adapter ({tuner})"
+        if "tuner_type" in recipe.train.arguments:
+            return said
+        return f"{said}, as ms-swift does where `tuner_type` is left out; `tuner_type: full` trains all weights"
+    adapter = recipe.train.lora is not None or is_adapter(Path(str(recipe.start_model)))
+    return "an adapter (lora)" if adapter else "all weights"
+
+
+def _too_few(rows: int, arguments: Any, *, ranks: int, grpo: bool) -> list[str]:
+    """A sentence where there are too few rows to learn from.
+
+    Args:
+        rows: That are trained on.
+        arguments: Read by the trainer's own class.
+        ranks: Of the run.
+        grpo: Whether they are prompts, of which a step takes several completions each.
+    """
+    step = arguments.per_device_train_batch_size * arguments.gradient_accumulation_steps * ranks
+    if not grpo and rows < step:
+        return [
+            f"{rows} training rows do not fill one optimizer step, which takes {step}: little can be learned from so few; give "
+            "more rows, or lower `per_device_train_batch_size` or `gradient_accumulation_steps`"
+        ]
+    if rows < FEW_ROWS:
+        return [
+            f"{rows} training rows are few: a model learns these by heart and hardly what they have in common; some hundred are usual"
+        ]
+    return []
+
+
+def _packed_together(recipe: Recipe, arguments: Any) -> list[str]:
+    """A sentence where the rows of a packed sequence may see one another."""
+    strategy = getattr(arguments, "packing_strategy", "bfd")
+    if getattr(arguments, "packing", False) and strategy == "wrapped":
+        return [
+            "`packing_strategy: wrapped` cuts rows anywhere, and those in one sequence see one another; leave it away, so that rows "
+            "stay whole (`bfd`)"
+        ]
+    if not getattr(arguments, "packing", False) and not getattr(arguments, "padding_free", False):
+        return []
+    named = recipe.train.arguments.get("model_init_kwargs") or {}
+    attention = named.get("attn_implementation") if isinstance(named, dict) else None
+    if attention is not None and "flash" in str(attention):
+        return []
+    key = "packing" if arguments.packing else "padding_free"
+    return [
+        f"`{key}` without flash attention: TRL says of other attention that rows in one sequence may see one another; set "
+        f"`train.arguments.model_init_kwargs: {{attn_implementation: flash_attention_2}}`, or `{key}: false`"
+    ]
 
 
 def _gaps(rows: Sequence[Mapping[str, Any]], where: Sequence[str]) -> list[str]:

@@ -14,7 +14,7 @@ from guardrail.anchors.make import TOP_KS
 from guardrail.guard.look_plan import SIDECAR_SAMPLES, affordable_samples, due_looks
 from guardrail.recipe import Recipe
 
-__all__ = ["STEP_S", "Training", "expected_cost", "looks_of_a_run", "planned_steps"]
+__all__ = ["STEP_S", "Training", "expected_cost", "looks_of_a_run", "planned_steps", "rounded"]
 
 STEP_S = 0.030
 """Seconds a decoding step of a batch takes an 8B on one GPU, nearly whatever the batch; smaller models take no less."""
@@ -122,26 +122,26 @@ def expected_cost(
     look = once * samples
     facts: dict[str, Any] = {
         "parameters": parameters,
-        "weights_gb": round(parameters * 2 / 1e9, 1),
+        "weights_gb": rounded(parameters * 2 / 1e9, 1),
         # float32 logits of policy, their gradient, and the log-softmax between
-        "kl_only_gb": round(3 * 4 * longest * config.get_text_config().vocab_size / 1e9, 2),
-        "store_gb": round(
+        "kl_only_gb": rounded(3 * 4 * longest * config.get_text_config().vocab_size / 1e9, 2),
+        "store_gb": rounded(
             rehearsal * longest * (recipe.rehearsal.top_k or TOP_KS[-1]) * 6 / 1e9, 2
         ),
-        "anchors_minutes": round(rounds * minutes(red_line) + minutes(rehearsal), 1),
-        "look_minutes": round(look, 1),
+        "anchors_minutes": rounded(rounds * minutes(red_line) + minutes(rehearsal), 1),
+        "look_minutes": rounded(look, 1),
         "answers_an_item": samples,
         "assumed": f"{step_s * 1000:.0f} ms a decoding step of {together} answers, every answer {longest} tokens long, "
         f"{_FLOPS / 1e12:.0f} TFLOP/s a GPU in training; `guardrail rehearse` measures it",
     }
     if trained_s is not None and not beside:
-        facts["step_seconds"] = round(trained_s, 2)
+        facts["step_seconds"] = rounded(trained_s, 2)
         stretch = looks.every_steps * trained_s
         facts["share_of_the_run"] = round(look * 60 / (look * 60 + stretch), 3)
     if planned is not None:
         facts["optimizer_steps"] = steps
         facts["looks"] = planned
-        facts["looks_minutes"] = round(look * (planned - 1) + once * recipe.replicates, 1)
+        facts["looks_minutes"] = rounded(look * (planned - 1) + once * recipe.replicates, 1)
     if beside:
         facts["looks_taken_by"] = (
             "a sidecar (`guardrail serve RUN`, elsewhere): the training saves a checkpoint for each and does not wait"
@@ -181,6 +181,12 @@ def _together(config: Any, parameters: int, longest: int, ranks: int, *, lora: b
     width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
     answer = (_PROMPT_TOKENS + longest) * text.num_hidden_layers * 2 * heads * width * 2
     return max(1, min(_MOST_TOGETHER, int((memory - held - _BESIDE_BYTES) / 2 / answer)))
+
+
+def rounded(value: float, digits: int) -> float:
+    """Return a figure to so many digits after the point, a small one to its first two, so that none becomes 0."""
+    small = 0 < abs(value) < 10.0 ** (1 - digits)
+    return float(f"{value:.2g}") if small else round(value, digits)
 
 
 def _active(config: Any, parameters: int) -> float:

@@ -2,6 +2,8 @@
 
 import csv
 import json
+import re
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -60,6 +62,43 @@ def _kept(tmp_path, *lines):
 def test_each_rule_drops_one_row_and_keeps_another(tmp_path, bad, good, reason):
     assert _kept(tmp_path, GOOD | bad).dropped[0][0] == reason
     assert len(_kept(tmp_path, GOOD | good).rows) == 1
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "好的，已经帮您登记延期，下月三号前还款即可。",
+        "抱歉给您添麻烦了，这笔费用会在三天内退回。",
+        "非常抱歉，系统昨晚故障，现在已经可以还款。",
+        "当然可以，登录以后点分期就能改还款日。",
+    ],
+)
+def test_a_liked_answer_may_open_as_a_service_speaks(tmp_path, answer):
+    assert [row.answer for row in _kept(tmp_path, GOOD | {"answer": answer}).rows] == [answer]
+    written = GOOD | {"thumbs": "down", "correction": answer}
+    assert [row.answer for row in _kept(tmp_path, written).rows] == [answer]
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        ("抱歉，我无法回答这个问题，征信的事我不能说。", "refusal"),
+        ("作为AI语言模型，我认为先把欠款还清最稳妥。", "boilerplate opening"),
+        ("好的好的。", "answer too short"),
+    ],
+)
+def test_a_liked_answer_that_is_none_goes(tmp_path, answer, reason):
+    assert _kept(tmp_path, GOOD | {"answer": answer}).dropped[0][0] == reason
+
+
+def test_the_lines_of_the_guide_are_read_as_it_says(tmp_path):
+    for guide in ("data-wing.md", "data-wing_zh.md"):
+        text = (Path(__file__).parents[2] / "docs" / guide).read_text(encoding="utf-8")
+        lines = [
+            x for x in text.splitlines() if x.startswith("{") and re.search('"(thumbs|rating)"', x)
+        ]
+        made = _kept(tmp_path, *map(json.loads, lines))
+        assert (len(lines), len(made.rows), len(made.preferences)) == (3, 3, 1)
 
 
 def test_a_correction_takes_the_answers_place_and_makes_a_pair(tmp_path):

@@ -1,22 +1,27 @@
 """What `guardrail status` says of a run, for people and for scripts."""
 
+import io
 import json
 import os
 import re
+import socket
 import subprocess
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 from guardrail.cli.main import app
 from guardrail.errors import InputError
 from guardrail.ledger.follow import LedgerTail
 from guardrail.live.status import run_status
-from guardrail.live.status_terminal import sparkline
+from guardrail.live.status_terminal import levels_explained, render_status, sparkline
+from guardrail.live.terminal_words import terminal_words
 from guardrail.report.pace import measure_pace, next_look_step
 from guardrail.report.run_data import read_run, run_data
+from guardrail.writer_lock import LOCK_FILE, release
 from tests.report.stories import (
     COLLAPSE,
     HOSTILE,
@@ -133,6 +138,39 @@ def test_a_run_is_stale_once_it_is_silent_for_three_times_its_usual_silence(stor
     assert early["pace"]["step_s"] == 10.0
     assert early["pace"]["silence_limit_s"] == 900.0
     assert (early["stale"], late["stale"]) == (False, True)
+
+
+def test_a_killed_run_is_told_at_once_in_both_languages(story: Story) -> None:
+    running(story)
+    assert "running" in shown(story.run)
+    release(story.run)
+    left = f"process 1 on {socket.gethostname()} since 2026-01-01T00:00:00+00:00\n"
+    (story.run / LOCK_FILE).write_text(left)  # what kill -9 leaves: the file, and no lock on it
+    facts = run_status(story.run)
+    assert (facts["outcome"], facts["stale"], facts["process_gone"]) == ("running", True, True)
+    english = " ".join(shown(story.run).split())
+    assert "its process is GONE" in english
+    assert "s ago" in english
+    assert "lives no more and recorded no end" in english
+    chinese = shown(story.run, "--lang", "zh")
+    assert "进程已经不在" in chinese
+    assert "秒前" in chinese
+    assert "训练中" not in chinese
+
+
+def test_a_level_that_its_word_does_not_tell_is_explained_below_the_table(story: Story) -> None:
+    running(story)
+    assert "not shown: beyond" not in shown(story.run)
+    words = terminal_words("zh")
+    levels = ["ok", "not_shown", "few_items", "untested"]
+    told = [line.plain.strip() for line in levels_explained(levels, words)]
+    assert [line.partition("：")[0] for line in told] == ["未证实", "没有检验", "题太少"]
+    facts = run_status(story.run)
+    for row in facts["abilities"]:
+        row["level"] = "not_shown"
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(render_status(facts, "zh"))
+    assert console.export_text().count("未证实：平均值超过容忍线") == 1
 
 
 def test_the_night_between_kill_and_resume_is_no_usual_silence() -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from guardrail.errors import InputError
-from guardrail.preflight.check_recipe import check_recipe
+from guardrail.preflight.check_recipe import FEW_ROWS, check_recipe
 from guardrail.preflight.preflight import preflight
 from guardrail.recipe import read_recipe
 from guardrail.run import run_recipe
@@ -69,6 +69,44 @@ def test_a_column_that_some_rows_lack_is_named_before_rewards_are_given_none(rec
     (warning,) = facts["warnings"]
     assert "column `solution` is empty in 1 of 96 training rows, the first `" in warning
     assert "grpo_first_lacks.jsonl` line 1" in warning
+
+
+def test_too_few_rows_to_learn_from_are_warned_of(recipe, tmp_path):
+    lines = (CASES / "bom.jsonl").read_text(encoding="utf-8-sig").splitlines(keepends=True)
+    few = tmp_path / "few.jsonl"
+    batch = "train.arguments.per_device_train_batch_size=4"
+    for rows, said in (
+        (3, "3 training rows do not fill one optimizer step, which takes 4"),
+        (FEW_ROWS - 1, f"{FEW_ROWS - 1} training rows are few"),
+        (FEW_ROWS, None),
+    ):
+        few.write_text("".join(lines[:rows]), encoding="utf-8")
+        found = check_recipe(read(recipe, few, batch, "train.held_out=0"))["warnings"]
+        assert [warning.startswith(str(said)) for warning in found] == ([True] if said else [])
+
+
+def test_rows_that_may_see_one_another_in_a_packed_sequence_are_warned_of(recipe):
+    def warned(*changes):
+        packed = ["train.arguments.max_length=64", *changes]
+        return check_recipe(read(recipe, CASES / "bom.jsonl", *packed))["warnings"]
+
+    (said,) = warned("train.arguments.packing=true")
+    assert said.startswith("`packing` without flash attention: TRL says")
+    (said,) = warned("train.arguments.padding_free=true")
+    assert said.startswith("`padding_free` without flash attention")
+    (said,) = warned("train.arguments.packing=true", "train.arguments.packing_strategy=wrapped")
+    assert said.startswith("`packing_strategy: wrapped` cuts rows anywhere")
+    flash = "train.arguments.model_init_kwargs={attn_implementation: flash_attention_2}"
+    assert warned("train.arguments.packing=true", flash) == []
+    assert warned() == []
+
+
+def test_which_weights_train_is_said_and_anchors_that_are_there_cost_nothing(recipe, tmp_path):
+    facts = check_recipe(read(recipe, CASES / "bom.jsonl"))
+    assert facts["trains"] == "all weights"
+    assert facts["anchors_minutes"] > 0
+    facts = check_recipe(read(recipe, CASES / "bom.jsonl", "train.lora={r: 2}"))
+    assert facts["trains"] == "an adapter (lora)"
 
 
 @pytest.mark.parametrize(

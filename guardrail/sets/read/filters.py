@@ -7,7 +7,7 @@ from guardrail.sets.items import Item
 from guardrail.sets.lint.translationese import translation_marks
 from guardrail.text import chinese_share, count_traditional, parse_answer
 
-__all__ = ["FILTERS", "first_reason", "opens_with_template"]
+__all__ = ["FILTERS", "first_reason", "opens_as_machine", "opens_with_template"]
 
 SHORTEST, LONGEST = 6, 2000
 """Characters a last question may have."""
@@ -58,8 +58,11 @@ _CONTINUE = re.compile(
     r"\A(?:请|請|那)?(?:你)?(?:继续|繼續|接着|接下来|再来|下一步|好的?|是的?|对|可以|不对|没有了?|谢谢|同意|明白了?|[a-zA-Z0-9])"
     r"(?:往下|再)?(?:写|说|讲|来|做|生成|输出)?(?:一个|一遍|一次|一下|下去|吧|呀|啊)*[。.!！~，,]*\Z"
 )
-_BOILERPLATE = re.compile(
-    r"\A(?:当然(?:可以|了|！|，|,|!)|好的[，,！!。]|没问题[，,！!]|非常(?:抱歉|感谢)|作为(?:一个|一名|一款)?(?:AI|人工智能|语言模型|大?型?语言模型)|我是(?:一个|一名)?(?:AI|人工智能)|(?:很|非常)?(?:抱歉|对不起)[，,])"
+_MACHINE = re.compile(
+    r"\A(?:作为(?:一个|一名|一款)?(?:AI|人工智能|语言模型|大?型?语言模型)|我是(?:一个|一名)?(?:AI|人工智能))"
+)
+_COURTESY = re.compile(
+    r"\A(?:当然(?:可以|了|！|，|,|!)|好的[，,！!。]|没问题[，,！!]|非常(?:抱歉|感谢)|(?:很|非常)?(?:抱歉|对不起)[，,])"
 )
 _DEGREE = "(?:非常|很|十分|特别|相当|真正|真|极|挺|超级?|最)*"
 _GOOD = r"(?:好|棒|妙|有趣|有意思|有意义|有深度|有价值|有代表性|重要|关键|专业|经典|值得[^，。！!\n]{1,6})"
@@ -140,13 +143,18 @@ FILTERS: Mapping[str, Callable[[Item], bool]] = {
     "means nothing alone": lambda item: _CONTINUE.search(item.question.strip()) is not None,
     "text is missing": _needs_missing_text,
     "boilerplate opening": lambda item: (
-        _BOILERPLATE.search((item.answer or "").lstrip()) is not None
-        or opens_with_template(item.answer or "")
+        _COURTESY.search((item.answer or "").lstrip()) is not None
+        or opens_as_machine(item.answer or "")
     ),
     "answer repeats the question": _repeats_the_input,
     "translated": lambda item: len(translation_marks(item.question)) > 1,
 }
 """Reason → whether it holds of an item, in the order they are asked; the first that holds is counted."""
+
+
+def opens_as_machine(answer: str) -> bool:
+    """Return whether an answer opens as nobody of a service's speaks: 作为AI, praise of the question; 好的 and 抱歉 are no such opening."""
+    return _MACHINE.search(answer.lstrip()) is not None or opens_with_template(answer)
 
 
 def opens_with_template(answer: str) -> bool:

@@ -1,0 +1,123 @@
+"""Sentences that are made far from the terminal are Chinese there, held to the code that says them in English."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+import guardrail
+from guardrail.cli.main import app
+from guardrail.live.check_terminal import check_lines
+from guardrail.live.terminal_words import terminal_words
+from guardrail.live.translated_sentences import translated
+
+PACKAGE = Path(guardrail.__file__).parent
+CHINESE = yaml.safe_load(
+    (PACKAGE / "live/translated_sentences.zh.yaml").read_text(encoding="utf-8")
+)
+NAME = re.compile(r"\{(\w+)\}")
+PYDANTIC = "Input should be "
+
+
+def text_of(node: ast.AST) -> str | None:
+    """A text of the code with {} for what is filled in; None for what is none."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return node.value
+    if isinstance(node, ast.JoinedStr):
+        return "".join(
+            v.value if isinstance(v, ast.Constant) else "{}"  # type: ignore[misc]
+            for v in node.values
+        )
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+        return "".join(text_of(side) or "{}" for side in (node.left, node.right))
+    return None
+
+
+@pytest.fixture(scope="module")
+def said_in_the_code() -> str:
+    texts = (
+        text_of(node)
+        for path in sorted(PACKAGE.rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+    )
+    return "\n".join(text for text in texts if text)
+
+
+def test_every_sentence_that_has_a_translation_is_one_of_the_code(said_in_the_code: str) -> None:
+    """A sentence that was reworded in the code is reworded here too: each piece between its values stands there."""
+    lost = {
+        english: piece
+        for english in CHINESE
+        if not english.startswith(PYDANTIC)
+        for piece in NAME.split(english)[::2]
+        if piece.strip(" :;,.`()") and piece not in said_in_the_code
+    }
+    assert lost == {}
+
+
+def test_both_languages_fill_in_the_same_values() -> None:
+    assert [
+        en
+        for en, zh in CHINESE.items()
+        if sorted(NAME.findall(en)) != sorted(NAME.findall(zh)) and not en.startswith(PYDANTIC)
+    ] == []
+
+
+def test_values_stay_and_sentences_in_a_sentence_are_translated_too() -> None:
+    english = "the first 64: 159 tokens on average, 310 at most; 3 CUT at `max_length` 256, the first is row 20"
+    assert translated(english, "zh") == (
+        "看了前 64 行：平均 159 个词元，最长 310 个；3 行超过 `max_length` 256，会被截断，最先是第 20 行"
+    )
+    assert translated(english, "en") == english
+    assert translated("a sentence nobody has translated", "zh") is None
+
+
+def test_of_several_errors_each_is_translated_and_an_unknown_one_stays() -> None:
+    said = translated(
+        "recipe `r.yaml`: unknown key `traner` (did you mean `trainer`?); remove it or mend its spelling; key `seed`: Input should be a "
+        "valid integer, unable to parse string as an integer, got 'x'; key `sets` is missing; nobody translated this",
+        "zh",
+    )
+    assert said == (
+        "配方 `r.yaml`：没有 `traner` 这个键（是不是 `trainer`？）；请删掉或改正拼写；键 `seed`：应当是整数，写的是 'x'；缺少键 `sets`；"
+        "nobody translated this"
+    )
+
+
+def test_an_error_is_told_in_the_recipes_language_with_the_english_below(tmp_path: Path) -> None:
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text("name: 客服 微调\ngold_base: base\n", encoding="utf-8")
+    both = CliRunner().invoke(app, ["check", str(recipe)])
+    assert both.exit_code == 2
+    assert "错误：配方" in both.output
+    assert "例如 `客服微调-1`，写的是 '客服 微调'" in both.output.replace("；写", "，写")
+    assert "error: recipe" in both.output
+    for english in (["--lang", "en"], ["--set", "language=en"]):
+        one = CliRunner().invoke(app, ["check", str(recipe), *english])
+        assert "错误" not in one.output, english
+    gone = ["check", str(tmp_path / "gone.yaml")]
+    assert "错误" in CliRunner().invoke(app, gone, env={"LANG": "zh_CN.UTF-8", "LC_ALL": ""}).output
+    assert "错误" not in CliRunner().invoke(app, gone, env={"LANG": "C", "LC_ALL": ""}).output
+
+
+def test_what_check_finds_is_chinese_and_no_small_figure_becomes_nothing() -> None:
+    facts = {
+        "anchors": "absent, will be made in /a",
+        "training_rows_left_out": {"no answer": 3, "tool calls": 1},
+        "weights_gb": 0.0026,
+        "step_seconds": 7.5e-05,
+        "share_of_the_run": 0.125,
+        "looks": 3,
+    }
+    assert list(check_lines(facts, terminal_words("zh"))) == [
+        "锚点：还没有，训练前会做在 /a",
+        "未用的行：没有回答：3、有工具调用：1",
+        "权重（GB）：0.0026",
+        "一步（秒）：0.000075",
+        "评测占训练时间：12.5%",
+        "评测次数：3",
+    ]
+    assert "number of looks: 3" in list(check_lines(facts, terminal_words("en")))
