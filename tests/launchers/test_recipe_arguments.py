@@ -91,6 +91,25 @@ def test_the_trainers_own_classes_take_every_argument_of_the_recipe(name, models
 
 
 @pytest.mark.swift
+def test_the_toy_of_ms_swift_passes_as_it_is_shipped_and_check_says_which_weights_train(tmp_path):
+    """Without `tuner_type` ms-swift trains LoRA, and says nothing of it."""
+    for changes, trains in (
+        ([], "all weights"),
+        (["--set", "train.arguments.tuner_type=lora"], "an adapter (lora)"),
+        (
+            ["--set", "train.arguments.tuner_type=null"],
+            "an adapter (lora), as ms-swift does where `tuner_type` is left out; `tuner_type: full` trains all weights",
+        ),
+    ):
+        done = warm(
+            command("check", "toy-swift-sft", "--json", *changes), cwd=tmp_path, loaded=SWIFT
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+        facts = json.loads(done.stdout)
+        assert (facts["trains"], facts["warnings"]) == (trains, [])
+
+
+@pytest.mark.swift
 @pytest.mark.parametrize(
     ("name", "change", "message"),
     [
