@@ -99,7 +99,7 @@ def _trained(recipe: Recipe, arguments: Any) -> str:
     if recipe.trainer == "ms-swift":
         tuner = arguments.tuner_type
         said = "all weights" if tuner == "full" else f"an adapter ({tuner})"
-        if "tuner_type" in recipe.train.arguments:
+        if recipe.train.arguments.get("tuner_type") is not None:
             return said
         return f"{said}, as ms-swift does where `tuner_type` is left out; `tuner_type: full` trains all weights"
     adapter = recipe.train.lora is not None or is_adapter(Path(str(recipe.start_model)))
