@@ -6,6 +6,7 @@ names begin with `said` are sentences themselves.
 
 import functools
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import yaml
@@ -35,7 +36,7 @@ def _said(sentence: str, *, some: bool = False) -> str | None:
         if found := pattern.fullmatch(sentence):
             values = {name: _value(name, value) for name, value in found.groupdict().items()}
             if None not in values.values():
-                return _NAME.sub(lambda name, told=values: str(told[name[1]]), chinese)
+                return _filled(chinese, values)
     for mark, chinese_mark in _BETWEEN:
         parts = sentence.split(mark)
         if 1 < len(parts) <= _MOST_PARTS:
@@ -44,6 +45,10 @@ def _said(sentence: str, *, some: bool = False) -> str | None:
             if any(known) if some else all(known):
                 return chinese_mark.join(chinese or english for english, chinese in told)
     return None
+
+
+def _filled(text: str, values: Mapping[str, str | None]) -> str:
+    return _NAME.sub(lambda name: str(values[name[1]]), text)
 
 
 def _value(name: str, value: str) -> str | None:
