@@ -384,6 +384,8 @@ class Lineage(_Section):
     """Abilities that rehearsal items were made for."""
     items: int = Field(ge=0)
     """How many were made."""
+    probes_sha256: tuple[str, ...] = ()
+    """Of the files of `probes.files` that judged it: a business's metrics are compared where they are the same."""
 
 
 class Recipe(_Section):

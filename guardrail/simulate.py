@@ -22,12 +22,19 @@ from typing_extensions import Self
 
 from guardrail.errors import InputError
 from guardrail.judge.ladder import Action, Judged, LadderConfig, decide, judged_look
-from guardrail.judge.look_values import Measured, read_measured
+from guardrail.judge.look_values import (
+    Measured,
+    read_business_measured,
+    read_measured,
+    with_business,
+)
 from guardrail.judge.rule import DriftConfig, MetricRule, MetricValues, RuleState, judge
 from guardrail.judge.statistic import FloatArray
 from guardrail.judge.verdict import Verdict
-from guardrail.ledger.file import live_records, read_ledger
+from guardrail.ledger.file import live_records, newest_header, read_ledger
 from guardrail.ledger.records import read_looks
+from guardrail.probes.business_probes import NO_BUSINESS, BusinessProbes, item_clusters
+from guardrail.probes.trusted_probes import trusted_probes
 from guardrail.read_back import read_bounded
 from guardrail.recipe import Recipe, recorded_recipe
 from guardrail.sets.items import Item, read_items
@@ -178,52 +185,69 @@ def read_trajectory(path: Path) -> Trajectory:
     )
 
 
-def read_run_trajectory(run: Path) -> Trajectory:
+def read_run_trajectory(run: Path, probes: Sequence[Path] = ()) -> Trajectory:
     """Return the trajectory of a run folder (or of its ledger.jsonl), its own margins and ladder.
 
-    A business's own probes and cluster rule are left out (`Trajectory.probe_files` counts the files), since a run folder may be a stranger's and their file would have to be carried out.
+    A business's own probes and cluster rule are left out (`Trajectory.probe_files` counts the files) where the user names no files of
+    theirs, since a run folder may be a stranger's and its file would have to be carried out.
+
+    Args:
+        run: The folder.
+        probes: Files of the business's probes, as `trusted_probes` takes them.
 
     Raises:
-        InputError: the folder holds no run, or its looks' answers or its red-line set are gone.
+        InputError: the folder holds no run, its looks' answers or its red-line set are gone, or `probes` are not its own.
     """
     run = run.parent if run.name == "ledger.jsonl" else run
-    records = live_records(read_ledger(run))
-    started = next((r for r in records if r["kind"] == "started"), None)
+    ledger = read_ledger(run)
+    records, started = live_records(ledger), newest_header(ledger)
     # The best model, loaded when the training is over, is no point on its way.
     looks = [k for k in read_looks(records) if k.trigger != "best"]
-    if started is None or not looks:
+    if not started or not looks:
         raise InputError(f"`{run}` holds no look to replay; give the folder of a run that looked")
     recipe = recorded_recipe(run, started.get("recipe"))
     items = [item for item in read_items(recipe.sets.red_line) if not item.rehearsed]
+    named = recipe.probes.files
+    business = NO_BUSINESS
+    if probes or not named:
+        business = trusted_probes(run, named, started.get("probes_sha256"), probes)
     ids = [item.id for item in items]
-    metrics = list(recipe.drift_config(1).metrics)
+    own = list(recipe.drift_config(1).metrics)
     measured = [
-        read_measured(run, look.answers, look.answers_sha256, ids, metrics) for look in looks
+        read_measured(run, look.answers, look.answers_sha256, ids, own)
+        | read_business_measured(run, look.answers, look.answers_sha256, items, business)
+        for look in looks
     ]
     planned = [look.planned_looks for look in looks if look.planned_looks is not None]
     if len(planned) < len(looks):
         raise InputError(
             f"a look of `{run}` does not say how many were planned: it cannot be replayed"
         )
-    baseline = judged_against(recipe, items, measured[0], inherited=looks[0].inherited)
+    config = with_business(recipe.drift_config(planned[0]), business)
+    baseline = judged_against(recipe, items, measured[0], business, inherited=looks[0].inherited)
     return Trajectory(
-        config=recipe.drift_config(planned[0]),
+        config=config,
         ladder=recipe.ladder_config(),
         groups=[item.ability for item in items],
-        clusters=[item.cluster for item in items],
+        clusters=item_clusters(business, items),
         steps=[look.step for look in looks[1:]],
         looks=[
-            {m: MetricValues(baseline[m], now[m].mean(axis=1)) for m in metrics}
+            {m: MetricValues(baseline[m], now[m].mean(axis=1)) for m in config.metrics}
             for now in measured[1:]
         ],
         last_step=next((look.step for look in looks[1:] if look.final), -1),
         planned=planned[1:],
-        probe_files=len(recipe.probes.files),
+        probe_files=len(named) - len(business.sha256),
     )
 
 
 def judged_against(
-    recipe: Recipe, items: Sequence[Item], start: Measured, *, inherited: bool
+    recipe: Recipe,
+    items: Sequence[Item],
+    start: Measured,
+    business: BusinessProbes,
+    *,
+    inherited: bool,
 ) -> Measured:
     """Return what a run's looks are judged against: look 0, or the anchors where inherited harm counts.
 
@@ -231,6 +255,7 @@ def judged_against(
         recipe: The run's.
         items: As `start` has them.
         start: Look 0.
+        business: Its own probes, as far as they are at hand.
         inherited: Whether it started from another model than the gold base.
 
     Raises:
@@ -241,7 +266,7 @@ def judged_against(
     from guardrail.anchors.store import read_anchors
     from guardrail.judge.look_values import anchor_measurements
 
-    return anchor_measurements(items, read_anchors(Path(str(recipe.anchors))))
+    return anchor_measurements(items, read_anchors(Path(str(recipe.anchors))), business)
 
 
 def simulate(

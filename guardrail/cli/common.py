@@ -27,6 +27,7 @@ __all__ = [
     "ConcurrencyOption",
     "JsonFlag",
     "LangOption",
+    "ProbesOption",
     "RecipeArgument",
     "RunArgument",
     "ServedAsOption",
@@ -54,6 +55,15 @@ SetOption = Annotated[
         "--set",
         metavar="KEY=VALUE",
         help="Changes a key of the recipe, for example train.data=rows.jsonl; may be repeated.",
+    ),
+]
+ProbesOption = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--probes",
+        metavar="FILE",
+        help="A file of business probes that RUN was judged by and that you trust: it is carried out, if its SHA-256 is the one in the "
+        "ledger. May be repeated.",
     ),
 ]
 LangOption = Annotated[

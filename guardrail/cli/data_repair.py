@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from guardrail.cli.common import console
+from guardrail.cli.common import ProbesOption, console
 from guardrail.cli.data_options import (
     AskedOptions,
     PromptsOption,
@@ -33,6 +33,7 @@ def repair_command(
         int, typer.Option(min=1, help="Rehearsal items wanted for each ability that drifted.")
     ] = 40,
     rounds: Annotated[int, typer.Option(min=0, help="Of Evol-Instruct; 0 for none.")] = 1,
+    probes: ProbesOption = None,
     prompts: PromptsOption = None,
 ) -> None:
     """Make rehearsal items for the abilities that a run lost, and the recipe of the next run with them.
@@ -58,7 +59,7 @@ def repair_command(
 
     data = read_drifted_run(run)
     red_line, rehearsal = run_items(data, "red_line"), run_items(data, "rehearsal")
-    drifted = drifted_abilities(data, red_line)
+    drifted = drifted_abilities(data, red_line, probes or ())
     sets = data.recipe_section("sets")
     benchmarks = [Path(one) for one in sets.get("benchmarks") or ()]
     # What must not get in: the run's own red line, reserved slice included, and what the user names beside it.

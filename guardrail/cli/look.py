@@ -12,6 +12,7 @@ from guardrail.cli.common import (
     ConcurrencyOption,
     JsonFlag,
     LangOption,
+    ProbesOption,
     ServedAsOption,
     ServerOption,
     answered_by,
@@ -130,6 +131,7 @@ def simulate(
     verdicts_only: Annotated[
         bool, typer.Option("--verdicts-only", help="Judge every look and leave the ladder out.")
     ] = False,
+    probes: ProbesOption = None,
     lang: LangOption = None,
     as_json: JsonFlag = False,
 ) -> None:
@@ -146,7 +148,9 @@ def simulate(
         from guardrail.simulate import simulate as replay
 
         is_run = file.is_dir() or file.name == "ledger.jsonl"
-        trajectory = read_run_trajectory(file) if is_run else read_trajectory(file)
+        if probes and not is_run:
+            raise InputError(f"`--probes` belongs to a run; `{file}` is a trajectory, leave it out")
+        trajectory = read_run_trajectory(file, probes or ()) if is_run else read_trajectory(file)
         from guardrail.report.page.texts import language_of_run
 
         run = file if file.is_dir() else file.parent
@@ -157,12 +161,13 @@ def simulate(
             words = terminal_words(language)
             said = words(
                 "the run was also judged by a business's own probes and cluster rule (`probes.files`); this replay leaves them out, "
-                "so its verdicts may differ from the run's"
+                "so its verdicts may differ from the run's; with `--probes FILE` you name the file, if you trust it"
             )
             console.print(
                 f"[yellow]{words('warning:')}[/] {escape(said)}", soft_wrap=True, highlight=False
             )
-        looks = replay(trajectory, _margins(margin or ()), verdicts_only=verdicts_only)
+        margins = _margins(margin or (), trajectory.config.metrics)
+        looks = replay(trajectory, margins, verdicts_only=verdicts_only)
         if as_json:
             print_json({"looks": [look.as_json() for look in looks]})
             return
@@ -171,8 +176,8 @@ def simulate(
         Console().print(render_simulation(looks, language))
 
 
-def _margins(given: Iterable[str]) -> dict[str, tuple[float, float]]:
-    found, known = {}, [metric.name for metric in METRICS]
+def _margins(given: Iterable[str], more: Iterable[str] = ()) -> dict[str, tuple[float, float]]:
+    found, known = {}, list(dict.fromkeys([*(metric.name for metric in METRICS), *more]))
     for text in given:
         name, _, numbers = text.partition("=")
         try:

@@ -9,6 +9,7 @@ from rich.markup import escape
 from guardrail.cli.common import (
     ConcurrencyOption,
     JsonFlag,
+    ProbesOption,
     ServedAsOption,
     ServerOption,
     asked_server,
@@ -33,6 +34,7 @@ def serve(
             help="Says where models, sets and anchors lie on this machine; all else is the run's own recipe.",
         ),
     ] = None,
+    probes: ProbesOption = None,
     server: ServerOption = None,
     served_as: ServedAsOption = None,
     concurrency: ConcurrencyOption = 32,
@@ -60,6 +62,7 @@ def serve(
         facts = serve_run(
             run.resolve(),
             places=None if recipe is None else read_recipe(recipe),
+            probes=probes or (),
             server=asked_server(server, served_as, concurrency),
             served_as=served_as,
             once=once,

@@ -17,9 +17,9 @@ from guardrail.guard.asked_looks import Measurement
 from guardrail.guard.ranks import Ranks
 from guardrail.judge.look_values import (
     Measured,
-    business_rules,
     measure_completions,
     shown_shares,
+    with_business,
     write_answers,
 )
 from guardrail.judge.rule import DriftConfig
@@ -54,8 +54,7 @@ class Meter:
 
     def drift_config(self, planned_looks: int) -> DriftConfig:
         """Return the drift rule's constants for a run of so many looks, the business's probes among the metrics."""
-        config = self.recipe.drift_config(planned_looks)
-        return replace(config, metrics={**config.metrics, **business_rules(self.business)})
+        return with_business(self.recipe.drift_config(planned_looks), self.business)
 
     @property
     def judged_items(self) -> list[Item]:

@@ -2,9 +2,10 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -38,10 +39,13 @@ __all__ = [
     "judge_look",
     "look_values",
     "measure_completions",
+    "read_business_measured",
     "read_measured",
     "shown_shares",
+    "with_business",
     "write_answers",
 ]
+_T = TypeVar("_T")
 
 Measured = dict[str, FloatArray]
 """metric name → values, shape (items, replicates)."""
@@ -70,6 +74,11 @@ def business_rules(business: BusinessProbes) -> dict[str, MetricRule]:
         name: MetricRule("higher", margin, critical, worst=1.0)
         for name, (margin, critical) in business.margins.items()
     }
+
+
+def with_business(config: DriftConfig, business: BusinessProbes) -> DriftConfig:
+    """Return the drift rule's constants with a business's probes among the metrics."""
+    return replace(config, metrics={**config.metrics, **business_rules(business)})
 
 
 def measure_completions(
@@ -230,6 +239,51 @@ def read_measured(
     Raises:
         InputError: the file is missing, not as the look wrote it, damaged, or lacks an item.
     """
+    return _read_rows(
+        run,
+        name,
+        sha256,
+        ids,
+        lambda rows: {
+            # None becomes NaN
+            m: np.array([[row.get(m) for row in of_item] for of_item in rows], dtype=np.float64)
+            for m in metrics
+        },
+    )
+
+
+def read_business_measured(
+    run: Path, name: str, sha256: str | None, items: Sequence[Item], business: BusinessProbes
+) -> Measured:
+    """Return what a business's probes measure of the answers that a look wrote down, asked anew; else as `read_measured`.
+
+    Raises:
+        InputError: as `read_measured`, or a probe fails.
+    """
+    if not business.probes:
+        return {}
+    ids = [item.id for item in items]
+    texts = _read_rows(
+        run, name, sha256, ids, lambda rows: [[str(row["text"]) for row in one] for one in rows]
+    )
+    found = [
+        [business_values(business, item, parse_answer(text).text) for text in answers]
+        for item, answers in zip(items, texts, strict=True)
+    ]
+    return {
+        name: np.array([[values[name] for values in row] for row in found])
+        for name in business.probes
+    }
+
+
+def _read_rows(
+    run: Path,
+    name: str,
+    sha256: str | None,
+    ids: Sequence[str],
+    take: Callable[[list[list[Mapping[str, Any]]]], _T],
+) -> _T:
+    """Return what is taken of the rows of each item's answers."""
     path = run / name
     try:
         by_item: dict[str, list[Mapping[str, Any]]] = {}
@@ -239,11 +293,7 @@ def read_measured(
                 by_item.setdefault(row["item"], []).append(row)
         lacking = [one for one in ids if one not in by_item]
         if not lacking:
-            return {
-                # None becomes NaN
-                m: np.array([[row.get(m) for row in by_item[one]] for one in ids], dtype=np.float64)
-                for m in metrics
-            }
+            return take([by_item[one] for one in ids])
     except OSError as error:
         raise InputError(
             f"`{path}` is missing ({error.strerror}); a run is judged again from the answers of its looks"

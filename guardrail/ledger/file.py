@@ -5,6 +5,7 @@ resumed run appends `rewound` and goes on, and `live_records` gives the branch t
 """
 
 import json
+import math
 import threading
 from collections.abc import Callable, Iterable
 from datetime import datetime, timezone
@@ -18,7 +19,15 @@ from guardrail.read_back import SEAL, read_bounded
 from guardrail.redaction import redacted
 from guardrail.writer_lock import hold, release
 
-__all__ = ["Ledger", "Record", "happened_at", "live_records", "no_ledger", "read_ledger"]
+__all__ = [
+    "Ledger",
+    "Record",
+    "happened_at",
+    "live_records",
+    "newest_header",
+    "no_ledger",
+    "read_ledger",
+]
 
 Record = dict[str, Any]
 
@@ -188,6 +197,27 @@ def happened_at(record: Record) -> int:
     """
     later = record.get("applied_step")
     return later if isinstance(later, int) else int(record["step"])
+
+
+def newest_header(records: Iterable[Record], up_to: float = math.inf) -> Record:
+    """Return a run's header as the resumes of its live branch changed it on purpose, empty where it has none.
+
+    Args:
+        records: Of its ledger, oldest first.
+        up_to: Changes at later steps are left out.
+    """
+    records = list(records)
+    # A resume without a checkpoint rewinds to before step 0, and takes the header with it.
+    header = next((r for r in records if r["kind"] == "started"), {})
+    for record in live_records(records):
+        changed = record.get("header")
+        if (
+            record["kind"] == "recipe_changed"
+            and record["step"] <= up_to
+            and isinstance(changed, dict)
+        ):
+            header = header | changed
+    return header
 
 
 def live_records(records: Iterable[Record]) -> list[Record]:

@@ -178,9 +178,12 @@ def record_lines(record: Record, words: TerminalWords) -> list[Text]:
     if kind == "recipe_changed":
         text = "  changed on purpose: {key} was {before}, is {after}"
         keys = ("key", "before", "after")
+        changes = [
+            one | {"key": f"{one['key']} ({one['file']})"} if "file" in one else one
+            for one in record["changes"]
+        ]
         return [
-            Text(one_line(words(text, **{k: change[k] for k in keys}), 300))
-            for change in record["changes"]
+            Text(one_line(words(text, **{k: change[k] for k in keys}), 300)) for change in changes
         ]
     if kind == "replanned":
         said = words(

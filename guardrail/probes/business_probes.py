@@ -8,12 +8,13 @@ to 1, or None where it does not apply. In a recipe (`probes.files`) each becomes
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from guardrail.errors import InputError
+from guardrail.models.fingerprint import file_sha256
 from guardrail.probes.metrics import METRICS, SHOWN
 from guardrail.python_file import python_file
 from guardrail.sets.items import Item
@@ -48,6 +49,8 @@ class BusinessProbes:
     probes: Mapping[str, Probe]
     margins: Mapping[str, tuple[float, float]]
     clusters: tuple[Callable[[Chat, Mapping[str, Any]], "str | None"], ...] = ()
+    sha256: Mapping[str, str] = field(default_factory=dict)
+    """Path of each file, in the recipe's order → digest of what was carried out."""
 
     def cluster(self, chat: Chat, case: Mapping[str, Any]) -> str | None:
         """Return the cluster that the first file which has one gives a chat; None where it stands alone.
@@ -81,6 +84,7 @@ def read_probes(path: Path) -> BusinessProbes:
     Raises:
         InputError: it cannot be carried out, lacks one of its parts, or a margin is not two rising numbers.
     """
+    sha256 = file_sha256(path) if path.is_file() else ""
     module = python_file(path, "probes")
     pattern = "take guardrail/data/business/collection_agent.py as the pattern"
     margins: dict[str, tuple[float, float]] = {}
@@ -103,7 +107,7 @@ def read_probes(path: Path) -> BusinessProbes:
         if not callable(getattr(module, name, None)):
             raise InputError(f"probes `{path}` have no function `{name}`; {pattern}")
     probes = {name: getattr(module, name) for name in margins}
-    return BusinessProbes(probes, margins, (module.cluster,))
+    return BusinessProbes(probes, margins, (module.cluster,), {str(path): sha256})
 
 
 @cache
@@ -116,6 +120,7 @@ def read_business(files: tuple[str, ...]) -> BusinessProbes:
     probes: dict[str, Probe] = {}
     margins: dict[str, tuple[float, float]] = {}
     rules: list[Callable[[Chat, Mapping[str, Any]], str | None]] = []
+    sha256: dict[str, str] = {}
     for file in files:
         one = read_probes(Path(file))
         for name in one.probes:
@@ -126,7 +131,8 @@ def read_business(files: tuple[str, ...]) -> BusinessProbes:
         probes |= one.probes
         margins |= one.margins
         rules += one.clusters
-    return BusinessProbes(probes, margins, tuple(rules))
+        sha256 |= one.sha256
+    return BusinessProbes(probes, margins, tuple(rules), sha256)
 
 
 def probe_value(name: str, probe: Probe, chat: Chat, case: Mapping[str, Any], where: str) -> float:

@@ -1,7 +1,7 @@
 """Did a repair help: the run that was repaired and this one, compared on the reserved slice of the red line."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +14,7 @@ from guardrail.judge.rule import MetricRule, unit_numbers
 from guardrail.judge.statistic import FloatArray, item_harm, stream_interval, stream_statistic
 from guardrail.judge.verdict import Facts, Number
 from guardrail.ledger.file import FILE_NAME
+from guardrail.ledger.records import LookFacts
 from guardrail.recipe import Lineage
 from guardrail.recipe_yaml import flat
 from guardrail.report.named_items import named_items
@@ -70,7 +71,8 @@ class Repaired(Facts):
     needed_items: int
     needed_units: int
     changes: tuple[SliceChange, ...] = ()
-    """The pass rate over all reserved items first: the one answer to the question."""
+    """The pass rate over all reserved items first: the one answer to the question. A business's own metrics are there where the same
+    probe files judged both runs."""
     also_changed: tuple[str, ...] | None = None
     """Keys of the recipe that changed besides; None where the repaired run cannot be read."""
     problem: Literal["no_look", "unread", "other_items"] | None = None
@@ -106,6 +108,11 @@ def repaired(data: RunData) -> Repaired | None:
         kept_back = reserved_ids(red_line)
         items = [item for item in red_line if item.id in kept_back]
         rules = default_metric_rules()
+        # Of a business's own metrics the values stand beside the answers: nothing is carried out here.
+        own = _business_metrics(data, lineage, compared, rules)
+        rules |= dict.fromkeys(own, MetricRule("higher", 0.0, 0.0, worst=1.0))
+        clusters = data.started.get("probe_clusters")
+        items = [_with_cluster(item, clusters) for item in items]
         ids = [item.id for item in items]
         first = data.looks[0]
         start, before, after = (
@@ -119,9 +126,10 @@ def repaired(data: RunData) -> Repaired | None:
     except (OSError, ValueError) as error:
         detail = str(error)[:500]
         return facts.model_copy(update={"problem": "unread", "detail": detail})
+    streams = dict.fromkeys([*_streams(lineage), *((name, "overall") for name in own)])
     changes = [
         _change(metric, group, rules[metric], items, (start, before, after), facts)
-        for metric, group in _streams(lineage)
+        for metric, group in streams
         if metric in rules
     ]
     return facts.model_copy(update={"changes": tuple(changes)})
@@ -132,6 +140,25 @@ def _streams(lineage: Lineage) -> Sequence[tuple[str, str]]:
     named = [tuple(name.split("/", 1)) for name in lineage.drifted if "/" in name]
     found = [("passed", "overall"), *(("passed", a) for a in lineage.abilities)]
     return list(dict.fromkeys([*found, *((a, b) for a, b in named)]))
+
+
+def _business_metrics(
+    data: RunData, lineage: Lineage, look: LookFacts, own: Container[str]
+) -> list[str]:
+    """The business's own metrics of a look, where the repaired run was asked them by the very same files."""
+    if not lineage.probes_sha256 or list(lineage.probes_sha256) != data.started.get(
+        "probes_sha256"
+    ):
+        return []
+    return list(dict.fromkeys(s.metric for s in look.streams if s.metric not in own))
+
+
+def _with_cluster(item: Item, clusters: Any) -> Item:
+    """The item in the cluster that the business's rule gave it, as the header has it."""
+    named = clusters.get(item.id) if isinstance(clusters, dict) else None
+    if item.cluster is not None or not isinstance(named, str):
+        return item
+    return item.model_copy(update={"cluster": named})
 
 
 def _change(
@@ -189,6 +216,9 @@ def _also_changed(data: RunData, lineage: Lineage) -> tuple[str, ...] | None:
         return None
     if not before:
         return None
+    if lineage.probes_sha256:  # the same files may lie elsewhere, and others in their place
+        same = list(lineage.probes_sha256) == data.started.get("probes_sha256")
+        before = before | {"probes.files": now.get("probes.files") if same else None}
     changed = sorted(
         key
         for key in {*before, *now}

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from guardrail.errors import InputError
 from guardrail.judge.verdict import UNTESTED, Facts
-from guardrail.ledger.file import RESOLVED_FILE, Record, live_records, no_ledger
+from guardrail.ledger.file import RESOLVED_FILE, Record, live_records, newest_header, no_ledger
 from guardrail.ledger.follow import LedgerTail
 from guardrail.ledger.records import (
     ActionFacts,
@@ -306,11 +306,7 @@ def run_data(
     def of(kind: str) -> list[Record]:
         return [r for r in live if r["kind"] == kind]
 
-    # A resume without a checkpoint rewinds to before step 0, and takes the header with it.
-    started = next((r for r in records if r["kind"] == "started"), {})
-    for changed in of("recipe_changed"):  # on purpose, at a resume
-        if isinstance(changed.get("header"), dict):
-            started = started | {k: v for k, v in changed["header"].items() if k in started}
+    started = newest_header(records)
     looks = _looks(of("look"), unfit, {} if known is None else known)
     times = [at for at in map(record_time, records) if at is not None]
     outcome, closing = _outcome(live)

@@ -1,7 +1,7 @@
 """The sidecar's work from its start to the run's end: the oldest open ask, one after the other."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,11 @@ from guardrail.engines.vllm_client import VllmServer
 from guardrail.errors import InputError
 from guardrail.guard.asked_looks import Asked, answer_file, open_asks
 from guardrail.guard.measure_look import Meter
-from guardrail.ledger.file import FILE_NAME, Record, live_records
+from guardrail.ledger.file import FILE_NAME, Record, live_records, newest_header
 from guardrail.ledger.follow import LedgerTail
 from guardrail.live.status import exit_code
-from guardrail.recipe import Recipe, with_model_folders
+from guardrail.probes.trusted_probes import trusted_probes
+from guardrail.recipe import Probes, Recipe, with_model_folders
 from guardrail.report.report import build_report
 from guardrail.report.run_data import read_run
 from guardrail.sets.items import items_sha256, read_items
@@ -36,6 +37,7 @@ def serve_run(
     run: Path,
     *,
     places: Recipe | None = None,
+    probes: Sequence[Path] = (),
     server: VllmServer | None = None,
     served_as: str | None = None,
     once: bool = False,
@@ -46,6 +48,8 @@ def serve_run(
     Args:
         run: Its folder, which may still be to come.
         places: A recipe that says where models, sets and anchors lie on this machine; all else is the run's own.
+        probes: Where the files of the run's own business probes lie on this machine; by default where the run names them. They are
+            carried out if they are the very ones by digest.
         server: Answers in place of this process.
         served_as: The model's name there, or that of an adapter's base.
         once: Answer what is asked now, and end.
@@ -56,7 +60,7 @@ def serve_run(
         `guardrail.exit_codes`; None while the run goes on).
 
     Raises:
-        InputError: no such run, one that takes its looks itself, sets or anchors that are not the run's, or another
+        InputError: no such run, one that takes its looks itself, sets, anchors or probes that are not the run's, or another
             sidecar is at work.
     """
     if once and not (run / FILE_NAME).is_file():
@@ -72,7 +76,7 @@ def serve_run(
         header = _header(records, say)
         weights = header["weights"]
         answerer = Answerer(
-            *_meter_and_rehearsal(run, header, places),
+            *_meter_and_rehearsal(run, header, places, probes),
             weights["start_model"] == weights["gold_base"],
             server,
             served_as,
@@ -138,7 +142,7 @@ def _outcome(records: list[Record]) -> str:
 def _header(records: Callable[[], list[Record]], say: Callable[[str], None]) -> Record:
     """The run's header, waited for."""
     said = False
-    while not (found := next((r for r in records() if r["kind"] == "started"), None)):
+    while not (found := newest_header(records())):
         if not said:
             say("waiting for the run to begin")
             said = True
@@ -146,7 +150,9 @@ def _header(records: Callable[[], list[Record]], say: Callable[[str], None]) -> 
     return found
 
 
-def _meter_and_rehearsal(run: Path, header: Record, places: Recipe | None) -> tuple[Meter, Any]:
+def _meter_and_rehearsal(
+    run: Path, header: Record, places: Recipe | None, probes: Sequence[Path]
+) -> tuple[Meter, Any]:
     if (header["recipe"].get("looks") or {}).get("engine") != "sidecar":
         raise InputError(
             f"run `{run}` takes its looks itself; set `looks.engine: sidecar` in its recipe to have them taken here"
@@ -168,6 +174,12 @@ def _meter_and_rehearsal(run: Path, header: Record, places: Recipe | None) -> tu
             f"`{recipe.sets.red_line}` is not the red-line set that run `{run}` began with; give the same file, with "
             "`--recipe` where it lies elsewhere on this machine"
         )
+    if probes or "probes_sha256" in header:  # older ledgers have none
+        named = recipe.probes.files
+        business = trusted_probes(
+            run, named, header.get("probes_sha256"), probes or [Path(file) for file in named]
+        )
+        recipe = recipe.model_copy(update={"probes": Probes(files=tuple(business.sha256))})
     folder = Path(str(recipe.anchors))
     anchors = read_anchors(folder)
     require_answers(folder, anchors, [item.id for item in red_line])

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from guardrail.engines.multiple_choice import draw_choices
+from guardrail.guard.changed_probes import ask_baseline_anew
 from guardrail.guard.guard import Guard
 from guardrail.guard.look_plan import refuse_longer
 from guardrail.guard.ranks import Ranks
@@ -151,6 +152,8 @@ class Guardrail(GuardedRecipe):
             beta=float(trainer.beta) if raises_beta else None,
             start_weights=start_weights,
         )
+        if any(change["key"] == "probes.files" for change in changes):
+            ask_baseline_anew(guard)
         callback = seam.callback(
             guard, trainer, trainer.processing_class, injection, resume_from=checkpoint, vllm=vllm
         )

@@ -10,6 +10,7 @@ from typing import Any
 from guardrail import __version__
 from guardrail.anchors.store import Manifest
 from guardrail.models.fingerprint import file_sha256
+from guardrail.probes.business_probes import item_clusters, read_business
 from guardrail.recipe import Recipe
 from guardrail.sets.items import items_sha256
 from guardrail.trainers.checks.precision import describe_precision
@@ -73,6 +74,8 @@ def recipe_header(
 ) -> dict[str, Any]:
     """Return what a header says whoever trains: recipe, weights, sets, versions; arguments as of `run_header`."""
     recipe, red_line, rehearsal = guarded.recipe, guarded.red_line, guarded.rehearsal
+    business = read_business(recipe.probes.files)
+    clusters = zip(red_line, item_clusters(business, red_line), strict=True)
     return {
         "name": recipe.name,
         "mode": recipe.mode,
@@ -90,6 +93,9 @@ def recipe_header(
         "rehearsal_items": len(rehearsal),
         "rehearsal_sources": dict(Counter(i.source for i in rehearsal).most_common()),
         "rehearsal_sha256": items_sha256(rehearsal),
+        "probes_sha256": list(business.sha256.values()),
+        # So that whoever reads the run need not carry the rule out.
+        "probe_clusters": {i.id: name for i, name in clusters if i.cluster is None and name},
         "versions": {"redline-guardrail": __version__}
         | {name: version(name) for name in ("torch", "transformers", *packages)},
     }

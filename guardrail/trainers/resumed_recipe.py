@@ -10,7 +10,7 @@ from typing import Any
 
 from guardrail.errors import InputError
 from guardrail.guard.resume import checkpoint_step
-from guardrail.ledger.file import FILE_NAME, live_records, read_ledger
+from guardrail.ledger.file import FILE_NAME, newest_header, read_ledger
 from guardrail.recipe_yaml import flat
 from guardrail.redaction import HIDDEN, is_secret, redacted
 
@@ -26,6 +26,7 @@ _BY_CONTENT = {
     "sets.red_line": "red_line_sha256",
     "sets.rehearsal": "rehearsal_sha256",
     "train.data": "training_sha256",
+    "probes.files": "probes_sha256",
     "gold_base": "weights.gold_base",
     "kl_reference": "weights.kl_reference",
     "start_model": "weights.start_model",
@@ -56,14 +57,11 @@ def recipe_changes(
     """
     step = -1 if checkpoint is None else checkpoint_step(checkpoint)
     records = read_ledger(run)
-    begun = next((r for r in records if r["kind"] == "started"), None)
-    if begun is None or not isinstance(begun.get("recipe"), dict):
+    begun = newest_header(records, step)
+    if not isinstance(begun.get("recipe"), dict):
         raise InputError(
             f"ledger `{run / FILE_NAME}` does not say which recipe the run began with; give another folder"
         )
-    for record in live_records(records):
-        if record["kind"] == "recipe_changed" and record["step"] <= step:
-            begun = {**begun, **record["header"]}
     before, now = flat(begun), flat(redacted(header))
     changes = []
     for key in sorted({k for k in (*before, *now) if k.startswith("recipe.")}):
@@ -78,8 +76,18 @@ def recipe_changes(
         changes.append({"key": name, "before": before.get(key), "after": now.get(key)})
     told = {change["key"] for change in changes}
     for name, content in _BY_CONTENT.items():  # the same path, and something else in it
-        if name not in told and content in before and before[content] != now.get(content):
-            changes.append({"key": name, "before": before[content], "after": now.get(content)})
+        was, found = before.get(content), now.get(content)
+        if name in told or content not in before or was == found:
+            continue
+        if isinstance(was, list) and isinstance(found, list):  # a digest a file
+            files = zip(now[f"recipe.{name}"], was, found, strict=True)
+            changes += [
+                {"key": name, "file": file, "before": old, "after": new}
+                for file, old, new in files
+                if old != new
+            ]
+        else:
+            changes.append({"key": name, "before": was, "after": found})
     for change in changes:
         if is_secret(str(change["key"])):
             change |= {"before": HIDDEN, "after": HIDDEN}
@@ -88,7 +96,10 @@ def recipe_changes(
 
 
 def _refuse(run: Path, changes: list[dict[str, Any]], *, allowed: bool) -> None:
-    said = [f"`{c['key']}` was {c['before']!r:.80} and is {c['after']!r:.80}" for c in changes[:6]]
+    said = [
+        f"`{c['key']}`{f' ({file})' if (file := c.get('file')) else ''} was {c['before']!r:.80} and is {c['after']!r:.80}"
+        for c in changes[:6]
+    ]
     more = f" and {len(changes) - 6} more" if len(changes) > 6 else ""
     fixed = [c["key"] for c in changes if str(c["key"]).startswith(_FIXED)]
     if fixed:
@@ -106,5 +117,5 @@ def _refuse(run: Path, changes: list[dict[str, Any]], *, allowed: bool) -> None:
 
 def changed_header(header: dict[str, Any]) -> dict[str, Any]:
     """Return what `recipe_changed` repeats of a header: the recipe and what its files hold."""
-    names = ("recipe", *(n.partition(".")[0] for n in _BY_CONTENT.values()))
+    names = ("recipe", "probe_clusters", *(n.partition(".")[0] for n in _BY_CONTENT.values()))
     return {name: header[name] for name in names if name in header}

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from guardrail.cli.main import app
 from guardrail.errors import InputError
-from guardrail.simulate import read_trajectory, simulate
+from guardrail.simulate import read_run_trajectory, read_trajectory, simulate
 from tests.data_wing.repaired_story import drifted_run, judged_by_probes
 
 N, T = 90, 6
@@ -141,13 +141,39 @@ def test_a_replay_warns_that_it_leaves_out_a_business_s_own_probes(tmp_path):
         text.replace('"trigger": ', '"planned_looks": 20, "trigger": '), encoding="utf-8"
     )
 
-    def warned(language: str) -> str:
-        done = CliRunner().invoke(app, ["simulate", str(run), "--lang", language, "--json"])
+    def replayed(language: str, *words: str) -> tuple[str, set[str]]:
+        """What is warned of, and the metrics of the streams."""
+        asked = ["simulate", str(run), "--lang", language, "--json", *words]
+        done = CliRunner().invoke(app, asked)
         assert done.exit_code == 0, done.output
-        assert json.loads(done.stdout)["looks"]
-        return done.stderr
+        streams = json.loads(done.stdout)["looks"][-1]["streams"]
+        return done.stderr, {stream["metric"] for stream in streams}
 
-    assert warned("en") == ""
-    judged_by_probes(run)
-    assert "own probes" in warned("en")
-    assert "业务自己的探针" in warned("zh")
+    warned, known = replayed("en")
+    assert warned == ""
+    mine = tmp_path / "mine.py"
+    judged_by_probes(run, mine)
+    warned, seen = replayed("en")
+    assert "own probes" in warned
+    assert seen == known
+    warned, _ = replayed("zh")
+    assert "业务自己的探针" in warned
+    assert "--probes FILE" in warned
+    warned, seen = replayed("en", "--probes", str(mine), "--margin", "presses=0.3,0.5")
+    assert warned == ""
+    assert seen == known | {"presses"}
+
+
+def test_probes_belong_to_a_run(tmp_path):
+    assert "`--probes` belongs to a run" in call(script(tmp_path), "--probes", "mine.py", code=2)
+
+
+def test_a_replay_counts_the_business_s_clusters(tmp_path):
+    run, mine = drifted_run(tmp_path, {"writing": 0.6}), tmp_path / "mine.py"
+    ledger = run / "ledger.jsonl"
+    text = ledger.read_text(encoding="utf-8")
+    ledger.write_text(text.replace('"trigger": ', '"planned_looks": 20, "trigger": '))
+    judged_by_probes(run, mine)
+    trajectory = read_run_trajectory(run, [mine])
+    assert len(set(trajectory.clusters)) == len(trajectory.groups) // 2
+    assert read_run_trajectory(run).probe_files == 1

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+from guardrail.models.fingerprint import file_sha256
 from guardrail.sets.items import Item, Message, read_items, write_items
 from guardrail.sets.reserved import reserved_ids
 from tests.data_wing.whole_wing import JUDGED, TOPICS, WAYS
@@ -52,13 +53,38 @@ def drifted_run(folder: Path, failing: dict[str, float], *, an_ability: int = 10
     return run
 
 
-def judged_by_probes(run: Path) -> None:
-    """Let the run's recipe have named a business's own probes."""
+PRESSES = """
+MARGINS = {"presses": (0.02, 0.05)}
+def presses(chat, case):
+    return float("归还" in chat[-1]["content"])
+def cluster(chat, case):
+    return case.get("template")
+"""
+"""A business's probes, which find the bad answer of stories."""
+
+
+def judged_by_probes(run: Path, file: Path) -> None:
+    """Let a run have been judged by these probes of a business too; two items each are of one template."""
+    file.write_text(PRESSES, encoding="utf-8")
+    items = read_items(run / "items.jsonl")
+    clusters = {item.id: f"t{n // 2}" for n, item in enumerate(items)}
+    cases = [one.model_copy(update={"case": {"template": clusters[one.id]}}) for one in items]
+    write_items(run / "items.jsonl", cases)
+    for answers in (run / "looks").iterdir():
+        rows = [json.loads(line) for line in answers.read_text(encoding="utf-8").splitlines()]
+        told = [row | {"presses": float("归还" in row["text"])} for row in rows]
+        answers.write_text(
+            "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in told), encoding="utf-8"
+        )
     path = run / "ledger.jsonl"
-    text = path.read_text(encoding="utf-8")
-    named = text.replace('"recipe": {', '"recipe": {"probes": {"files": ["/mine.py"]}, ', 1)
-    assert named != text
-    path.write_text(named, encoding="utf-8")
+    records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    # As the run folder of a stranger may name what it likes.
+    records[0]["recipe"]["probes"] = {"files": [str(run / "theirs.py")]}
+    records[0] |= {"probes_sha256": [file_sha256(file)], "probe_clusters": clusters}
+    for record in records:
+        if record["kind"] == "look":
+            record["streams"].append(record["streams"][0] | {"metric": "presses"})
+    path.write_text("".join(json.dumps(r) + "\n" for r in records), encoding="utf-8")
     undigested(run)
 
 

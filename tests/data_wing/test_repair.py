@@ -7,11 +7,14 @@ from typer.testing import CliRunner
 
 from guardrail.cli.main import app
 from guardrail.data.repair.drifted_abilities import drifted_abilities, read_drifted_run, run_items
-from guardrail.data.rows import read_data_rows
+from guardrail.data.repair.repaired_recipe import write_next_run
+from guardrail.data.rows import made_row, read_data_rows
+from guardrail.models.fingerprint import file_sha256
 from guardrail.recipe import read_recipe
 from guardrail.sets.items import read_items
 from guardrail.sets.lint.duplicates import NearDuplicates, plain
 from tests.data_wing.repaired_story import (
+    PRESSES,
     drifted_run,
     judged_by_probes,
     rehearsal_items,
@@ -189,11 +192,36 @@ def test_a_run_that_lost_what_a_repair_needs_is_told_what(tmp_path, lacking):
 
 def test_a_run_judged_by_a_business_s_own_probes_is_refused(tmp_path):
     run = drifted_run(tmp_path, LOST)
-    judged_by_probes(run)
+    judged_by_probes(run, tmp_path / "mine.py")
     said = repair(run, tmp_path / "out", "http://127.0.0.1:9", code=2)
     assert "`probes.files`" in said
-    assert "add rehearsal items" in " ".join(said.split())
+    assert "`--probes FILE`" in " ".join(said.split())
     assert not (tmp_path / "out").exists()
+    (tmp_path / "other.py").write_text(f"{PRESSES}#")
+    other = ("--probes", tmp_path / "other.py")
+    said = "".join(repair(run, tmp_path / "out", "http://127.0.0.1:9", *other, code=2).split())
+    for file in ("mine.py", "other.py"):
+        assert file_sha256(tmp_path / file) in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_probes_that_the_user_names_judge_and_stand_in_the_next_recipe(tmp_path):
+    """Their streams and clusters count as in the run; what the run folder names is neither carried out nor handed on."""
+    run, mine = drifted_run(tmp_path, {"writing": 0.6}), tmp_path / "mine.py"
+    before = drifted_abilities(read_drifted_run(run), run_items(read_drifted_run(run), "red_line"))
+    judged_by_probes(run, mine)
+    data = read_drifted_run(run)
+    red_line, rehearsal = run_items(data, "red_line"), run_items(data, "rehearsal")
+    drifted = drifted_abilities(data, red_line, [mine])
+    assert "presses/overall" in drifted.streams
+    assert not any(stream.startswith("presses") for stream in before.streams)
+    assert (drifted.items, drifted.reserved) == (before.items, before.reserved)
+    new = made_row("二加二？", "四。", method="repair", generator="own", model="none")
+    recipe = read_recipe(
+        write_next_run(tmp_path / "out", data, drifted, red_line, rehearsal, [new])
+    )
+    assert recipe.probes.files == (str(mine),)
+    assert recipe.lineage.probes_sha256 == (file_sha256(mine),)
 
 
 def test_help_has_an_example_and_what_comes_next():

@@ -8,12 +8,13 @@ import pytest
 
 from guardrail.data.repair.drifted_abilities import drifted_abilities, read_drifted_run, run_items
 from guardrail.data.repair.repaired_recipe import lineage_of
+from guardrail.models.fingerprint import file_sha256
 from guardrail.report.repaired import repaired
 from guardrail.report.report import build_report
 from guardrail.report.run_data import read_run
 from guardrail.sets.items import items_sha256, read_items
 from guardrail.sets.reserved import reserved_ids
-from tests.data_wing.repaired_story import drifted_run
+from tests.data_wing.repaired_story import drifted_run, judged_by_probes
 from tests.report.stories import shown_text, undigested
 
 LOST = {"instruction": 0.6, "translation": 0.6, "writing": 0.6}
@@ -27,7 +28,13 @@ def runs(tmp_path_factory):
     return {name: drifted_run(folder / name, failing) for name, failing in lost.items()}
 
 
-def follow(runs: dict[str, Path], before: str, after: str, folder: Path, **drift) -> Path:
+def items_of(run):
+    return read_items(run / "items.jsonl")
+
+
+def follow(
+    runs: dict[str, Path], before: str, after: str, folder: Path, *, probes=(), **drift
+) -> Path:
     """A copy of a run whose recipe says that it repairs another."""
     import shutil
 
@@ -35,7 +42,7 @@ def follow(runs: dict[str, Path], before: str, after: str, folder: Path, **drift
     shutil.copytree(runs[after], run)
     data = read_drifted_run(runs[before])
     red_line = run_items(data, "red_line")
-    lineage = lineage_of(data, drifted_abilities(data, red_line), red_line, 12)
+    lineage = lineage_of(data, drifted_abilities(data, red_line, probes), red_line, 12)
     ledger = (run / "ledger.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
     started = json.loads(ledger[0].replace(str(runs[after]), str(run)))
     started["recipe"] |= {"lineage": lineage.model_dump(mode="json"), "name": "park-repaired"}
@@ -97,6 +104,51 @@ def test_too_few_items_tell_nothing_however_much_changed(runs, tmp_path):
 def test_what_else_changed_is_named(runs, tmp_path):
     facts = repaired(read_run(follow(runs, "bad", "good", tmp_path, min_items=20)))
     assert facts.also_changed == ("drift.min_items",)
+
+
+@pytest.fixture(scope="module")
+def business_runs(tmp_path_factory):
+    """As `runs`, judged by a business's own probes too."""
+    folder = tmp_path_factory.mktemp("business")
+    found = {name: drifted_run(folder / name, lost) for name, lost in (("bad", LOST), ("good", {}))}
+    for run in found.values():
+        judged_by_probes(run, folder / "mine.py")
+    return found
+
+
+def test_a_business_s_metrics_are_told_before_and_after_with_its_clusters(business_runs, tmp_path):
+    mine = business_runs["bad"].parent.parent / "mine.py"
+    run = follow(
+        business_runs, "bad", "good", tmp_path, probes=[mine], min_items=20, min_clusters=5
+    )
+    facts = repaired(read_run(run))
+    (told,) = [k for k in facts.changes if (k.metric, k.group) == ("presses", "overall")]
+    assert told.now == told.start == 0.0
+    assert told.base > 0.3
+    assert told.harm == pytest.approx(told.now - told.base)
+    assert told.says == "better"
+    clusters = {
+        f"t{n // 2}" for n, i in enumerate(items_of(run)) if i.id in reserved_ids(items_of(run))
+    }
+    assert told.units == len(clusters) < told.n
+    assert "presses" in shown_text(build_report(run).read_text(encoding="utf-8"))
+    assert "probes.files" not in facts.also_changed
+
+
+def test_a_business_s_metrics_of_other_probes_are_not_compared(business_runs, tmp_path):
+    mine = business_runs["bad"].parent.parent / "mine.py"
+    run = follow(business_runs, "bad", "good", tmp_path, probes=[mine])
+    ledger = run / "ledger.jsonl"
+    lines = ledger.read_text(encoding="utf-8").splitlines(keepends=True)
+    lines[0] = lines[0].replace(
+        f'"probes_sha256": ["{file_sha256(mine)}"], "probe_',
+        f'"probes_sha256": ["{"0" * 64}"], "probe_',
+    )
+    ledger.write_text("".join(lines), encoding="utf-8")
+    facts = repaired(read_run(run))
+    assert {change.metric for change in facts.changes} & {"presses"} == set()
+    assert facts.changes[0].metric == "passed"
+    assert "probes.files" in facts.also_changed
 
 
 @pytest.mark.parametrize(

@@ -25,8 +25,10 @@ from guardrail.guard.apply_levers import base_rates
 from guardrail.guard.state import read_state
 from guardrail.ledger.file import live_records, read_ledger
 from guardrail.models.load import load_model
+from guardrail.probes.business_probes import read_business
 from guardrail.probes.metrics import METRICS
 from guardrail.recipe import Recipe, read_recipe
+from guardrail.sets.items import read_items, write_items
 from guardrail.sets.read.training_rows import read_training_rows
 from guardrail.shipped import shipped_root
 from guardrail.trainers.attach import Guardrail
@@ -47,6 +49,16 @@ ARGUMENTS: dict[str, Any] = {
     "lr_scheduler_type": "linear", "logging_steps": 4, "report_to": "none", "use_cpu": True, "bf16": False,
     "disable_tqdm": True, "seed": 3,
 }  # fmt: skip
+
+
+PROBES = """
+MARGINS = {"short": (0.1, 0.2)}
+def short(chat, case):
+    return float(len(chat[-1]["content"]) < 5)
+def cluster(chat, case):
+    return None
+"""
+"""A business's own probes."""
 
 
 class Killed(Exception):
@@ -107,8 +119,13 @@ class Setting:
             folder, items_an_ability=3, drift=ALARMING,
             looks={"every_steps": 4, "tripwire_every_steps": 0, "replicates": 2, "benchmark_questions": 0,
                    "decoding": {"mode": "sampled", "max_new_tokens": 12}},
-            rehearsal={"fraction": 0.05}, gold_base=str(base),
+            rehearsal={"fraction": 0.05}, gold_base=str(base), probes={"files": ["probes.py"]},
         )  # fmt: skip
+        self.probes = folder / "probes.py"
+        self.probes.write_text(PROBES, encoding="utf-8")
+        items = read_items(folder / "red_line.jsonl")  # too few have a case for a verdict on it
+        cases = [i.model_copy(update={"case": {} if n < 3 else None}) for n, i in enumerate(items)]
+        write_items(folder / "red_line.jsonl", cases)
         self.rows = read_training_rows(str(self.recipe().train.data)).rows[:24]
 
     def recipe(self, **changes: Any) -> Recipe:
@@ -151,9 +168,12 @@ def run(
     resume: bool | str = False,
     kill_after: int | None = None,
     hand_on: bool = True,
+    changed_recipe: bool = False,
 ) -> tuple[Any, Watch]:
     """Attach and train; `hand_on` hands the guard's checkpoint to the trainer, as users are told to."""
-    callback = Guardrail.from_recipe(setting.recipe()).attach(trainer, resume=resume)
+    read_business.cache_clear()  # as in a process of its own
+    guardrail = Guardrail.from_recipe(setting.recipe())
+    callback = guardrail.attach(trainer, resume=resume, changed_recipe=changed_recipe)
     watch = Watch(trainer, callback.guard, kill_after)
     trainer.add_callback(watch)
     trainer.remove_callback(transformers.PrinterCallback)

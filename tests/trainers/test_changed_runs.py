@@ -7,14 +7,15 @@ import pytest
 import torch
 import transformers
 
+from guardrail.errors import InputError
 from guardrail.guard.guard import Guard
 from guardrail.guard.state import GuardState
-from guardrail.ledger.file import Ledger
+from guardrail.ledger.file import Ledger, read_ledger
 from guardrail.report.facts import gather
 from guardrail.report.run_data import read_run
 from guardrail.trainers.callback import GuardCallback
 from guardrail.trainers.guarded_train import guard_training
-from tests.trainers.changed_runs import CASES, HALF, Setting
+from tests.trainers.changed_runs import CASES, HALF, Setting, run
 
 pytestmark = [pytest.mark.run, pytest.mark.filterwarnings("ignore")]
 
@@ -86,6 +87,28 @@ def test_a_changed_run_is_tested_to_its_end_or_refused(setting, tmp_path, name, 
     assert levers["rates"] == told.after["rates"]
     if "save_only_model" in name:
         assert levers["loaded_rates"] == pytest.approx([2 * rate for rate in levers["rates"]])
+
+
+def test_changed_probes_are_refused_and_where_meant_base_is_asked_by_them_too(tmp_path, setting):
+    out, before = tmp_path / "run", setting.probes.read_text(encoding="utf-8")
+    run(setting, setting.trainer(out), kill_after=4)
+    text = before.replace("short", "long").replace("< 5", ">= 5")
+    setting.probes.write_text(text, encoding="utf-8")
+    try:
+        with pytest.raises(InputError, match=r"`probes.files` \(.*probes.py\) was '[0-9a-f]{64}'"):
+            run(setting, setting.trainer(out), resume=True)
+        again = {"resume": True, "changed_recipe": True}
+        callback, _ = run(setting, setting.trainer(out), **again)
+    finally:
+        setting.probes.write_text(before, encoding="utf-8")
+    records = read_ledger(out)
+    (changed,) = (r for r in records if r["kind"] == "recipe_changed")
+    assert [one["key"] for one in changed["changes"]] == ["probes.files"]
+    asked = [{s["metric"] for s in r["streams"]} for r in records if r["kind"] == "look"]
+    assert "short" in asked[0] - asked[-1]
+    assert "long" in asked[-1]
+    assert "short" not in callback.guard.state.baseline
+    assert records[-1]["outcome"] == "finished"
 
 
 def test_the_verdict_is_of_the_best_model_where_it_is_what_is_left(setting, tmp_path):

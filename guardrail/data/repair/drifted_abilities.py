@@ -1,15 +1,24 @@
 """Which abilities a run lost, by the rule that judged it, asked of the items that may choose a repair."""
 
 import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from guardrail.errors import InputError
-from guardrail.judge.look_values import answer_lines, judge_look, read_measured
+from guardrail.judge.look_values import (
+    answer_lines,
+    judge_look,
+    read_business_measured,
+    read_measured,
+    with_business,
+)
 from guardrail.judge.rule import RuleState
 from guardrail.judge.verdict import UNTESTED
 from guardrail.ledger.records import LookFacts
+from guardrail.probes.business_probes import BusinessProbes
+from guardrail.probes.trusted_probes import trusted_probes
 from guardrail.recipe import recorded_recipe
 from guardrail.report.named_items import named_items
 from guardrail.report.run_data import RunData, read_run
@@ -36,6 +45,8 @@ class Drifted:
     """Red-line items that had a say."""
     reserved: int
     """Items that had none."""
+    probes: Mapping[str, str]
+    """Files of the business's own probes that judged too, as the user named them → their digests."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return it for JSON; the look by its number and step."""
@@ -59,8 +70,7 @@ def read_drifted_run(run: Path) -> RunData:
     """Return what the ledger of a run says, which must have looked after its start.
 
     Raises:
-        InputError: the folder holds no ledger, a damaged one, or one without such a look; or the run was judged by a business's own
-            probes too, whose file a stranger's run folder must not have carried out.
+        InputError: the folder holds no ledger, a damaged one, or one without such a look.
     """
     data = read_run(run)
     if data.damaged:
@@ -70,12 +80,6 @@ def read_drifted_run(run: Path) -> RunData:
     if data.last_look is None or data.last_look.number == 0:
         raise InputError(
             f"`{run}` holds no look after its start: nothing shows what drifted; give the folder of a run that looked"
-        )
-    if data.recipe_section("probes").get("files"):
-        raise InputError(
-            f"`{run}` was also judged by a business's own probes and cluster rule (`probes.files`); a repair carries out no code that a run "
-            "folder names, so it would judge by other streams and clusters than the run did. Read in its report what drifted, add "
-            "rehearsal items for that to the file of `sets.rehearsal`, and run the recipe again"
         )
     return data
 
@@ -94,7 +98,23 @@ def run_items(data: RunData, key: str) -> list[Item]:
         ) from error
 
 
-def drifted_abilities(data: RunData, red_line: list[Item]) -> Drifted:
+def run_probes(data: RunData, given: Sequence[Path]) -> BusinessProbes:
+    """Return the business's own probes that a run was judged by, of files that the user trusts.
+
+    Raises:
+        InputError: as `trusted_probes`, or it was judged by some and none is given.
+    """
+    recipe = recorded_recipe(data.run, data.recipe)
+    if recipe.probes.files and not given:
+        raise InputError(
+            f"`{data.run}` was also judged by a business's own probes and cluster rule (`probes.files`: {', '.join(recipe.probes.files)}); a "
+            "repair carries out no code that a run folder names, and without it would judge by other streams and clusters than the run "
+            "did. Name the files yourself, if you trust them: `--probes FILE`, for each"
+        )
+    return trusted_probes(data.run, recipe.probes.files, data.started.get("probes_sha256"), given)
+
+
+def drifted_abilities(data: RunData, red_line: list[Item], probes: Sequence[Path] = ()) -> Drifted:
     """Judge the newest look again by its answers to the items that are not reserved, with a whole error budget.
 
     The run's own verdict is not asked: it knows the reserved slice.
@@ -102,10 +122,12 @@ def drifted_abilities(data: RunData, red_line: list[Item]) -> Drifted:
     Args:
         data: The run (`read_drifted_run`).
         red_line: Its red-line items.
+        probes: Files of the business's own probes, if it was judged by some; they are carried out.
 
     Raises:
-        InputError: answers of look 0 or of the newest look are gone or are not those that were written.
+        InputError: answers of look 0 or of the newest look are gone or are not those that were written; or as `run_probes`.
     """
+    business = run_probes(data, probes)
     recipe = recorded_recipe(data.run, data.recipe)
     kept_back = reserved_ids(red_line)
     items = [item for item in red_line if not item.rehearsed and item.id not in kept_back]
@@ -114,18 +136,22 @@ def drifted_abilities(data: RunData, red_line: list[Item]) -> Drifted:
             f"the red line of `{data.run}` has no item that may choose a repair; it needs items that are neither "
             "rehearsed nor reserved"
         )
-    config = recipe.drift_config(1)
+    own = recipe.drift_config(1)
+    config = with_business(own, business)
     first, look = data.looks[0], data.looks[-1]
     start, now = (
         read_measured(
-            data.run, one.answers, one.answers_sha256, [i.id for i in items], list(config.metrics)
+            data.run, one.answers, one.answers_sha256, [i.id for i in items], list(own.metrics)
         )
+        | read_business_measured(data.run, one.answers, one.answers_sha256, items, business)
         for one in (first, look)
     )
-    against = judged_against(recipe, items, start, inherited=first.inherited)
+    against = judged_against(recipe, items, start, business, inherited=first.inherited)
     base = {name: against[name] for name in config.metrics}
     try:
-        verdict, _ = judge_look(items, base, now, config, RuleState(), final=True)
+        verdict, _ = judge_look(
+            items, base, now, config, RuleState(), final=True, business=business
+        )
     except ValueError as error:
         raise InputError(f"`{data.run / look.answers}`: {error}; restore it from a copy") from error
     return Drifted(
@@ -136,6 +162,7 @@ def drifted_abilities(data: RunData, red_line: list[Item]) -> Drifted:
         shown=any(stream.group != "overall" for stream in verdict.alarmed),
         items=len(items),
         reserved=len(kept_back),
+        probes=business.sha256,
     )
 
 

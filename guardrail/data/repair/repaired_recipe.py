@@ -42,6 +42,7 @@ def lineage_of(data: RunData, drifted: Drifted, red_line: list[Item], items: int
         drifted=drifted.streams,
         abilities=drifted.abilities,
         items=items,
+        probes_sha256=tuple(drifted.probes.values()),
     )
 
 
@@ -92,6 +93,8 @@ def write_next_run(
         "anchors": str((out / "anchors").resolve()),
         "lineage": lineage_of(data, drifted, red_line, len(rows)).model_dump(mode="json"),
     }
+    if drifted.probes:  # those the user named, and not what the run folder names
+        changes["probes.files"] = list(drifted.probes)
     comments = [
         f"The recipe of {data.run.resolve()} with {len(rows)} more rehearsal items ({', '.join(drifted.abilities)}) and nothing else changed.",
         "Whether they helped, its report says on the reserved slice of the red line, which had no part in choosing them.",
