@@ -38,9 +38,11 @@ def spin_command(
     iterations: Annotated[
         int | None, typer.Option(min=1, help="To be played with `--recipe`, 2 by default.")
     ] = None,
-    iteration: Annotated[
-        int | None,
-        typer.Option(min=0, help="Which one the model of `--server` is, by default the first, 0."),
+    previous: Annotated[
+        Path | None,
+        typer.Option(
+            help="With `--server`, from iteration 1 on: folder of the iteration before; its pairs are trained along."
+        ),
     ] = None,
     anchors: Annotated[
         Path | None,
@@ -63,15 +65,15 @@ def spin_command(
 ) -> None:
     """Pair each row's answer with what the model says in its place, train it to tell them apart, and again (SPIN, arXiv 2401.01335).
 
-    The model should be fine-tuned on the rows already. preferences.jsonl is for TRL's DPO, preferences.swift.jsonl for
-    ms-swift's. With `--recipe` each iteration's model is trained on them unguarded, below the folder in `models/`: look at the
+    The model should be fine-tuned on the rows already. An iteration is trained on its pairs and those of the one before, as in the
+    paper: preferences.jsonl is for TRL's DPO, preferences.swift.jsonl for ms-swift's. With `--recipe` each iteration's model is trained on them unguarded, below the folder in `models/`: look at the
     last one with `guardrail look` before you use it. An iteration without a pair is the last. With `--server` one iteration is made, and you train.
 
     Example: `guardrail data spin rows.jsonl --recipe qwen3-8b-sft-lora --iterations 2 --learning-rate 5e-7 --out data/spin`
 
-    An iteration by a server: `guardrail data spin rows.jsonl --server http://127.0.0.1:8000 --iteration 1 --out data/spin-1`
+    An iteration by a server: `guardrail data spin rows.jsonl --server http://127.0.0.1:8000 --previous data/spin-0 --out data/spin-1`
     """
-    from guardrail.data.generate.spin import gold_rows, play, with_golds
+    from guardrail.data.generate.spin import gold_rows, mix_in, newest_iteration, play, with_golds
     from guardrail.errors import InputError
 
     if (recipe is None) == (asking.server is None):
@@ -83,15 +85,15 @@ def spin_command(
         raise InputError(
             f"`--{name}` is about training here; leave it out with `--server`, or give `--recipe`"
         )
-    if recipe is not None and iteration is not None:
+    if recipe is not None and previous is not None:
         raise InputError(
-            "`--iteration` is about the model of a server; with `--recipe` say with `--iterations` how many are played"
+            "`--previous` is about one iteration by a server; with `--recipe` say with `--iterations` how many are played"
         )
     if anchors is None and general_share is not None:
         raise InputError(
             "`--general-share` is about base's golds; give their folder with `--anchors`"
         )
-    iterations, iteration = iterations or 2, iteration or 0
+    iterations = iterations or 2
     beta = 0.1 if beta is None else beta
     general_share = 0.03 if general_share is None else general_share
     given = stage.rows(rows)
@@ -99,13 +101,20 @@ def spin_command(
         golds = stage.judged_text.without_judged_rows(gold_rows(anchors))
         given = with_golds(given, golds, general_share, stage.seed)
     if recipe is None:
+        iteration = 0
+        before: list[DataRow] = []
+        if previous is not None:
+            newest, before = newest_iteration(stage.rows([previous / "rows.jsonl"]), previous)
+            iteration = newest + 1
         with progress_bar("answers", len(given)) as done:
             asked = asking.endpoint(stage, done)
             made = play(
                 asked, given, iteration, name=asked.model, seed=stage.seed, max_tokens=answer_tokens
             )
+        mix_in(made, before)
         costs = [asked.costs]
         settings: dict[str, Any] = {"model": asked.model, "iteration": iteration}
+        settings["previous"] = None if previous is None else str(previous)
     else:
         from guardrail.recipe import read_recipe
 
@@ -122,7 +131,7 @@ def spin_command(
 
 @dataclass
 class _InThisProcess:
-    """Iterations below a stage's folder: `iteration-t/` has its pairs, `models/iteration-t` the model it ends with."""
+    """Iterations below a stage's folder: `iteration-t/` has its rows and what is trained on, `models/iteration-t` the model t began with."""
 
     stage: StageOptions
     recipe: "Recipe"
@@ -138,22 +147,26 @@ class _InThisProcess:
         self.costs: list[Costs] = []
 
     def through(self, iterations: int, done: Any) -> "Made":
-        """Return the pairs of all iterations; what an earlier try finished is not done again.
+        """Return the pairs of all iterations, each once; what an earlier try finished is not done again.
 
         An iteration from the second on that leaves no pair is the last: SPIN has arrived.
         """
+        from guardrail.data.generate.spin import as_pair
         from guardrail.data.preference_training import train_on_pairs
         from guardrail.data.stage_folder import Made
         from guardrail.errors import InputError
 
         whole = Made(facts={"iterations": [], "models": []})
         model = Path(str(self.recipe.start_model))
+        before: list[DataRow] = []
         for number in range(iterations):
-            made = self._pairs(number, model)
+            made = self._pairs(number, model, before)
+            mixed = {"mixed_in": made.facts["mixed_in"]}
             whole.rows += made.rows
             whole.dropped += made.dropped
-            whole.preferences += made.preferences
-            whole.facts["iterations"].append({"iteration": number, **made.funnel()})
+            whole.preferences += [as_pair(row) for row in made.rows]
+            whole.facts["iterations"].append({"iteration": number, **made.funnel(), **mixed})
+            before = made.rows
             if not made.preferences and number:
                 break
             if not made.preferences:
@@ -174,8 +187,8 @@ class _InThisProcess:
             done(number + 1)
         return whole
 
-    def _pairs(self, number: int, model: Path) -> "Made":
-        from guardrail.data.generate.spin import as_pair, play
+    def _pairs(self, number: int, model: Path, before: "list[DataRow]") -> "Made":
+        from guardrail.data.generate.spin import as_pair, mix_in, play
         from guardrail.data.preference_training import training_settings
         from guardrail.data.select.row_faults import drop_judged
         from guardrail.data.stage_folder import read_stage, write_stage
@@ -207,6 +220,7 @@ class _InThisProcess:
             costs = opponent.costs
         clean = drop_judged(made, stage.judged_text)
         clean.preferences = [as_pair(row) for row in clean.rows]
+        mix_in(clean, before)
         if found is None:
             write_stage(folder, clean, costs, settings)
         self.costs.append(costs)

@@ -164,7 +164,7 @@ def test_one_iteration_by_a_server_is_exported_and_judged_text_kept_out(tmp_path
     write_items(tmp_path / "judged.jsonl", [item])
     write_rows(tmp_path / "rows.jsonl", [*_rows(*"一二三"), made_row(question, "好", method="own")])
     line = ["data", "spin", tmp_path / "rows.jsonl", "--judged", tmp_path / "judged.jsonl"]
-    line += ["--anchors", anchors, "--general-share", "0.1", "--iteration", "4", "--json"]
+    line += ["--anchors", anchors, "--general-share", "0.1", "--json"]
     answer = lambda prompt, body: question if prompt == "第0问" else f"答{prompt}"  # noqa: E731
     with ScriptedServer(answer) as server:
         done = CliRunner().invoke(
@@ -179,13 +179,61 @@ def test_one_iteration_by_a_server_is_exported_and_judged_text_kept_out(tmp_path
         for one in (tmp_path / "out/preferences.jsonl").read_text("utf-8").splitlines()
     ]
     assert [(pair["iteration"], pair["side"]) for pair in pairs] == [
-        (4, "domain"),
-        (4, "domain"),
-        (4, "rehearsal"),
+        (0, "domain"),
+        (0, "domain"),
+        (0, "rehearsal"),
     ]
+    assert facts["mixed_in"] == 0
     files = "".join(p.read_text("utf-8") for p in (tmp_path / "out").glob("*.jsonl"))
     assert question not in files
     assert len(read_items(tmp_path / "out/items.jsonl")) == 3
+
+
+def _by_server(folder, out, *more, says=lambda prompt, body: f"答{prompt}", code=0):
+    line = ["data", "spin", folder / "rows.jsonl", "--out", folder / out, "--json", *more]
+    with ScriptedServer(says) as server:
+        done = CliRunner().invoke(app, [*map(str, line), "--server", server.url])
+    assert done.exit_code == code, done.output
+    return json.loads(done.stdout) if code == 0 else " ".join(done.output.split())
+
+
+def _exported(folder, name="preferences.jsonl"):
+    return [json.loads(line) for line in (folder / name).read_text("utf-8").splitlines()]
+
+
+def test_an_iteration_by_a_server_has_the_pairs_of_the_one_before_mixed_in_and_no_older_ones(
+    tmp_path,
+):
+    """As in the paper's section 6.1: 50k pairs at first, 50k and the 50k before from then on."""
+    write_rows(tmp_path / "rows.jsonl", _rows(*"一二三"))
+    for number in range(3):
+        more = ["--previous", tmp_path / f"{number - 1}"] if number else []
+        facts = _by_server(
+            tmp_path, f"{number}", *more, says=lambda prompt, body, n=number: f"{n}轮{prompt}"
+        )
+        trained = [number - 1] * 3 + [number] * 3 if number else [0] * 3
+        assert (facts["iteration"], facts["mixed_in"]) == (number, 3 if number else 0)
+        assert facts["funnel"]["kept"] == 3  # of its own
+        for name in ("preferences.jsonl", "preferences.swift.jsonl"):
+            pairs = _exported(tmp_path / f"{number}", name)
+            assert [pair["iteration"] for pair in pairs] == trained
+    for pair in _exported(tmp_path / "2"):
+        assert pair["rejected"][0]["content"].startswith(f"{pair['iteration']}轮")
+        assert pair["opponent"] == "scripted"
+
+
+def test_an_iteration_without_a_pair_of_its_own_has_none_mixed_in(tmp_path):
+    write_rows(tmp_path / "rows.jsonl", _rows("一"))
+    _by_server(tmp_path, "0")
+    facts = _by_server(tmp_path, "1", "--previous", tmp_path / "0", says=lambda prompt, body: "一")
+    assert facts["mixed_in"] == 0
+    assert not (tmp_path / "1/preferences.jsonl").exists()
+
+
+def test_a_previous_folder_without_pairs_is_refused(tmp_path):
+    write_rows(tmp_path / "rows.jsonl", _rows("一"))
+    said = _by_server(tmp_path, "1", "--previous", tmp_path, code=2)
+    assert f"`--previous {tmp_path}` holds no pairs of an iteration" in said
 
 
 def test_an_opponent_and_one_alone_must_be_named(tmp_path):
@@ -206,7 +254,7 @@ def test_an_opponent_and_one_alone_must_be_named(tmp_path):
         ("--server", ["--iterations", "3"], "--recipe"),
         ("--server", ["--beta", "0"], "--recipe"),
         ("--server", ["--learning-rate", "0"], "--recipe"),
-        ("--recipe", ["--iteration", "0"], "--iterations"),
+        ("--recipe", ["--previous", "spin-0"], "--iterations"),
         ("--server", ["--general-share", "0.05"], "--anchors"),
     ],
 )
@@ -297,12 +345,28 @@ class TestTwoIterations:
         folder, _, facts = played
         lines = (folder / "out/preferences.jsonl").read_text("utf-8").splitlines()
         counts = [one["kept"] for one in facts["iterations"]]
+        assert [one["mixed_in"] for one in facts["iterations"]] == [0, counts[0]]
         assert [json.loads(line)["iteration"] for line in lines] == [0] * counts[0] + [1] * counts[
             1
         ]
         assert facts["funnel"]["made"] == 24
         assert facts["costs"]["requests"] == 24
         assert facts["arguments_left_out"] == ["assistant_only_loss"]
+
+    def test_the_second_is_trained_on_its_own_pairs_and_those_of_the_first(self, played):
+        folder, _, facts = played
+        counts = [one["kept"] for one in facts["iterations"]]
+        for number, numbers in enumerate(([0] * counts[0], [0] * counts[0] + [1] * counts[1])):
+            pairs = _exported(folder / f"out/iteration-{number}")
+            assert [pair["iteration"] for pair in pairs] == numbers
+            model = folder / f"out/models/iteration-{number + 1}"
+            start = BASE if number == 0 else folder / "out/models/iteration-1"
+            recipe = read_recipe(folder / "short.yaml")
+            given = {"beta": 0.1, "learning_rate": None}
+            # It is taken for finished with these pairs, and with no others.
+            assert train_on_pairs(recipe, pairs, start, model, **given)[0] == model
+            with pytest.raises(InputError, match="other"):
+                train_on_pairs(recipe, pairs[1:], start, model, **given)
 
     def test_killed_before_its_end_it_goes_on_and_does_nothing_twice(self, played):
         folder, line, facts = played

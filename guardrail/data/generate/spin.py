@@ -3,8 +3,9 @@
 Chen et al. (2024), "Self-Play Fine-Tuning Converts Weak Language Models to Strong Language Models" (arXiv 2401.01335),
 algorithm 1: the opponent of iteration t is the model of iteration t, its answers are drawn at temperature 1; the model of
 t + 1 is trained to tell them from the rows' own by the logistic loss against that opponent, which is DPO with the opponent as
-reference; then it becomes the opponent. The paper's experiments also keep the pairs of the iteration before; here each
-iteration has those of its own opponent alone. Does not see which of two answers is better: the row's own is taken to be.
+reference; then it becomes the opponent. As in the paper's experiments (section 6.1: 50k pairs at iteration 0, 100k from then on;
+the authors' `configs/config_iter1.yaml` to `config_iter3.yaml` name two sets each) an iteration is trained on its own pairs and those
+of the one before. Does not see which of two answers is better: the row's own is taken to be.
 """
 
 from collections.abc import Sequence
@@ -21,7 +22,7 @@ from guardrail.data.stage_folder import Made
 from guardrail.errors import InputError
 from guardrail.sets.items import read_items
 
-__all__ = ["as_pair", "gold_rows", "play", "with_golds"]
+__all__ = ["as_pair", "gold_rows", "mix_in", "newest_iteration", "play", "with_golds"]
 
 METHOD = "spin"
 
@@ -87,6 +88,45 @@ def as_pair(row: DataRow) -> dict[str, Any]:
     known = {name: row.provenance[name] for name in ("iteration", "opponent", "side")}
     rejected = str(row.provenance["rejected"])
     return preference_pair(row.messages[:-1], row.answer, rejected, id=row.id, **known)
+
+
+def mix_in(made: Made, before: Sequence[DataRow]) -> None:
+    """Put the pairs of the iteration before in front of an iteration's own, to be trained together; each keeps its iteration.
+
+    Where the iteration has no pair of its own there is nothing to train, and none is put in. How many were is told as `mixed_in`.
+
+    Args:
+        made: What `play` made of this iteration.
+        before: Rows of the iteration before; none for the first.
+    """
+    mixed = [as_pair(row) for row in before] if made.preferences else []
+    made.preferences = [*mixed, *made.preferences]
+    made.facts["mixed_in"] = len(mixed)
+
+
+def newest_iteration(rows: Sequence[DataRow], place: Path) -> tuple[int, list[DataRow]]:
+    """Return the number of the newest iteration among rows that `play` made, and its rows.
+
+    Args:
+        rows: As they were read back.
+        place: Where they stood, for the message.
+
+    Raises:
+        InputError: there is none, or one that `play` did not make.
+    """
+    needed = {"iteration": int, "rejected": str, "opponent": str, "side": str}
+    pairs = [
+        row
+        for row in rows
+        if all(type(row.provenance.get(name)) is kind for name, kind in needed.items())
+    ]
+    if not pairs or len(pairs) < len(rows):
+        raise InputError(
+            f"`--previous {place}` holds no pairs of an iteration of SPIN; give the folder that `guardrail data spin` wrote for the "
+            "iteration before"
+        )
+    newest = max(row.provenance["iteration"] for row in pairs)
+    return newest, [row for row in pairs if row.provenance["iteration"] == newest]
 
 
 def _as_written(reply: Reply) -> str:
