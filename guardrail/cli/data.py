@@ -20,6 +20,8 @@ from guardrail.cli import (
 from guardrail.cli.common import JsonFlag, clear_errors, console, print_json
 from guardrail.cli.data_options import (
     AskedOptions,
+    BenchmarkOption,
+    JudgedOption,
     JudgeOption,
     PromptsOption,
     RowsArgument,
@@ -317,20 +319,24 @@ def export_command(
     rows: RowsArgument,
     out: Annotated[Path, typer.Option("--out", help="The JSONL file to write.")],
     to: Annotated[Literal["data-juicer", "distilabel"], typer.Option("--to", help="Whose format.")],
+    judged: JudgedOption = None,
+    benchmark: BenchmarkOption = None,
 ) -> None:
-    """Write rows in the format of another tool, which need not be installed.
+    """Write rows in the format of another tool, which need not be installed, but those that share text with a judged item.
 
     Example: `guardrail data export data/selected/rows.jsonl --to data-juicer --out juicer.jsonl`
     """
     from guardrail.data.export_rows import EXPORTS
-    from guardrail.data.rows import read_data_rows
     from guardrail.files import write_whole
 
-    read = [row for path in rows for row in read_data_rows(path)]
+    stage = StageOptions(out, judged, benchmark)
+    read = stage.rows(rows)
     lines = [json.dumps(EXPORTS[to](row), ensure_ascii=False) + "\n" for row in read]
     out.parent.mkdir(parents=True, exist_ok=True)
     write_whole(out, "".join(lines))
-    console.print(f"{len(read):,} rows: {out}", soft_wrap=True)
+    withheld = stage.judged_text.counts["rows read"]
+    said = f"; kept out, sharing text with a judged item: {withheld:,}" if withheld else ""
+    console.print(f"{len(read):,} rows: {out}{said}", soft_wrap=True)
 
 
 @app.command("prompts")

@@ -21,7 +21,7 @@ from tests.data_wing.repaired_story import (
     rewrite_reserved,
 )
 from tests.data_wing.scripted_server import ScriptedServer
-from tests.data_wing.whole_wing import FORMS, JUDGED, TOPICS, chance, leaks, script
+from tests.data_wing.whole_wing import FORMS, JUDGED, freely, leaks
 
 pytestmark = pytest.mark.run
 LOST = {"instruction": 0.6, "translation": 0.6}
@@ -30,14 +30,6 @@ LOST = {"instruction": 0.6, "translation": 0.6}
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     return drifted_run(tmp_path_factory.mktemp("told"), LOST)
-
-
-def freely(prompt, body):
-    """The scripted model with an imagination of its own where it is to evolve a question."""
-    if "给定题目：" in prompt:
-        one, other = (TOPICS[chance(prompt + n, len(TOPICS))] for n in "ab")
-        return f"拿{one}和{other}比一比，哪一样更费工夫，第{chance(prompt, 97)}回"
-    return script(prompt, body)
 
 
 def repair(run, out, url, *line, code=0):

@@ -12,8 +12,7 @@ from guardrail.ledger.file import read_ledger
 from guardrail.report.facts import Report
 from guardrail.sets.items import read_items, write_items
 from tests.data_wing.scripted_server import ScriptedServer
-from tests.data_wing.test_repair import freely
-from tests.data_wing.whole_wing import TOPICS, WAYS
+from tests.data_wing.whole_wing import TOPICS, WAYS, freely
 from tests.run_fixtures import arguments, guardrail, small_recipe
 
 pytestmark = pytest.mark.run

@@ -14,6 +14,8 @@ from openpyxl import load_workbook
 
 JUDGED = "请说明红烧肉从选肉到收汁的全部步骤，每步不超过十五个字"
 REWORDED = "请说明红烧肉从选肉到收汁的全部步骤，每步最好不超过二十个字"
+MOVED = "每步别超十五个字，说明红烧肉由选肉到收汁全部步骤"
+"""Near it without thirteen units in a row; seen where it stands in a line of its own."""
 FORMS: list[Callable[[str], str]] = [
     lambda text: text,
     lambda text: json.dumps({"q": text}),
@@ -124,24 +126,48 @@ def script(prompt: str, body: dict[str, Any]) -> Any:
         said = _said(prompt, body)
     key = f"{prompt}{body['seed']}"
     if chance(key, 4) == 0:
-        judged = FORMS[chance(key + "form", len(FORMS))]((JUDGED, REWORDED)[chance(key + "w", 2)])
-        said = (f"{said}\n9. {judged}", f"{judged}\n{said}", f"{said}{judged}")[
-            chance(key + "p", 3)
-        ]
+        place, near = chance(key + "p", 3), (JUDGED, REWORDED)[chance(key + "w", 2)]
+        if near == REWORDED and place < 2 and chance(key + "m", 2):
+            near = MOVED
+        judged = FORMS[chance(key + "form", len(FORMS))](near)
+        said = (f"{said}\n9. {judged}", f"{judged}\n{said}", f"{said}{judged}")[place]
     return {"text": said, "logprobs": {"content": [{"logprob": -0.05}]}}
 
 
+def freely(prompt: str, body: dict[str, Any]) -> Any:
+    """The scripted model with an imagination of its own where it is to evolve a question."""
+    if "给定题目：" in prompt:
+        one, other = (TOPICS[chance(prompt + n, len(TOPICS))] for n in "ab")
+        return f"拿{one}和{other}比一比，哪一样更费工夫，第{chance(prompt, 97)}回"
+    return script(prompt, body)
+
+
 def leaks(folder: Path) -> list[str]:
-    """The files below a folder in which 13 characters of the judged item stand in a row, behind whichever escape."""
-    wanted = "".join(re.findall("[一-鿿]", JUDGED))
+    """The files below a folder that hold the judged item or a near duplicate of it, behind whichever escape."""
+    return [
+        path.relative_to(folder).as_posix()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+        and path.suffix not in (".safetensors", ".pt", ".pth", ".bin")
+        and any(map(leaked, _text(path).splitlines()))
+    ]
+
+
+def leaked(line: str) -> bool:
+    """Whether a line has 13 characters of the judged item in a row, or half of its pairs of neighbours in any order."""
+    wanted = _han(JUDGED)
     windows = [wanted[n : n + 13] for n in range(len(wanted) - 12)]
-    found = []
-    for path in sorted(folder.rglob("*")):
-        if path.is_file() and path.suffix not in (".safetensors", ".pt", ".pth", ".bin"):
-            han = ["".join(re.findall("[一-鿿]", text)) for text in _forms(_text(path))]
-            if any(window in text for window in windows for text in han):
-                found.append(path.relative_to(folder).as_posix())
-    return found
+    pairs = {wanted[n : n + 2] for n in range(len(wanted) - 1)}
+    for text in map(_han, _forms(line)):
+        if any(window in text for window in windows):
+            return True
+        if 2 * sum(pair in text for pair in pairs) >= len(pairs):
+            return True
+    return False
+
+
+def _han(text: str) -> str:
+    return "".join(re.findall("[一-鿿]", text))
 
 
 def _text(path: Path) -> str:

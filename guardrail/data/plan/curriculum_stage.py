@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from guardrail.data.behaviours import behaviours_of
+from guardrail.data.judged_text import JudgedText
 from guardrail.data.rows import DataRow, data_row
 from guardrail.errors import InputError
 from guardrail.sets.read.curriculum import STAGES, curriculum
@@ -31,9 +32,14 @@ def stage_of(row: DataRow) -> tuple[str, str]:
 
 
 def in_curriculum_order(
-    paths: Sequence[Path], seed: int
+    paths: Sequence[Path], seed: int, judged: JudgedText | None = None
 ) -> tuple[list[dict[str, Any]], dict[str, dict[str, int]]]:
     """Return the rows of files in curriculum order, each as it was and with its `stage`, and stage → what said so → rows.
+
+    Args:
+        paths: The files.
+        seed: Of the order within a stage.
+        judged: A row that shares text with it, in any column, is left out and counted there as a row read.
 
     Raises:
         InputError: a file cannot be read, or a row has a `stage` that does not exist.
@@ -43,6 +49,9 @@ def in_curriculum_order(
     for path in paths:
         for raw in read_raw_rows(path):
             row = data_row(raw, path, answered=False)
+            if judged is not None and judged.inside(raw.value):
+                judged.counts["rows read"] += 1
+                continue
             stage, why = _own(raw.value, raw.where) or stage_of(row)
             told[stage][why] = told[stage].get(why, 0) + 1
             staged.append({**raw.value, "stage": stage})
