@@ -25,6 +25,7 @@ from guardrail.sets.items import Item, Message, read_items, write_items
 from guardrail.shipped import shipped_root
 from tests.anchors.test_store import manifest
 from tests.data_wing.scripted_server import ScriptedServer
+from tests.data_wing.whole_wing import FORMS, JUDGED, MOVED, leaks
 from tests.run_fixtures import arguments, script, small_recipe
 from tests.warm import SWIFT
 
@@ -280,7 +281,7 @@ TRAINS = [
 
 @pytest.fixture(scope="module")
 def played(tmp_path_factory):
-    """Two iterations of twelve rows on the toy, two optimizer steps each."""
+    """Two iterations of twelve rows on the toy, two optimizer steps each; judged rows among what they are given."""
     folder = tmp_path_factory.mktemp("spin")
     write_rows(
         folder / "rows.jsonl",
@@ -288,7 +289,14 @@ def played(tmp_path_factory):
     )
     steps = arguments(max_steps=2, warmup_steps=0, learning_rate=1e-4, logging_steps=1)
     recipe = small_recipe(folder, train=steps)
-    line = ["data", "spin", folder / "rows.jsonl", "--recipe", recipe, "--out", folder / "out"]
+    bad = [made_row(form(near), "好。", method="own") for form in FORMS for near in (JUDGED, MOVED)]
+    bad += [made_row("问", form(JUDGED), method="own") for form in FORMS]
+    write_rows(folder / "bad.jsonl", bad)
+    asked = (Message(role="user", content=JUDGED),)
+    item = Item(id="j", ability="writing", source="own", licence="CC0-1.0", messages=asked)
+    write_items(folder / "judged.jsonl", [item])
+    line = ["data", "spin", folder / "rows.jsonl", folder / "bad.jsonl", "--recipe", recipe]
+    line += ["--out", folder / "out", "--judged", folder / "judged.jsonl"]
     line = [*map(str, line), "--answer-tokens", "48", "--json"]
     done = CliRunner().invoke(app, line)
     assert done.exit_code == 0, done.output
@@ -352,6 +360,12 @@ class TestTwoIterations:
         assert facts["funnel"]["made"] == 24
         assert facts["costs"]["requests"] == 24
         assert facts["arguments_left_out"] == ["assistant_only_loss"]
+
+    def test_no_file_holds_a_judged_item(self, played):
+        folder, _, facts = played
+        assert facts["withheld"]["rows read"] == 3 * len(FORMS)
+        assert (folder / "out/iteration-1/preferences.swift.jsonl").is_file()
+        assert set(leaks(folder)) == {"bad.jsonl", "judged.jsonl"}
 
     def test_the_second_is_trained_on_its_own_pairs_and_those_of_the_first(self, played):
         folder, _, facts = played
