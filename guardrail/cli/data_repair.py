@@ -56,6 +56,8 @@ def repair_command(
     from guardrail.data.repair.repaired_recipe import RECIPE, REHEARSAL, write_next_run
     from guardrail.data.select.row_faults import drop_judged
     from guardrail.data.stage_folder import Made, take_away_earlier
+    from guardrail.report.page.phrases import Phrases
+    from guardrail.report.page.texts import language_of
 
     data = read_drifted_run(run)
     red_line, rehearsal = run_items(data, "red_line"), run_items(data, "rehearsal")
@@ -108,6 +110,11 @@ def repair_command(
     }
     if not stage.as_json:
         console.print(escape(drifted.in_words()), highlight=False, soft_wrap=True)
+        phrases = Phrases(language_of(data.recipe.get("language")))
+        for one in drifted.slice_sizes:
+            if one.shows is not None:
+                said = phrases.slice_shows(one.group, one.n, one.shows)
+                console.print(escape(str(said)), highlight=False, soft_wrap=True)
     stage.finish(
         made,
         [one.costs for one in asked],

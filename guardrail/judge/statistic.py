@@ -13,6 +13,7 @@ __all__ = [
     "StreamStatistic",
     "betting_z",
     "guarded",
+    "half_width",
     "item_harm",
     "non_inferiority_z",
     "stream_interval",
@@ -119,8 +120,21 @@ def stream_statistic(harm: FloatArray, units: IntArray | None = None) -> StreamS
 
 def stream_interval(statistic: StreamStatistic) -> tuple[float, float]:
     """Return the two-sided 95 % t interval of the mean harm over units, for one stream at one look: a picture, no promise."""
-    half = float(special.stdtrit(statistic.units - 1, 0.975)) * statistic.se
+    half = half_width(statistic.sd, statistic.n, statistic.units)
     return statistic.mean - half, statistic.mean + half
+
+
+def half_width(sd: float, n: int, units: int) -> float:
+    """Return half of the two-sided 95 % t interval of a mean harm: the smallest one that it tells from zero.
+
+    Where the true mean is as large, half of the measurements tell it; does not promise more.
+
+    Args:
+        sd: Of an item, as `StreamStatistic` has it; that of other items of the same kind gives an estimate.
+        n: Items.
+        units: Clusters and single items among them, at least two.
+    """
+    return float(special.stdtrit(units - 1, 0.975)) * (sd / math.sqrt(n))
 
 
 def non_inferiority_z(statistic: StreamStatistic, margin: float) -> float:

@@ -11,7 +11,13 @@ from pydantic import ValidationError
 from guardrail.errors import InputError
 from guardrail.judge.look_values import default_metric_rules, read_measured
 from guardrail.judge.rule import MetricRule, unit_numbers
-from guardrail.judge.statistic import FloatArray, item_harm, stream_interval, stream_statistic
+from guardrail.judge.statistic import (
+    FloatArray,
+    half_width,
+    item_harm,
+    stream_interval,
+    stream_statistic,
+)
 from guardrail.judge.verdict import Facts, Number
 from guardrail.ledger.file import FILE_NAME
 from guardrail.ledger.records import LookFacts
@@ -57,6 +63,8 @@ class SliceChange(Facts):
     low: Number
     high: Number
     """95 % for this one stream, over items; says nothing of what another training would give."""
+    shows: Number
+    """The smallest mean harm, of either sign, that so many items tell from zero: half of the interval; None for fewer than two units."""
     says: Literal["better", "worse", "not_told", "too_few"]
     """`too_few`: fewer items or clusters than the recipe lets a look test; `not_told`: the interval holds zero."""
 
@@ -177,9 +185,11 @@ def _change(
     n = int(applies.sum())
     units = unit_numbers([item.cluster for item in items])
     count = len(np.unique(units[applies]))
-    low = high = None
+    low = high = shows = None
     if count >= 2:
-        low, high = stream_interval(stream_statistic(harm, units))
+        statistic = stream_statistic(harm, units)
+        low, high = stream_interval(statistic)
+        shows = half_width(statistic.sd, n, count)
     says: Literal["better", "worse", "not_told", "too_few"] = "not_told"
     if n < facts.needed_items or count < facts.needed_units or low is None or high is None:
         says = "too_few"
@@ -202,6 +212,7 @@ def _change(
         harm=mean(harm),
         low=low,
         high=high,
+        shows=shows,
         says=says,
     )
 

@@ -1,8 +1,11 @@
 """`guardrail data repair`: what chooses, what is made, what never gets in, and that a killed repair goes on."""
 
 import json
+import math
 
+import numpy as np
 import pytest
+from scipy import stats
 from typer.testing import CliRunner
 
 from guardrail.cli.main import app
@@ -13,6 +16,7 @@ from guardrail.models.fingerprint import file_sha256
 from guardrail.recipe import read_recipe
 from guardrail.sets.items import read_items
 from guardrail.sets.lint.duplicates import NearDuplicates, plain
+from guardrail.sets.reserved import reserved_ids
 from tests.data_wing.repaired_story import (
     PRESSES,
     drifted_run,
@@ -140,6 +144,36 @@ def test_the_reserved_slice_never_chooses(tmp_path):
     assert found[0].abilities == ("writing",)
     assert found[0].reserved > 10
     assert found[0] == found[1] == found[2]
+
+
+def test_a_repair_says_how_small_a_change_the_reserved_slice_can_show(tmp_path):
+    """By the spread of the other items' change, as a t interval over so many reserved items has it."""
+    run = drifted_run(tmp_path, {"writing": 0.6})
+    data = read_drifted_run(run)
+    red_line = run_items(data, "red_line")
+    kept_back = reserved_ids(red_line)
+    first, last = (
+        {
+            row["item"]: row["passed"]
+            for row in map(json.loads, path.read_text(encoding="utf-8").splitlines())
+        }
+        for path in sorted((run / "looks").iterdir())
+    )
+    sizes = drifted_abilities(data, red_line).slice_sizes
+    assert [one.group for one in sizes] == ["overall", "writing"]
+    for one in sizes:
+        mine = [item.id for item in red_line if one.group in ("overall", item.ability)]
+        spread = np.std([first[i] - last[i] for i in mine if i not in kept_back], ddof=1)
+        assert one.n == len({*mine} & kept_back)
+        half = stats.t.ppf(0.975, one.n - 1) * spread / math.sqrt(one.n)
+        assert one.shows == pytest.approx(half)
+    line = ["data", "repair", run, "--out", tmp_path / "out", "--server", "http://127.0.0.1:9"]
+    with ScriptedServer(freely) as server:
+        line[-1] = server.url
+        said = CliRunner().invoke(app, [*map(str, line), "--rows", "1"]).output
+    assert (
+        f"保留题共 {len(kept_back)} 道，能看出 {100 * sizes[0].shows:.1f} 个点及以上的变化" in said
+    )
 
 
 def test_where_nothing_drifted_there_is_nothing_to_repair(tmp_path):

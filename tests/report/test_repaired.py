@@ -9,6 +9,7 @@ import pytest
 from guardrail.data.repair.drifted_abilities import drifted_abilities, read_drifted_run, run_items
 from guardrail.data.repair.repaired_recipe import lineage_of
 from guardrail.models.fingerprint import file_sha256
+from guardrail.report.page.phrases import Phrases
 from guardrail.report.repaired import repaired
 from guardrail.report.report import build_report
 from guardrail.report.run_data import read_run
@@ -76,6 +77,27 @@ def test_either_sign_is_told_and_so_is_that_nothing_can_be_told(
     told = json.loads((run / "report.json").read_text(encoding="utf-8"))["repair"]
     assert told["changes"][0]["says"] == says
     assert ("配方的其余部分都没有变" in page) != bool(facts.also_changed)
+    # How small a change so few items can show is said where none is shown.
+    assert first.shows == pytest.approx((first.high - first.low) / 2)
+    words = f"保留题共 {first.n} 道，能看出 {100 * first.shows:.1f} 个点及以上的变化。"
+    assert (words in shown_text(page)) == (says == "not_told")
+
+
+def test_how_small_a_change_the_slice_can_show_is_said_of_each_ability_in_either_language(
+    runs, tmp_path
+):
+    run = follow(runs, "bad", "same", tmp_path, min_items=20)
+    facts = {c.group: c for c in repaired(read_run(run)).changes if c.metric == "passed"}
+    writing = facts["writing"]
+    assert writing.says == "too_few"
+    page = shown_text(build_report(run, language="en").read_text(encoding="utf-8"))
+    change = f"{100 * min(1.0, writing.shows):.1f} points"
+    assert (
+        f"The slice has {writing.n} items of {Phrases('en').ability('writing')}: it can show a change of {change} or more."
+        in page
+    )
+    said = Phrases("zh").slice_shows("writing", 8, 0.25)
+    assert said == "保留题里写作有 8 道，能看出 25.0 个点及以上的变化。"
 
 
 def test_figures_are_those_of_the_reserved_items_alone(runs, tmp_path):

@@ -2,19 +2,23 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from guardrail.errors import InputError
 from guardrail.judge.look_values import (
+    Measured,
     answer_lines,
     judge_look,
     read_business_measured,
     read_measured,
     with_business,
 )
-from guardrail.judge.rule import RuleState
+from guardrail.judge.rule import MetricRule, RuleState, unit_numbers
+from guardrail.judge.statistic import half_width, item_harm, stream_statistic
 from guardrail.judge.verdict import UNTESTED
 from guardrail.ledger.records import LookFacts
 from guardrail.probes.business_probes import BusinessProbes
@@ -26,7 +30,30 @@ from guardrail.sets.items import Item
 from guardrail.sets.reserved import reserved_ids
 from guardrail.simulate import judged_against
 
-__all__ = ["Drifted", "answers_digest", "drifted_abilities", "read_drifted_run", "run_items"]
+__all__ = [
+    "Drifted",
+    "SliceSize",
+    "answers_digest",
+    "drifted_abilities",
+    "read_drifted_run",
+    "run_items",
+]
+
+
+_ASKED = "passed"
+"""The metric by which a report says whether a repair helped."""
+
+
+@dataclass(frozen=True, slots=True)
+class SliceSize:
+    """How much the reserved slice can show of a group's pass rate."""
+
+    group: str
+    """`overall` or an ability."""
+    n: int
+    """Reserved items that have a pass rate."""
+    shows: float | None
+    """About the smallest mean change that they tell from none, by the spread of the items that are not reserved; None: too few."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +74,16 @@ class Drifted:
     """Items that had none."""
     probes: Mapping[str, str]
     """Files of the business's own probes that judged too, as the user named them → their digests."""
+    slice_sizes: tuple[SliceSize, ...]
+    """Of all of them, then of each ability that drifted."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return it for JSON; the look by its number and step."""
         facts = {name: getattr(self, name) for name in ("level", "streams", "abilities", "shown")}
         place = {"look": self.look.number, "step": self.look.step}
-        return {**place, **facts, "items": self.items, "reserved": self.reserved}
+        sizes = [asdict(one) for one in self.slice_sizes]
+        counts = {"items": self.items, "reserved": self.reserved, "slice": sizes}
+        return {**place, **facts, **counts}
 
     def in_words(self) -> str:
         """Return what drifted, in a sentence."""
@@ -154,16 +185,49 @@ def drifted_abilities(data: RunData, red_line: list[Item], probes: Sequence[Path
         )
     except ValueError as error:
         raise InputError(f"`{data.run / look.answers}`: {error}; restore it from a copy") from error
+    abilities = tuple(s.group for s in verdict.fallen) if verdict.drifted else ()
+    apart = [item for item in red_line if item.id in kept_back]
+    sizes: tuple[SliceSize, ...] = ()
+    if abilities and _ASKED in config.metrics and apart:
+        ids = [item.id for item in apart]
+        said = read_measured(data.run, look.answers, look.answers_sha256, ids, [_ASKED])
+        # Which of them have a pass rate, and not what it is.
+        apart = [i for i, v in zip(apart, said[_ASKED][:, 0], strict=True) if not np.isnan(v)]
+        sizes = tuple(
+            _slice_size(group, apart, items, base, now, config.metrics[_ASKED])
+            for group in ("overall", *abilities)
+        )
     return Drifted(
         look=look,
         level=verdict.level,
         streams=tuple(stream.name for stream in verdict.alarmed),
-        abilities=tuple(s.group for s in verdict.fallen) if verdict.drifted else (),
+        abilities=abilities,
         shown=any(stream.group != "overall" for stream in verdict.alarmed),
         items=len(items),
         reserved=len(kept_back),
         probes=business.sha256,
+        slice_sizes=sizes,
     )
+
+
+def _slice_size(
+    group: str,
+    apart: Sequence[Item],
+    items: Sequence[Item],
+    base: Measured,
+    now: Measured,
+    rule: MetricRule,
+) -> SliceSize:
+    """What reserved items of a group can show, if their answers change as unevenly as those of the others did."""
+    inside = [item for item in apart if group in ("overall", item.ability)]
+    units = len(np.unique(unit_numbers([item.cluster for item in inside]))) if inside else 0
+    harm = item_harm(base[_ASKED], now[_ASKED].mean(axis=1), worse=rule.worse, clip=rule.clip)
+    harm = np.where([group in ("overall", item.ability) for item in items], harm, np.nan)
+    of_all = unit_numbers([item.cluster for item in items])
+    shows = None
+    if units >= 2 and len(np.unique(of_all[~np.isnan(harm)])) >= 2:
+        shows = half_width(stream_statistic(harm, of_all).sd, len(inside), units)
+    return SliceSize(group, len(inside), shows)
 
 
 def answers_digest(data: RunData, look: LookFacts) -> str:

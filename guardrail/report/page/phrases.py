@@ -141,6 +141,13 @@ class Phrases:
         first, second = ends if s.metric not in _WORSE_DOWN else ends[::-1]
         return self.say("page", "range", low=first, high=second)
 
+    def slice_shows(self, group: str, n: int, shows: float) -> Markup:
+        """Return how small a change of the pass rate so many reserved items of a group can show."""
+        change = self.say("unit", "points", v=f"{100 * min(1.0, shows):.1f}")
+        if group == "overall":
+            return self.say("repair", "shows_all", n=n, shows=change)
+        return self.say("repair", "shows", n=n, group=self.ability(group), shows=change)
+
     def from_to(self, s: Stream) -> Markup:
         """Return what a stream did: fell or rose from base to now."""
         name = self.stream(s)
