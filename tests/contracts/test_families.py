@@ -90,7 +90,8 @@ def on_another(recipe: Recipe, folder: Path, model: Path, **arguments: Any) -> A
     """A trainer whose model and tokenizer come from another folder than the recipe's."""
     train = recipe.train.model_copy(update={"arguments": recipe.train.arguments | arguments})
     other = recipe.model_copy(update={"start_model": str(model), "train": train})
-    return build_trainer(other, read_training_rows(str(recipe.train.data)).rows, folder)
+    read = read_training_rows(str(recipe.train.data), recipe.trainer)
+    return build_trainer(other, read.rows, folder)
 
 
 @in_each_cell

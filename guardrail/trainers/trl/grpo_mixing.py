@@ -160,7 +160,12 @@ def prompt_tokens(trainer: Any, prompt: Any) -> list[int]:
 
 def in_the_users_form(trainer: Any, chats: Sequence[list[dict[str, str]]]) -> list[Any]:
     """The chats, rendered where the user's prompts are plain text: TRL takes one form a batch."""
-    if not isinstance(trainer.train_dataset[0]["prompt"], str):
+    first = trainer.train_dataset[0]
+    if "prompt" not in first:
+        raise InputError(
+            f"train_dataset has no column `prompt`, which GRPO asks; it has {', '.join(first)}. Rename the one with the prompts"
+        )
+    if not isinstance(first["prompt"], str):
         return [list(chat) for chat in chats]
     texts = [_rendered(trainer, chat, tokenize=False) for chat in chats]
     for chat, text in zip(chats, texts, strict=True):

@@ -36,6 +36,13 @@ def test_the_self_test_is_zero_at_the_reference_and_sees_a_perturbation(base, lo
     assert kl_only.stored_kl(trainer.model) is None
 
 
+def test_a_dataset_without_prompts_is_refused_by_its_columns(base):
+    trainer = make_trainer(base, Scorer())
+    trainer.train_dataset = trainer.train_dataset.rename_column("prompt", "messages")
+    with pytest.raises(InputError, match="no column `prompt`, .* it has messages, answer"):
+        attach(trainer)
+
+
 BAD = {
     "scale_rewards": "batch",
     "multi_objective_aggregation": "normalize_then_sum",
