@@ -19,7 +19,7 @@ from guardrail.guard.measure_look import SEED_STRIDE, Meter
 from guardrail.guard.ranks import Ranks
 from guardrail.guard.state import GuardState
 from guardrail.judge.ladder import Action, decide, judged_look
-from guardrail.judge.look_values import answers_file
+from guardrail.judge.look_values import Measured, answers_file
 from guardrail.ledger.file import Ledger
 from guardrail.ledger.records import ActionFacts, Levers, LookFacts, ProofFacts
 from guardrail.recipe import Recipe
@@ -69,6 +69,10 @@ class Guard:
     def meter(self) -> Meter:
         """What the looks ask."""
         return Meter(self.recipe, self.run, self.anchors, self.red_line, self.choices, self.ranks)
+
+    def judge_against(self, baseline: Measured | None) -> None:
+        """Judge later looks against another baseline, such as that of probes changed on purpose."""
+        self.state.baseline = baseline
 
     def look_zero(self, engine: InProcessEngine, *, rounding: torch.dtype) -> None:
         """Take the look before the first step: baseline, pipeline check or inherited harm.

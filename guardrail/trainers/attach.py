@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from guardrail.engines.multiple_choice import draw_choices
-from guardrail.guard.changed_probes import ask_baseline_anew
+from guardrail.guard.changed_probes import baseline_of_now
 from guardrail.guard.guard import Guard
 from guardrail.guard.look_plan import refuse_longer
 from guardrail.guard.ranks import Ranks
@@ -153,7 +153,7 @@ class Guardrail(GuardedRecipe):
             start_weights=start_weights,
         )
         if any(change["key"] == "probes.files" for change in changes):
-            ask_baseline_anew(guard)
+            guard.judge_against(baseline_of_now(guard))
         callback = seam.callback(
             guard, trainer, trainer.processing_class, injection, resume_from=checkpoint, vllm=vllm
         )

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from guardrail.guard.changed_probes import ask_baseline_anew
+from guardrail.guard.changed_probes import baseline_of_now
 from guardrail.guard.guard import Guard
 from guardrail.guard.state import GuardState
 from guardrail.judge.look_values import measure_completions, write_answers
@@ -41,7 +41,7 @@ def test_the_baseline_is_asked_anew_by_the_probes_of_now(tmp_path, start, wanted
     ledger.append("look", 0, **facts.to_record())
     state = GuardState(baseline=dict(values))
     guard = Guard(recipe, tmp_path, ledger, Anchored(items), items, [], state, start_weights=start)
-    ask_baseline_anew(guard)
+    guard.judge_against(baseline_of_now(guard))
     assert "rushes" not in state.baseline
     assert state.baseline["presses"].tolist() == [wanted] * 4
     np.testing.assert_array_equal(state.baseline["passed"], values["passed"])

@@ -39,7 +39,7 @@ def test_the_self_test_is_zero_at_the_reference_and_sees_a_perturbation(base, lo
 def test_a_dataset_without_prompts_is_refused_by_its_columns(base):
     trainer = make_trainer(base, Scorer())
     trainer.train_dataset = trainer.train_dataset.rename_column("prompt", "messages")
-    with pytest.raises(InputError, match="no column `prompt`, .* it has messages, answer"):
+    with pytest.raises(InputError, match=r"no column `prompt`, .* it has messages, answer"):
         attach(trainer)
 
 
