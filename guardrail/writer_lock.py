@@ -91,7 +91,8 @@ def writer_gone(folder: Path) -> bool:
     if fcntl is None or _is_mine(path):
         return False
     try:
-        file = os.open(path, os.O_RDONLY)
+        # In a stranger's folder it may be a pipe, which would be waited for.
+        file = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
     except OSError:
         return False
     try:

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from contextlib import contextmanager
 
 import pytest
@@ -114,3 +115,12 @@ def test_a_killed_writer_is_gone_and_one_that_lives_or_ended_in_order_is_not(tmp
 def test_of_a_writer_on_another_machine_nothing_is_said(tmp_path):
     (tmp_path / LOCK_FILE).write_text("process 1 on somewhere-else since 2026-01-01\n")
     assert not writer_gone(tmp_path)
+
+
+def test_a_pipe_in_the_place_of_the_lock_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / LOCK_FILE)
+    told: list[bool] = []
+    asking = threading.Thread(target=lambda: told.append(writer_gone(tmp_path)), daemon=True)
+    asking.start()
+    asking.join(timeout=20)
+    assert told == [False]
