@@ -647,7 +647,7 @@ def _all_errors(error: ValidationError) -> str:
         elif entry["type"] == "missing":
             lines.append(f"key `{key}` is missing")
         else:
-            message = entry["msg"].removeprefix("Value error, ")
+            message = " ".join(entry["msg"].removeprefix("Value error, ").split())
             got = "" if "got" in message or not key else f", got {shown(redacted(entry['input']))}"
             got = "" if is_secret(key) else got
             lines.append(f"key `{key}`: {message}{got}" if key else message)

@@ -108,6 +108,14 @@ def test_all_errors_are_named_at_once(tmp_path):
         read_recipe(write(tmp_path, colour="red", seed=-1))
 
 
+def test_a_name_with_line_ends_leaves_the_error_one_line(tmp_path):
+    with pytest.raises(InputError, match="unknown metric `a b`") as refused:
+        read_recipe(
+            write(tmp_path, drift={"margins": {"a\n\nb": {"margin": 0.1, "critical": 0.2}}})
+        )
+    assert "\n" not in str(refused.value)
+
+
 def test_a_missing_key_and_a_missing_recipe(tmp_path):
     path = tmp_path / "r.yaml"
     path.write_text("name: x\n")
