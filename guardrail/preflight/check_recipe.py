@@ -81,7 +81,7 @@ def check_recipe(recipe: Recipe, run: Path | None = None) -> dict[str, Any]:
             grpo=grpo,
         )
     facts |= expected_cost(found, len(guardrail.red_line), items, training)
-    if not facts["anchors"].startswith("absent"):  # they cost nothing any more
+    if guardrail.anchors_exist():  # they cost nothing any more
         del facts["anchors_minutes"]
     no_gpu = None if swift else refused_without_gpu(recipe, ranks=_ranks(recipe))
     facts["warnings"] = [

@@ -11,13 +11,7 @@ from pydantic import ValidationError
 from guardrail.errors import InputError
 from guardrail.judge.look_values import default_metric_rules, read_measured
 from guardrail.judge.rule import MetricRule, unit_numbers
-from guardrail.judge.statistic import (
-    FloatArray,
-    half_width,
-    item_harm,
-    stream_interval,
-    stream_statistic,
-)
+from guardrail.judge.statistic import FloatArray, item_harm, stream_interval, stream_statistic
 from guardrail.judge.verdict import Facts, Number
 from guardrail.ledger.file import FILE_NAME
 from guardrail.ledger.records import LookFacts
@@ -187,9 +181,8 @@ def _change(
     count = len(np.unique(units[applies]))
     low = high = shows = None
     if count >= 2:
-        statistic = stream_statistic(harm, units)
-        low, high = stream_interval(statistic)
-        shows = half_width(statistic.sd, n, count)
+        low, high = stream_interval(stream_statistic(harm, units))
+        shows = (high - low) / 2
     says: Literal["better", "worse", "not_told", "too_few"] = "not_told"
     if n < facts.needed_items or count < facts.needed_units or low is None or high is None:
         says = "too_few"

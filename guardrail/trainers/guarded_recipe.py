@@ -99,14 +99,18 @@ class GuardedRecipe:
         require_answers(folder, anchors, [i.id for i in (*self.red_line, *self.rehearsal)])
         return anchors
 
+    def anchors_exist(self) -> bool:
+        """Return whether somebody made the recipe's anchors, whatever they are of."""
+        return (Path(str(self.recipe.anchors)) / "manifest.json").is_file()
+
     def anchors_standing(self) -> str:
         """Return whether the recipe's anchors are `absent` or `present`.
 
         Raises:
             InputError: they are there but were made by something else.
         """
-        folder = Path(str(self.recipe.anchors))
-        if not (folder / "manifest.json").is_file():
+        folder = self.recipe.anchors
+        if not self.anchors_exist():
             return f"absent, will be made in {folder}"
         self.check_anchors(self.stored_anchors())
         return f"present in {folder}"
