@@ -168,7 +168,7 @@ def export_command(
 
     Example: `guardrail anchor export recipes/toy-sft.yaml --to messages --out golds.jsonl`
     """
-    with clear_errors():
+    with clear_errors(recipe):
         from guardrail.anchors.sft_rows import export_messages
         from guardrail.anchors.store import read_anchors
         from guardrail.recipe import read_recipe

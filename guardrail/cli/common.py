@@ -137,20 +137,22 @@ def asked_server(url: str | None, served_as: str | None, concurrency: int) -> "V
 
 @contextmanager
 def clear_errors(
-    recipe: str | None = None, lang: Language | None = None, changes: Sequence[str] | None = None
+    recipe: str | Path | None = None,
+    lang: Language | None = None,
+    changes: Sequence[str] | None = None,
 ) -> Iterator[None]:
     """Turn a user's mistake, and the absence of what training needs, into one message and exit code 2.
 
     Args:
-        recipe: Whose language the message has, above the English that can be searched for; None: English alone.
+        recipe: A recipe or the folder of a run, whose language the message has, above the English that can be searched for; None, and
+            where neither is there: the language of this terminal.
         lang: The language asked for.
         changes: Of the recipe, as of `--set`.
     """
     try:
         yield
     except InputError as error:
-        language: Language = "en" if recipe is None else lang or _spoken(recipe, changes or ())
-        _end(str(error), error, language)
+        _end(str(error), error, lang or _spoken(recipe, changes or ()))
     except ModuleNotFoundError as error:
         package = str(error.name).partition(".")[0]
         if package not in TRAINING:
@@ -161,17 +163,23 @@ def clear_errors(
         )
 
 
-def _spoken(recipe: str, changes: Sequence[str]) -> Language:
-    """The language of a recipe that may be broken; that of this terminal where it cannot be read."""
+def _spoken(recipe: str | Path | None, changes: Sequence[str]) -> Language:
+    """The language of a recipe that may be broken, or of a run; that of this terminal where neither can be read."""
+    from guardrail.ledger.file import RESOLVED_FILE
     from guardrail.recipe_yaml import read_yaml, with_changes
     from guardrail.report.page.texts import language_of
     from guardrail.shipped import find_recipe
 
+    told = os.environ.get("LC_ALL") or os.environ.get("LANG") or ""
+    terminal: Language = "zh" if told.startswith("zh") else "en"
+    if recipe is None:
+        return terminal
     try:
-        return language_of(with_changes(read_yaml(find_recipe(recipe)), changes).get("language"))
-    except InputError:
-        told = os.environ.get("LC_ALL") or os.environ.get("LANG") or ""
-        return "zh" if told.startswith("zh") else "en"
+        recorded = Path(recipe) / RESOLVED_FILE
+        content = read_yaml(recorded if recorded.is_file() else find_recipe(str(recipe)))
+        return language_of(with_changes(content, changes).get("language"))
+    except (InputError, OSError):
+        return terminal
 
 
 def _end(message: str, error: Exception, language: Language = "en") -> NoReturn:

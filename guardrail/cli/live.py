@@ -31,7 +31,7 @@ def status(
 
     Example: `guardrail status runs/toy-sft --watch`
     """
-    with clear_errors():
+    with clear_errors(run, lang):
         if watch and as_json:
             raise InputError("`--json` prints once; leave `--watch` away, or ask again in a loop")
         from guardrail.live.anchors_status import anchors_said, anchors_status
@@ -68,7 +68,7 @@ def watch(
 
     Example: `guardrail watch runs/first`, or `guardrail watch runs` for every run in a folder
     """
-    with clear_errors():
+    with clear_errors(run, lang):
         from guardrail.live.serve import open_server, serve
 
         serve(open_server(run, port, lang), console, open_browser=not no_open)

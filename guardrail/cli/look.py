@@ -71,7 +71,7 @@ def look(
 
     Example: `guardrail look runs/first/checkpoints/checkpoint-100 --anchors anchors/toy-sft`
     """
-    with clear_errors():
+    with clear_errors(lang=lang):
         from rich.progress import Progress
 
         from guardrail.live.terminal_words import terminal_words
@@ -143,7 +143,7 @@ def simulate(
 
     Example: `guardrail simulate runs/first --margin passed=0.05,0.10`
     """
-    with clear_errors():
+    with clear_errors(file, lang):
         from guardrail.simulate import read_run_trajectory, read_trajectory
         from guardrail.simulate import simulate as replay
 

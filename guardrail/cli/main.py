@@ -199,7 +199,7 @@ def demo(
 
     Example: `guardrail demo --json demo.json`, or `guardrail demo toy-sft-reckless`
     """
-    with clear_errors():
+    with clear_errors(recipe, lang):
         from guardrail.recipe import read_recipe
 
         checked = read_recipe(recipe)

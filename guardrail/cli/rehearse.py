@@ -58,7 +58,7 @@ def rehearse(
     `guardrail rehearse my-recipe.yaml --launcher "torchrun --nproc_per_node 2 -m"`,
     `guardrail rehearse my-recipe.yaml -- swift sft --model Qwen/Qwen3-8B --dataset rows.jsonl`
     """
-    with clear_errors():
+    with clear_errors(recipe, changes=settings):
         from guardrail.rehearse.rehearsal import rehearse as run_rehearsal
         from guardrail.rehearse.stage_results import StageResult
 

@@ -15,7 +15,7 @@ def report(run: RunArgument, lang: LangOption = None) -> None:
 
     Example: `guardrail report runs/toy-sft --lang en`
     """
-    with clear_errors():
+    with clear_errors(run, lang):
         from guardrail.report.report import build_report
 
         typer.echo(build_report(run, language=lang))
@@ -37,7 +37,7 @@ def resolve(
 
     Example: `guardrail resolve runs/toy-sft --rollback --by 王敏 --note "翻译掉得太多"`
     """
-    with clear_errors():
+    with clear_errors(run, lang):
         from guardrail.report.decision import record_decision
         from guardrail.report.report import build_report
 

@@ -54,7 +54,7 @@ def serve(
 
     Example: `guardrail serve runs/first`, or with a vLLM server `guardrail serve runs/first --server http://gpu2:8000`
     """
-    with clear_errors():
+    with clear_errors(recipe or run):
         from guardrail.recipe import read_recipe
         from guardrail.sidecar.serve_run import serve_run
 

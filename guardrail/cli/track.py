@@ -35,7 +35,7 @@ def log(
 
     Example: `guardrail log runs/toy-sft recovery_rate 0.31 --step 120`
     """
-    with clear_errors():
+    with clear_errors(run):
         from guardrail.track.own_metrics import add_metric
 
         typer.echo(json.dumps(add_metric(run, name, value, step), ensure_ascii=False))
@@ -92,7 +92,7 @@ def dashboard(
 
     Example: `guardrail dashboard my-recipe.yaml --entity my-team --project debt-sft`
     """
-    with clear_errors():
+    with clear_errors(recipe, lang):
         from guardrail.recipe import read_recipe
         from guardrail.sets.items import read_items
         from guardrail.track.dashboard import save_workspace, workspace, write_workspace

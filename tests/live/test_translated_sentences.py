@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 import guardrail
 from guardrail.cli.main import app
+from guardrail.ledger.file import RESOLVED_FILE
 from guardrail.live.check_terminal import check_lines
 from guardrail.live.terminal_words import terminal_words
 from guardrail.live.translated_sentences import translated
@@ -121,3 +122,41 @@ def test_what_check_finds_is_chinese_and_no_small_figure_becomes_nothing() -> No
         "评测次数：3",
     ]
     assert "number of looks: 3" in list(check_lines(facts, terminal_words("en")))
+
+
+CHINESE_TERMINAL = {"LANG": "zh_CN.UTF-8", "LC_ALL": ""}
+
+
+@pytest.mark.parametrize(
+    ("command", "chinese"),
+    [
+        (["status", "gone"], "`gone` 里没有 ledger.jsonl；请给出 guardrail 训练的运行文件夹"),
+        (["report", "gone"], "`gone` 里没有 ledger.jsonl"),
+        (["simulate", "gone.json"], "请给出轨迹文件或运行文件夹"),
+        (["look", "gone", "--anchors", "gone"], "错误："),
+        (["data", "plan"], "做计划要知道模型有多大"),
+        (["data", "plan", "--size", "large"], "模型大小 `large` 看不懂"),
+        (["data", "select", "gone.jsonl", "--out", "o", "--keep", "1"], "错误："),
+        (["sets", "stats", "gone.jsonl"], "不存在；请给出一个 JSONL 文件的路径"),
+        (["sets", "import", "gone.jsonl", "--out", "o.jsonl"], "错误："),
+    ],
+)
+def test_an_error_without_a_recipe_has_the_language_of_the_terminal(
+    command: list[str], chinese: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    asked = CliRunner().invoke(app, command, env=CHINESE_TERMINAL)
+    assert asked.exit_code == 2, asked.output
+    assert chinese in asked.output
+    assert "error: " in asked.output
+    english = CliRunner().invoke(app, command, env={"LANG": "C", "LC_ALL": ""})
+    assert english.exit_code == 2
+    assert "错误" not in english.output
+
+
+def test_an_error_about_a_run_has_the_language_of_its_recipe(tmp_path: Path) -> None:
+    (tmp_path / RESOLVED_FILE).write_text('{"name": "客服", "language": "zh"}', encoding="utf-8")
+    asked = CliRunner().invoke(app, ["status", str(tmp_path)], env={"LANG": "C", "LC_ALL": ""})
+    assert "里还没有 ledger.jsonl" in asked.output
+    english = ["status", str(tmp_path), "--lang", "en"]
+    assert "错误" not in CliRunner().invoke(app, english, env=CHINESE_TERMINAL).output
