@@ -27,7 +27,7 @@ from guardrail.models.load import load_model, on_accelerator
 from guardrail.sets.items import read_items
 from guardrail.shipped import shipped_root
 from tests.real.easy.build import taught
-from tests.real.make_base import Row, batch_of, rows_of, take_step
+from tests.real.make_base import Row, answer_logits_of, batch_of, groups_of, rows_of, take_step
 from tests.real.study.cell import AGAIN
 from tests.real.study.evaluate import answered, by_kind, likelihood
 from tests.real.study.material import read_rows
@@ -61,15 +61,15 @@ def keep_step(
     """Take a step on tasks' answers and on KL(before || model) at others' answers; return the sum of both before it."""
     total = 0.0
     for (ids, labels), kept in zip(batches, (False, True), strict=True):
-        parts = {"input_ids": ids, "attention_mask": (ids != pad).long()}
         with torch.autocast(ids.device.type, torch.bfloat16, enabled=bf16):
+            logits = answer_logits_of(model, ids, labels, pad)
             if kept:
-                answers = labels[:, 1:] != -100
                 with torch.no_grad():
-                    goal = before(**parts).logits[:, :-1][answers]
-                loss = full_kl(model(**parts).logits[:, :-1][answers], goal, "forward").mean()
+                    goal = answer_logits_of(before, ids, labels, pad)
+                loss = full_kl(logits, goal, "forward").mean()
             else:
-                loss = model(**parts, labels=labels).loss
+                gold = labels[:, 1:][labels[:, 1:] != -100]
+                loss = torch.nn.functional.cross_entropy(logits.float(), gold)
         loss.backward()
         total += float(loss.item())
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -151,8 +151,10 @@ def teach(
             batches = tuple((ids.to(kind), labels.to(kind)) for ids, labels in parts)
             loss = keep_step(model, before, optimizer, batches, pad, bf16=bf16)
         else:
-            ids, labels = (part.to(kind) for part in batch_of(tokenizer, chosen))
-            loss = take_step(model, optimizer, ids, labels, pad, bf16=bf16)
+            groups = [
+                (ids.to(kind), labels.to(kind)) for ids, labels in groups_of(tokenizer, chosen)
+            ]
+            loss = take_step(model, optimizer, groups, pad, bf16=bf16)
         mean = loss if mean is None else 0.95 * mean + 0.05 * loss
         step += 1
         if step % 10 == 0 or step == steps:

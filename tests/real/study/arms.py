@@ -32,6 +32,10 @@ class Arm:
     rate_of: str | None = None
     """Runs at that arm's rate of equal domain loss, once it is known."""
     domain: str = "medical"
+    averaged: bool = False
+    """Its weights are averaged with base's afterwards, by the share that meets the target's domain loss (WiSE-FT, arXiv 2109.01903)."""
+    seeds: int = 1
+    """Of an arm beside the main cell."""
     arguments: dict[str, Any] = field(default_factory=dict)
     """Of the trainer, over the study's own."""
     grpo: bool = False
@@ -73,6 +77,12 @@ _LORA = {"r": 16, "lora_alpha": 32, "target_modules": "all-linear"}
 _GRPO = {"per_device_train_batch_size": 16, "num_generations": 8, "max_completion_length": 48}
 
 SINGLE = {
+    "averaged": Arm(
+        "SFT alone at a higher rate, then its weights averaged with base's",
+        averaged=True,
+        factors=(1.5,),
+        seeds=3,
+    ),
     "kl1": Arm(
         "KL-only samples, 1 %", recipe={"rehearsal": _kl(0.01)}, factors=_ONE, rate_of="kl3"
     ),
@@ -180,7 +190,7 @@ SINGLE = {
         arguments=_GRPO,
     ),
 }
-"""One seed each."""
+"""One seed each, or as many as it says."""
 
 _WATCHED = {"recipe": {"mode": "watch"}, "looks": 6}
 

@@ -4,6 +4,7 @@ Exit codes: 0 the cell is done, 75 there is more to do (run the same again), els
 Run: python -m tests.real.study.cell --study runs/study --arm kl3 --rate 3e-5 --seed 0
 """
 
+import hashlib
 import json
 import shutil
 import sys
@@ -16,8 +17,10 @@ import datasets
 import transformers
 import typer
 
-from tests.real.study.arms import ARMS
+from tests.real.study.arms import ARMS, WATCHED
+from tests.real.study.average import average_to
 from tests.real.study.evaluate import curve, evaluate
+from tests.real.study.plan import target_loss
 from tests.real.study.spent import spend
 from tests.real.study.train import checkpoint_of, checkpoints_of, steps_of, train
 
@@ -26,6 +29,12 @@ AGAIN = 75
 
 def cell_name(arm: str, rate: float, seed: int) -> str:
     return f"{arm}-{rate:.2e}-{seed}"
+
+
+def weights_sha256(model: Path) -> str:
+    """Return the base's digest: cells of two bases do not go into one table."""
+    with (model / "model.safetensors").open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def cell(
@@ -50,7 +59,7 @@ def cell(
         return
     folder = study / "work" / out.stem
     folder.mkdir(parents=True, exist_ok=True)
-    domain = "medical"
+    domain, watched = "medical", arm in WATCHED
     if arm == "base":
         checkpoint, trained = Path(settings["base"]), folder / "trained.json"
         trained.write_text("{}")
@@ -58,14 +67,23 @@ def cell(
     else:
         plan, trained = ARMS[arm], folder / "trained.json"
         domain = "medical" if plan.domain == "own" else plan.domain
-        if trained.is_file() and checkpoint_of(folder) is None:  # a quick cell left none
+        if trained.is_file() and checkpoint_of(folder) is None:
             shutil.rmtree(folder)
             folder.mkdir()
         if not trained.is_file():
+            target = target_loss(study)
+            if plan.averaged and target is None:
+                raise SystemExit(
+                    f"{arm}: its target is the loss of `nothing`, whose cell is not done"
+                )
             facts = train(study, settings, plan, rate, seed, folder, began + 60 * minutes)
             spend(folder, "training", time.monotonic() - began)
             if facts is None:
                 sys.exit(AGAIN)
+            if plan.averaged and target is not None:
+                at = checkpoint_of(folder)
+                assert at is not None
+                facts["share"] = average_to(target, study, settings, at, plan.domain)
             trained.write_text(json.dumps(facts, ensure_ascii=False))
             if time.monotonic() > began + 30 * minutes and not quick:
                 sys.exit(AGAIN)  # answers take minutes of their own
@@ -75,7 +93,7 @@ def cell(
         checkpoint = found
     evaluating = time.monotonic()
     measured = evaluate(study, settings, checkpoint, domain, answers=not quick)
-    if arm != "base" and ARMS[arm].watched:
+    if watched:
         measured["curve"] = curve(study, settings, checkpoints_of(folder))
     spent = spend(folder, "evaluating", time.monotonic() - evaluating)
     packages = ("transformers", "trl", "torch", "peft", "accelerate")
@@ -87,6 +105,7 @@ def cell(
         "trained": json.loads(trained.read_text()),
         "spent": spent,
         "settings": {k: v for k, v in settings.items() if k != "base"},
+        "base_sha256": weights_sha256(Path(settings["base"])),
         "versions": {name: version(name) for name in packages},
         **measured,
     }
@@ -94,7 +113,7 @@ def cell(
     out.with_suffix(".new").write_text(text + "\n", "utf-8")
     out.with_suffix(".new").replace(out)
     print(out)
-    if not keep:
+    if not keep and (watched or not quick):  # a sweep's cell may yet be asked for answers
         shutil.rmtree(folder / "run/checkpoints", ignore_errors=True)
 
 

@@ -46,10 +46,19 @@ def equal_rate(points: list[tuple[float, float]], target: float) -> tuple[float,
     return rate, loss == target
 
 
+def target_loss(study: Path) -> float | None:
+    """Return the domain loss of SFT alone at the study's own rate with seed 0, once that cell is done."""
+    rate = json.loads((study / "study.json").read_text())["rate"]
+    for row in rows_of(study):
+        if (row["arm"], row["seed"], f"{row['rate']:.2e}") == ("nothing", 0, f"{rate:.2e}"):
+            return float(row["domain"]["loss"])
+    return None
+
+
 def equal_rates(study: Path) -> dict[str, dict[str, Any]]:
     """Return each main arm's rate of equal domain loss, as far as its sweep is done.
 
-    The target is the loss of SFT alone at the study's own rate with seed 0. A rate that has been tried and meets it within
+    The target is `target_loss`. A rate that has been tried and meets it within
     `SAME` is taken, and the arm is swept no further.
     """
     settings = json.loads((study / "study.json").read_text())
@@ -57,8 +66,7 @@ def equal_rates(study: Path) -> dict[str, dict[str, Any]]:
     by_arm: dict[str, dict[float, float]] = {}
     for row in swept:
         by_arm.setdefault(row["arm"], {})[row["rate"]] = row["domain"]["loss"]
-    own = {f"{rate:.2e}": loss for rate, loss in by_arm.get("nothing", {}).items()}
-    target = own.get(f"{settings['rate']:.2e}")
+    target = target_loss(study)
     found: dict[str, dict[str, Any]] = {}
     for name, arm in ((name, arm) for name, arm in MAIN.items() if arm.rate_of is None):
         wanted = {f"{factor * settings['rate']:.2e}" for factor in arm.factors}
@@ -77,7 +85,6 @@ def cells(study: Path, *, one_each: bool = False) -> Iterator[Cell]:
     """Yield what is to be done, as far as it follows from what is done; ask again after each cell."""
     rate = json.loads((study / "study.json").read_text())["rate"]
     yield Cell("base", 0.0, 0)
-    yield Cell("base", 0.0, 1)
     if one_each:
         yield from (Cell(name, (arm.factors or (1.0,))[-1] * rate, 0) for name, arm in ARMS.items())
         return
@@ -96,8 +103,11 @@ def cells(study: Path, *, one_each: bool = False) -> Iterator[Cell]:
             for name, arm in WATCHED.items()
             for factor in arm.factors
         )
+    yield Cell("base", 0.0, 1)  # on the second domain
     for name, arm in SINGLE.items():
         if arm.rate_of is None:
-            yield from (Cell(name, factor * rate, 0) for factor in arm.factors)
+            yield from (
+                Cell(name, f * rate, seed) for seed in range(arm.seeds) for f in arm.factors
+            )
         elif arm.rate_of in equal:
             yield Cell(name, equal[arm.rate_of]["rate"], 0)

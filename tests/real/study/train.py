@@ -51,7 +51,11 @@ def recipe_of(
         given = {k: v if k == "beta" else min(v, 2 * settings["tokens"]) for k, v in given.items()}
         given.setdefault("beta", 0.0)
     else:
-        given |= {"per_device_train_batch_size": settings["batch"], "max_length": 512}
+        given |= {
+            "per_device_train_batch_size": settings["batch"],
+            "max_length": 512,
+            "train_sampling_strategy": "group_by_length",
+        }
     train["arguments"] = {
         "max_steps": steps,
         "learning_rate": rate,
