@@ -164,7 +164,7 @@ def simulate(
                 "so its verdicts may differ from the run's; with `--probes FILE` you name the file, if you trust it"
             )
             console.print(
-                f"[yellow]{words('warning:')}[/] {escape(said)}", soft_wrap=True, highlight=False
+                f"[yellow]{words('warning: ')}[/]{escape(said)}", soft_wrap=True, highlight=False
             )
         margins = _margins(margin or (), trajectory.config.metrics)
         looks = replay(trajectory, margins, verdicts_only=verdicts_only)

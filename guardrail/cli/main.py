@@ -246,7 +246,7 @@ def check(
 
             words = terminal_words(lang or checked.language)
             for warning in facts.pop("warnings"):
-                said = f"[yellow]{words('warning:')}[/] {escape(words.sentence(warning))}"
+                said = f"[yellow]{words('warning: ')}[/]{escape(words.sentence(warning))}"
                 console.print(said, soft_wrap=True, highlight=False)
             for line in check_lines(facts, words):
                 typer.echo(line)

@@ -24,6 +24,7 @@ from guardrail.cli.main import app
 from guardrail.ledger.file import read_ledger
 from guardrail.ledger.follow import LedgerTail
 from guardrail.live.serve import WatchServer, open_server
+from guardrail.writer_lock import LOCK_FILE, release
 from tests.report.stories import HOSTILE, Story, finished_ok, halted, running, undigested
 from tests.run_fixtures import command, hear_ctrl_c
 
@@ -158,6 +159,17 @@ def test_a_run_gone_silent_is_named_on_page_and_bar(story: Story) -> None:
     with served(story.run) as server:
         assert "没有动静" in beat(server)["heartbeat"]
         assert "进程很可能已经被杀掉" in get(server)[2]
+
+
+def test_a_killed_run_is_told_at_once_on_the_bar(story: Story) -> None:
+    running(story)
+    release(story.run)
+    left = f"process 1 on {socket.gethostname()} since 2026-01-01T00:00:00+00:00\n"
+    (story.run / LOCK_FILE).write_text(left)  # what kill -9 leaves: the file, and no lock on it
+    with served(story.run) as server:
+        bar = beat(server)["heartbeat"]
+        assert "进程已经不在" in bar
+        assert "--resume" in bar
 
 
 def test_the_moment_a_run_goes_stale_changes_the_page(story: Story) -> None:
