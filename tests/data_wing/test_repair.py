@@ -10,8 +10,7 @@ from typer.testing import CliRunner
 
 from guardrail.cli.main import app
 from guardrail.data.repair.drifted_abilities import drifted_abilities, read_drifted_run, run_items
-from guardrail.data.repair.repaired_recipe import write_next_run
-from guardrail.data.rows import made_row, read_data_rows
+from guardrail.data.rows import read_data_rows
 from guardrail.models.fingerprint import file_sha256
 from guardrail.recipe import read_recipe
 from guardrail.sets.items import read_items
@@ -237,15 +236,19 @@ def test_probes_that_the_user_names_judge_and_stand_in_the_next_recipe(tmp_path)
     before = drifted_abilities(read_drifted_run(run), run_items(read_drifted_run(run), "red_line"))
     judged_by_probes(run, mine)
     data = read_drifted_run(run)
-    red_line, rehearsal = run_items(data, "red_line"), run_items(data, "rehearsal")
-    drifted = drifted_abilities(data, red_line, [mine])
+    rehearsal = run_items(data, "rehearsal")
+    drifted = drifted_abilities(data, run_items(data, "red_line"), [mine])
     assert "presses/overall" in drifted.streams
     assert not any(stream.startswith("presses") for stream in before.streams)
     assert (drifted.items, drifted.reserved) == (before.items, before.reserved)
-    new = made_row("二加二？", "四。", method="repair", generator="own", model="none")
-    recipe = read_recipe(
-        write_next_run(tmp_path / "out", data, drifted, red_line, rehearsal, [new])
-    )
+    with ScriptedServer(freely) as server:
+        facts = repair(run, tmp_path / "out", server.url, "--probes", mine)
+    assert set(facts["abilities"]) == {"writing"}
+    assert tuple(facts["drifted"]["abilities"]) == drifted.abilities
+    made = sum(one["kept"] for one in facts["abilities"].values())
+    assert made > 0
+    recipe = read_recipe(tmp_path / "out/recipe.yaml")
+    assert len(read_items(recipe.sets.rehearsal)) == len(rehearsal) + made
     assert recipe.probes.files == (str(mine),)
     assert recipe.lineage.probes_sha256 == (file_sha256(mine),)
 
