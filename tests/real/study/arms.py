@@ -51,7 +51,7 @@ def _kl(fraction: float, **more: Any) -> dict[str, Any]:
 
 
 MAIN = {
-    "nothing": Arm("SFT alone", factors=(1.0, 0.67)),
+    "nothing": Arm("SFT alone", factors=(1.0,)),
     "ce-golds": Arm(
         "cross-entropy on base's own answers, 3 %", recipe={"rehearsal": _kl(0.03, loss="ce")}
     ),
@@ -68,7 +68,7 @@ MAIN = {
         factors=(),
         rate_of="kl3",
     ),
-    "slow": Arm("half the rate, twice the steps", factors=(0.5, 0.75), steps=2.0),
+    "slow": Arm("half the rate, twice the steps", factors=(0.5,), steps=2.0),
 }
 """Three seeds each, at the rate of equal domain loss; the ladder at that of the same samples without it."""
 
