@@ -7,7 +7,13 @@ import pytest
 from tests.real.study.arms import MAIN, SINGLE, WATCHED
 from tests.real.study.guarding_table import cost_table, detection_table
 from tests.real.study.plan import Cell, cells, equal_rate, equal_rates
-from tests.real.study.table import frontier, passed_interval, spread, table
+from tests.real.study.table import (
+    frontier,
+    passed_by_kind,
+    passed_interval,
+    spread,
+    table,
+)
 from tests.real.teach_base import BATCH, rate_at, rows_at
 
 
@@ -85,11 +91,17 @@ def test_the_table_tells_change_against_base_with_its_spread():
     assert frontier(rows, base).startswith("<svg")
 
 
-def test_items_passed_are_compared_item_by_item():
-    one, other = row("a", 1, 0, 1), row("b", 1, 0, 1, passed_items={"a": 0.0, "b": 0.0})
-    mean, low, high = passed_interval([one], [other])
-    assert mean == 0.5
+def test_items_passed_are_compared_over_kinds_of_task():
+    """One kind of three lost as a whole is one draw of three and not ten of thirty."""
+    ids = [f"zh-easy-red-{n:03d}-{kind}" for kind in ("a", "b", "to_c") for n in range(10)]
+    all_passed = row("x", 1, 0, 1, passed_items=dict.fromkeys(ids, 1.0))
+    one_kind = row("y", 1, 0, 1, passed_items={i: float(not i.endswith("to_c")) for i in ids})
+    mean, low, high = passed_interval([all_passed], [one_kind])
+    assert mean == pytest.approx(1 / 3)
     assert (low, high) == (0.0, 1.0)
+    rows = [row("x", 1, s, 1, passed={"all": 0.5, "a": s / 2, "to_c": 1.0}) for s in (0, 1)]
+    text = passed_by_kind({"x": rows}, row("base", 0, 0, 1, passed={"all": 1, "a": 1, "to_c": 1}))
+    assert "| x | 0.25 (0.00–0.50) | 1.00 (1.00–1.00) |" in text
 
 
 def test_the_base_is_taught_rows_that_follow_from_the_step():
