@@ -34,8 +34,6 @@ class Arm:
     domain: str = "medical"
     averaged: bool = False
     """Its weights are averaged with base's afterwards, by the share that meets the target's domain loss (WiSE-FT, arXiv 2109.01903)."""
-    seeds: int = 1
-    """Of an arm beside the main cell."""
     arguments: dict[str, Any] = field(default_factory=dict)
     """Of the trainer, over the study's own."""
     grpo: bool = False
@@ -78,11 +76,16 @@ _LORA = {"r": 16, "lora_alpha": 32, "target_modules": "all-linear"}
 _GRPO = {"per_device_train_batch_size": 16, "num_generations": 8, "max_completion_length": 48}
 
 SINGLE = {
+    "slow-kl3": Arm(
+        "half the rate, twice the steps, KL-only samples, 3 %",
+        recipe={"rehearsal": _kl(0.03)},
+        factors=(0.5,),
+        steps=2.0,
+    ),
     "averaged": Arm(
         "SFT alone at a higher rate, then its weights averaged with base's",
         averaged=True,
         factors=(1.5,),
-        seeds=3,
     ),
     "kl1": Arm(
         "KL-only samples, 1 %", recipe={"rehearsal": _kl(0.01)}, factors=_ONE, rate_of="kl3"
@@ -191,7 +194,10 @@ SINGLE = {
         arguments=_GRPO,
     ),
 }
-"""One seed each, or as many as it says."""
+"""One seed each."""
+
+FIRST = ("slow-kl3", "averaged")
+"""Of them, what the main cell's first seed asks for: does KL add to a lower rate, and does a rate matter that averaging undoes."""
 
 _WATCHED = {"recipe": {"mode": "watch"}, "looks": 6}
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.real.study.arms import ARMS, MAIN, SINGLE, WATCHED
+from tests.real.study.arms import ARMS, FIRST, MAIN, SINGLE, WATCHED
 
 SEEDS = (0, 1, 2)
 SAME = 0.01
@@ -97,6 +97,8 @@ def cells(study: Path, *, one_each: bool = False) -> Iterator[Cell]:
         for name in MAIN:
             if name in equal:
                 yield Cell(name, equal[name]["rate"], seed)
+        if seed == 0:
+            yield from (Cell(name, f * rate, 0) for name in FIRST for f in SINGLE[name].factors)
     for seed in SEEDS:
         yield from (
             Cell(name, factor * rate, seed, quick=True)
@@ -106,8 +108,6 @@ def cells(study: Path, *, one_each: bool = False) -> Iterator[Cell]:
     yield Cell("base", 0.0, 1)  # on the second domain
     for name, arm in SINGLE.items():
         if arm.rate_of is None:
-            yield from (
-                Cell(name, f * rate, seed) for seed in range(arm.seeds) for f in arm.factors
-            )
+            yield from (Cell(name, factor * rate, 0) for factor in arm.factors)
         elif arm.rate_of in equal:
             yield Cell(name, equal[arm.rate_of]["rate"], 0)
