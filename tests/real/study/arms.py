@@ -20,6 +20,8 @@ class Arm:
     about: str
     recipe: dict[str, Any] | None = None
     """Keys of the recipe, one level deep."""
+    injected: Literal["rehearsal", "general"] = "rehearsal"
+    """The short tasks' rehearsal set with general prompts, or the general prompts alone, whose golds are longer."""
     looks: int = 0
     """Looks at all looked-at items during the run, tripwires between them; 0: a lean one before and after it, no action."""
     beside: Beside = "nothing"
@@ -81,6 +83,12 @@ SINGLE = {
         recipe={"rehearsal": _kl(0.03)},
         factors=(0.5,),
         steps=2.0,
+    ),
+    "kl3-general": Arm(
+        "KL-only samples of general prompts alone, 3 %",
+        recipe={"rehearsal": _kl(0.03)},
+        injected="general",
+        factors=(1.2,),
     ),
     "averaged": Arm(
         "SFT alone at a higher rate, then its weights averaged with base's",
@@ -196,8 +204,9 @@ SINGLE = {
 }
 """One seed each."""
 
-FIRST = ("slow-kl3", "averaged")
-"""Of them, what the main cell's first seed asks for: does KL add to a lower rate, and does a rate matter that averaging undoes."""
+FIRST = ("slow-kl3", "kl3-general", "averaged")
+"""Of them, what the main cell's first seed asks for: does KL add to a lower rate, do longer golds keep more,
+and what does averaging weights give back."""
 
 _WATCHED = {"recipe": {"mode": "watch"}, "looks": 6}
 

@@ -126,6 +126,7 @@ def split_items(settings: dict[str, Any]) -> dict[str, list[Item]]:
         "lean": looked_at[: settings["lean"]],
         "judged": rest[: settings["judged"]],
         "rehearsal": (injected if count >= 60 else injected[:: 94 // count]) + short[:count],
+        "general": short[:count],
     }
 
 

@@ -70,15 +70,16 @@ def recipe_of(
         **given,
     }
     looked_at = "looked-at" if arm.looks else "lean"
+    anchors = f"anchors-{looked_at}" + ("" if arm.injected == "rehearsal" else f"-{arm.injected}")
     content: dict[str, Any] = {
         "name": folder.name,
         "trainer": "trl-grpo" if arm.grpo else "trl-sft",
         "gold_base": settings["base"],
-        "anchors": str((study / f"anchors-{looked_at}").resolve()),
+        "anchors": str((study / anchors).resolve()),
         "seed": seed,
         "sets": {
             "red_line": str(material / f"{looked_at}.jsonl"),
-            "rehearsal": str(material / "rehearsal.jsonl"),
+            "rehearsal": str(material / f"{arm.injected}.jsonl"),
         },
         "train": train,
         "looks": {
