@@ -1,4 +1,4 @@
-"""The command line: `guardrail run | demo | check | rehearse | anchor | serve | status | watch | report | resolve | look | simulate | recipes | sets | data`."""
+"""The command line: `guardrail run | demo | check | rehearse | anchor | serve | status | watch | report | resolve | look | simulate | average | recipes | sets | data`."""
 
 import json
 import os
@@ -12,7 +12,7 @@ import typer
 from rich.markup import escape
 
 from guardrail import __version__
-from guardrail.cli import anchor, data, live, look, rehearse, report, sets, sidecar, track
+from guardrail.cli import anchor, average, data, live, look, rehearse, report, sets, sidecar, track
 from guardrail.cli.common import (
     JsonFlag,
     LangOption,
@@ -289,7 +289,15 @@ def recipes(
 
 for command in (
     *(rehearse.rehearse, live.status, live.watch, report.report, report.resolve),
-    *(look.look, look.simulate, sidecar.serve, track.dashboard, track.alert, track.log),
+    *(
+        look.look,
+        look.simulate,
+        average.average,
+        sidecar.serve,
+        track.dashboard,
+        track.alert,
+        track.log,
+    ),
 ):
     app.command()(command)
 

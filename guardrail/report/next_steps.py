@@ -13,6 +13,7 @@ from pydantic import Field
 
 from guardrail.judge.verdict import Facts
 from guardrail.ledger.file import RESOLVED_FILE
+from guardrail.models.fingerprint import is_adapter
 from guardrail.redaction import HIDDEN
 from guardrail.report.findings import conditions, peak_learning_rate, telling_look
 from guardrail.report.named_items import named_items
@@ -134,11 +135,27 @@ def _look_command(data: RunData, final: Place | None) -> str | None:
     return f"guardrail look {shlex.quote(final.path)} --anchors {shlex.quote(str(anchors))}"
 
 
+def _average_command(data: RunData, run: Path) -> str | None:
+    """The command that averages the newest checkpoint with the base, where both are here."""
+    last = data.checkpoints[-1] if data.checkpoints else None
+    base, newest = (
+        data.recipe.get("gold_base"),
+        None if last is None else place(data, last.path, last.step),
+    )
+    if newest is None or not newest.exists or not base:
+        return None
+    beside = "" if is_adapter(Path(newest.path)) else f" --base {shlex.quote(str(base))}"
+    out = shlex.quote(str(run.with_name(run.name + "-averaged")))
+    return f"guardrail average {shlex.quote(newest.path)}{beside} --share 0.7 --out {out}"
+
+
 def _another_attempt(data: RunData, run: Path) -> list[Step]:
     steps: list[Step] = []
     if data.last_ok is not None:
         kept = place(data, data.last_ok.path, data.last_ok.step)
         steps.append(Step(code="use_last_ok", place=kept))
+    if average := _average_command(data, run):
+        steps.append(Step(code="average", command=average))
     changes = recipe_changes(data)
     if not data.kl_term:
         pass  # there is nothing to rehearse by

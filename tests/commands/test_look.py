@@ -77,6 +77,13 @@ def test_a_damaged_copy_does_not_pass_and_base_does_in_the_same_place(anchors, d
     assert 'lang="zh-CN"' in (run / "report.html").read_text(encoding="utf-8")
 
 
+def test_averaging_a_damaged_copy_with_base_brings_its_abilities_back(anchors, damaged, tmp_path):
+    line = ["average", damaged, "--base", BASE, "--share", "0.05", "--out", tmp_path / "averaged"]
+    done = CliRunner().invoke(app, list(map(str, line)))
+    assert done.exit_code == 0, done.output
+    assert look(tmp_path / "averaged", anchors, tmp_path / "gate", code=0)["level"] == "ok"
+
+
 def test_a_training_is_never_looked_over(anchors, tmp_path):
     (tmp_path / "run").mkdir()
     Ledger(tmp_path / "run").append("started", 0, name="first", mode="guard")

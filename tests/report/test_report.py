@@ -274,17 +274,36 @@ def test_more_rehearsal_items_are_advised_only_where_those_there_are_were_used(
 ) -> None:
     story = told(halted, tmp_path)
     codes = [s["code"] for s in story.build()[1]["next_steps"]]
-    assert codes == ["use_last_ok", "more_rehearsal", "run_again"]
+    assert codes == ["use_last_ok", "average", "more_rehearsal", "run_again"]
     ledger = story.run / "ledger.jsonl"
     text = ledger.read_text(encoding="utf-8")
     ledger.write_text(text.replace('"rehearsal_items": 20', '"rehearsal_items": 400'))
     page, facts = story.build()
     assert [s["code"] for s in facts["next_steps"]] == [
         "use_last_ok",
+        "average",
         "enough_rehearsal",
         "run_again",
     ]
     assert "400 道复习题用到 12 道" in answers_of(page)["出了什么问题"]
+
+
+def test_averaging_is_advised_of_weights_that_are_here_and_of_an_adapter_without_base(
+    tmp_path: Path,
+) -> None:
+    story = told(halted, tmp_path)
+
+    def advised() -> str | None:
+        found = [s["command"] for s in story.build()[1]["next_steps"] if s["code"] == "average"]
+        return found[0] if found else None
+
+    newest = story.run / "checkpoints/checkpoint-40"
+    out = f"--share 0.7 --out {story.run}-averaged"
+    assert advised() == f"guardrail average {newest} --base /models/base {out}"
+    (newest / "adapter_config.json").write_text("{}")
+    assert advised() == f"guardrail average {newest} {out}"
+    shutil.rmtree(newest)
+    assert advised() is None
 
 
 def test_the_checkpoint_to_use_stands_beside_what_its_look_measured(tmp_path: Path) -> None:

@@ -1,0 +1,54 @@
+"""`guardrail average`: a fine-tuned model's weights averaged with its base's."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from guardrail.cli.common import JsonFlag, clear_errors, console, print_json, quiet_libraries
+
+__all__ = ["average"]
+
+
+def average(
+    model: Annotated[
+        Path, typer.Argument(metavar="MODEL", help="A checkpoint's or LoRA adapter's folder.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder of the averaged model; must not be there.")],
+    base: Annotated[
+        Path | None, typer.Option(help="The model it was trained from; not for an adapter.")
+    ] = None,
+    share: Annotated[
+        float, typer.Option(help="Of the fine-tuned weights; the rest is the base's.")
+    ] = 0.7,
+    as_json: JsonFlag = False,
+) -> None:
+    """Average a fine-tuned model's weights with its base's: abilities come back for some of what was learned.
+
+    Costs no training, and can be tried at several shares. Nothing is promised for a share: judge each with `guardrail look`, and
+    measure your own task. An adapter's change is scaled, which is the same.
+
+    Example: `guardrail average runs/first/checkpoints/checkpoint-100 --base Qwen3-8B --share 0.7 --out averaged-70`
+
+    Then: `guardrail look averaged-70 --anchors anchors/first`
+    """
+    with clear_errors():
+        from rich.progress import Progress
+
+        from guardrail.models.averaged_weights import average_with_base
+
+        quiet_libraries()
+        with Progress(console=console, transient=True) as progress:
+            bar = progress.add_task("tensors", total=None)
+            facts = average_with_base(
+                model,
+                base,
+                share,
+                out,
+                lambda done, total: progress.update(bar, completed=done, total=total),
+            )
+        if as_json:
+            print_json({"averaged": str(out)} | facts)
+        else:
+            typer.echo(f"{out}: {share:g} of `{model}`, the rest of its base")
+            typer.echo(f"judge it: guardrail look {out} --anchors ANCHORS")
