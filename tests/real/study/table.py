@@ -21,6 +21,23 @@ from tests.real.study.plan import equal_rates, rows_of
 T95 = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78}
 """Student's t, two-sided 95 %, by number of seeds."""
 
+DRAWN = {
+    "nothing": "SFT alone",
+    "ce-golds": "cross-entropy on golds",
+    "kl3": "KL-only, short golds",
+    "kl3-general": "KL-only, long golds",
+    "kl3-ladder": "KL-only and ladder",
+    "task-kl": "KL on the task's rows",
+    "slow": "½ rate, 2 × steps",
+    "slow-kl3": "½ rate, 2 × steps, KL-only",
+    "averaged": "averaged with base",
+}
+"""Arms of the picture, and what it calls them."""
+COLOURS = (
+    *("#444444", "#b3541e", "#4caf7d", "#1f6f54", "#9c27b0"),
+    *("#6a4c93", "#2196f3", "#0d3b86", "#e0a800"),
+)
+
 Row = dict[str, Any]
 Measure = tuple[str, Callable[[Row], float], int]
 
@@ -117,13 +134,17 @@ def table(groups: dict[str, list[Row]], base: Row) -> str:
 
 
 def frontier(rows: list[Row], base: Row) -> str:
-    """Return an SVG: domain loss to the left is learnt, others' loss downwards is kept; a line an arm over its rates."""
-    points: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    """Return an SVG: domain loss to the left is learnt, others' loss downwards is kept.
+
+    A circle a run, a line an arm through the means of its rates. Empty where there is no run.
+    """
+    points: dict[str, dict[float, list[tuple[float, float]]]] = defaultdict(dict)
     for row in sorted(rows, key=lambda row: row["rate"]):
-        if row["arm"] in MAIN and row["seed"] == 0:
+        if row["arm"] in DRAWN:
             at = row["domain"]["loss"] - base["domain"]["loss"]
-            points[row["arm"]].append((at, row["others"]["loss"] - base["others"]["loss"]))
-    every = [point for line in points.values() for point in line]
+            kept = row["others"]["loss"] - base["others"]["loss"]
+            points[row["arm"]].setdefault(row["rate"], []).append((at, kept))
+    every = [point for arm in points.values() for group in arm.values() for point in group]
     if not every:
         return ""
     lowest, highest = min(0.0, *(y for _, y in every)), max(0.001, *(y for _, y in every))
@@ -133,31 +154,37 @@ def frontier(rows: list[Row], base: Row) -> str:
         x = 70 + 480 * (point[0] - left) / max(1e-9, right - left)
         return x, 330 - 290 * (point[1] - lowest) / (highest - lowest)
 
-    colours = ("#444", "#999", "#b3541e", "#1f6f54", "#6a4c93", "#1d4e89")
     parts = [
-        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 760 380" font-family="sans-serif" font-size="13">',
-        '<rect width="760" height="380" fill="#fff"/>',
-        '<text x="300" y="370" text-anchor="middle">change of domain loss, nats a token (left: more learnt)</text>',
-        '<text x="16" y="190" transform="rotate(-90 16 190)" text-anchor="middle">lost on others\' answers, nats a token</text>',
+        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 800 380" font-family="sans-serif" font-size="13">',
+        '<rect width="800" height="380" fill="#fff"/>',
+        '<text x="310" y="372" text-anchor="middle">change of held-out domain loss, nats a token (left: more learnt)</text>',
+        '<text x="16" y="185" transform="rotate(-90 16 185)" text-anchor="middle">lost on others\' answers, nats a token</text>',
     ]
-    for y in (lowest, 0.0, highest):
-        height = place((left, y))[1]
-        parts.append(
-            f'<path d="M70 {height:.1f}H550" stroke="#ddd"/><text x="64" y="{height + 4:.1f}" text-anchor="end">{y:+.2f}</text>'
-        )
+    for y in sorted({lowest, 0.0, highest}):
+        height, shown = place((left, y))[1], y or 0.0
+        label = "base" if y == 0 else f"{shown:+.2f}"
+        if y == 0 or abs(height - place((left, 0.0))[1]) > 12:
+            parts.append(
+                f'<path d="M70 {height:.1f}H550" stroke="{"#888" if y == 0 else "#ddd"}"/>'
+                f'<text x="64" y="{height + 4:.1f}" text-anchor="end">{label}</text>'
+            )
     for x in (left, right):
         parts.append(
-            f'<text x="{place((x, 0))[0]:.1f}" y="348" text-anchor="middle">{x:+.2f}</text>'
+            f'<text x="{place((x, 0))[0]:.1f}" y="352" text-anchor="middle">{x:+.2f}</text>'
         )
-    for number, (name, line) in enumerate(sorted(points.items())):
-        colour = colours[number % len(colours)]
-        placed = [place(point) for point in sorted(line)]
-        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in placed)
+    for number, name in enumerate(name for name in DRAWN if name in points):
+        colour, rates = COLOURS[number % len(COLOURS)], points[name]
+        means = [tuple(map(fmean, zip(*group, strict=True))) for group in rates.values()]
+        path = " ".join("{:.1f},{:.1f}".format(*place(mean)) for mean in means)
         parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
-        parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{colour}"/>' for x, y in placed]
-        top = 60 + 24 * number
-        parts.append(f'<circle cx="580" cy="{top - 4}" r="5" fill="{colour}"/>')
-        parts.append(f'<text x="592" y="{top}">{name}</text>')
+        for point in (point for group in rates.values() for point in group):
+            x, y = place(point)
+            parts.append(
+                f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4.5" fill="{colour}" stroke="#fff"/>'
+            )
+        top = 56 + 24 * number
+        parts.append(f'<circle cx="578" cy="{top - 4}" r="5" fill="{colour}"/>')
+        parts.append(f'<text x="590" y="{top}">{DRAWN[name]}</text>')
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 
