@@ -1,12 +1,13 @@
 """The study's arithmetic: rates of equal domain loss, the order of its cells, its tables."""
 
+import hashlib
 import json
 
 import pytest
 
 from tests.real.study.arms import MAIN, SINGLE, WATCHED
 from tests.real.study.guarding_table import cost_table, detection_table
-from tests.real.study.plan import Cell, cells, equal_rate, equal_rates
+from tests.real.study.plan import Cell, cells, equal_rate, equal_rates, rows_of
 from tests.real.study.table import (
     frontier,
     passed_by_kind,
@@ -14,6 +15,7 @@ from tests.real.study.table import (
     spread,
     table,
 )
+from tests.real.study.take_known import take_known
 from tests.real.teach_base import BATCH, rate_at, rows_at
 
 
@@ -138,3 +140,15 @@ def test_a_watched_run_tells_what_was_lost_when_the_guard_first_spoke():
     rows = {"watched": [row("watched", 3e-5, 0, 4.0, trained=trained, curve=curve)]}
     text = detection_table(rows, row("base", 0.0, 0, 4.0, others=3.0))
     assert "| ok@0, ok@10, serious@20 | +0.500 | 20 | +0.300 (60%) | 13 |" in text
+
+
+def test_known_cells_are_taken_where_the_base_is_the_same(tmp_path):
+    (tmp_path / "base").mkdir()
+    (tmp_path / "base/model.safetensors").write_bytes(b"weights")
+    (tmp_path / "study.json").write_text(json.dumps({"base": str(tmp_path / "base")}))
+    own = row("kl3", 3e-5, 1, 3.4, base_sha256=hashlib.sha256(b"weights").hexdigest())
+    other = row("kl3", 3e-5, 2, 3.4, base_sha256="another")
+    (tmp_path / "known.jsonl").write_text("\n".join(map(json.dumps, (own, other))) + "\n")
+    take_known(tmp_path, tmp_path / "known.jsonl")
+    assert [p.name for p in (tmp_path / "cells").iterdir()] == ["kl3-3.00e-05-1.json"]
+    assert rows_of(tmp_path) == [own]
