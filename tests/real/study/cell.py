@@ -4,7 +4,6 @@ Exit codes: 0 the cell is done, 75 there is more to do (run the same again), els
 Run: python -m tests.real.study.cell --study runs/study --arm kl3 --rate 3e-5 --seed 0
 """
 
-import hashlib
 import json
 import shutil
 import sys
@@ -17,6 +16,7 @@ import datasets
 import transformers
 import typer
 
+from guardrail.models.fingerprint import file_sha256
 from tests.real.study.arms import ARMS, WATCHED
 from tests.real.study.average import average_to
 from tests.real.study.evaluate import curve, evaluate
@@ -29,12 +29,6 @@ AGAIN = 75
 
 def cell_name(arm: str, rate: float, seed: int) -> str:
     return f"{arm}-{rate:.2e}-{seed}"
-
-
-def weights_sha256(model: Path) -> str:
-    """Return the base's digest: cells of two bases do not go into one table."""
-    with (model / "model.safetensors").open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def cell(
@@ -105,7 +99,7 @@ def cell(
         "trained": json.loads(trained.read_text()),
         "spent": spent,
         "settings": {k: v for k, v in settings.items() if k != "base"},
-        "base_sha256": weights_sha256(Path(settings["base"])),
+        "base_sha256": file_sha256(Path(settings["base"]) / "model.safetensors"),
         "versions": {name: version(name) for name in packages},
         **measured,
     }

@@ -10,7 +10,8 @@ from typing import Annotated
 
 import typer
 
-from tests.real.study.cell import cell_name, weights_sha256
+from guardrail.models.fingerprint import file_sha256
+from tests.real.study.cell import cell_name
 
 CELLS = Path(__file__).parents[3] / "docs/real-study.jsonl"
 
@@ -21,7 +22,7 @@ def take_known(
 ) -> None:
     """Write each known cell into STUDY/cells, unless it is there."""
     settings = json.loads((study / "study.json").read_text("utf-8"))
-    base = weights_sha256(Path(settings["base"]))
+    base = file_sha256(Path(settings["base"]) / "model.safetensors")
     rows = [json.loads(line) for line in cells.read_text("utf-8").splitlines()]
     own = [row for row in rows if row["base_sha256"] == base]
     (study / "cells").mkdir(exist_ok=True)
