@@ -12,6 +12,7 @@ from guardrail.engines.served_checkpoint import served_checkpoint
 from guardrail.engines.vllm_client import VllmServer
 from guardrail.engines.vllm_server import ServerEngine
 from guardrail.errors import InputError
+from guardrail.models.fingerprint import require_model
 from guardrail.models.load import load_model, on_accelerator, where_there_is_room
 from guardrail.sets.items import Item, items_sha256, read_items
 
@@ -42,10 +43,7 @@ def load_finished(
     """
     adapter = model / "adapter_config.json"
     if not adapter.is_file():
-        if not (model / "config.json").is_file():
-            raise InputError(
-                f"`{model}` is neither a model folder (config.json) nor an adapter (adapter_config.json)"
-            )
+        require_model(model)
         return *load_model(model, dtype, quantization=quantization), model
     from peft import PeftModel
 

@@ -16,7 +16,12 @@ from safetensors.torch import save_file
 
 from guardrail.errors import InputError
 from guardrail.files import write_whole
-from guardrail.models.fingerprint import is_adapter, weights_sha256
+from guardrail.models.fingerprint import (
+    is_adapter,
+    own_weights_sha256,
+    require_model,
+    weight_files,
+)
 
 __all__ = ["AVERAGED_FILE", "average_with_base"]
 
@@ -69,13 +74,12 @@ def average_with_base(
                 f"`{model}` is an adapter, whose change alone is scaled; leave `--base` away"
             )
         plan = list(_scaled_adapter(model))
-        facts |= {"model_sha256": weights_sha256(model)}
     else:
         if base is None:
             raise InputError(f"`{model}` is a whole model; give what it was trained from: --base")
         plan = list(_pairs(model, base))
-        facts |= {"model_sha256": weights_sha256(model)}
-        facts |= {"base": str(base.resolve()), "base_sha256": weights_sha256(base)}
+        facts |= {"base": str(base.resolve()), "base_sha256": own_weights_sha256(base)}
+    facts["model_sha256"] = own_weights_sha256(model)
     making = out.with_name(f"{out.name}.partial")
     shutil.rmtree(making, ignore_errors=True)
     making.mkdir(parents=True)
@@ -98,15 +102,9 @@ _Planned = tuple[str, str, Path, Path | None]
 
 
 def _names(folder: Path) -> dict[str, Path]:
-    files = sorted(folder.glob("*.safetensors"))
-    if not (folder / "config.json").is_file() and not is_adapter(folder):
-        raise InputError(
-            f"`{folder}` is neither a model folder (config.json) nor an adapter (adapter_config.json)"
-        )
-    if not files:
-        raise InputError(f"model folder `{folder}` holds no *.safetensors weights")
+    require_model(folder)
     found: dict[str, Path] = {}
-    for file in files:
+    for file in weight_files(folder):
         with safe_open(file, framework="pt") as opened:
             found |= dict.fromkeys(opened.keys(), file)
     return found

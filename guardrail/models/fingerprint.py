@@ -15,6 +15,9 @@ __all__ = [
     "file_sha256",
     "is_adapter",
     "model_fingerprint",
+    "own_weights_sha256",
+    "require_model",
+    "weight_files",
     "weights_sha256",
 ]
 
@@ -66,11 +69,20 @@ def adapter_base(folder: Path) -> Path:
     return base
 
 
-def weights_sha256(folder: Path) -> str:
-    """Return one hash of a model folder's safetensors weights, whatever the sharding.
+def require_model(folder: Path) -> None:
+    """Refuse a folder that holds neither a whole model nor an adapter.
 
-    An adapter's hash is of its own weights and its base's. Tensors are hashed in the order of their names: name, dtype, shape, bytes. A copy from another
-    hub, or with other shard sizes, has the same hash; another precision has another.
+    Raises:
+        InputError: it has no config.json and no adapter_config.json.
+    """
+    if not (folder / "config.json").is_file() and not is_adapter(folder):
+        raise InputError(
+            f"`{folder}` is neither a model folder (config.json) nor an adapter (adapter_config.json)"
+        )
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """Return the files of a model's or an adapter's own weights, in the order of their names.
 
     Raises:
         InputError: the folder holds no `*.safetensors` file.
@@ -78,10 +90,31 @@ def weights_sha256(folder: Path) -> str:
     files = sorted(folder.glob("*.safetensors"))
     if not files:
         raise InputError(f"model folder `{folder}` holds no *.safetensors weights")
+    return files
+
+
+def own_weights_sha256(folder: Path) -> str:
+    """Return one hash of a folder's own safetensors weights, whatever the sharding; of an adapter without its base.
+
+    Tensors are hashed in the order of their names: name, dtype, shape, bytes. A copy from another hub, or with other
+    shard sizes, has the same hash; another precision has another.
+
+    Raises:
+        InputError: the folder holds no `*.safetensors` file.
+    """
+    return _hash_files(*_unchanged(weight_files(folder)))
+
+
+def weights_sha256(folder: Path) -> str:
+    """Return one hash of a model folder's weights (`own_weights_sha256`); an adapter's is of its own and its base's.
+
+    Raises:
+        InputError: the folder holds no `*.safetensors` file, or an adapter's base is not here.
+    """
+    own = own_weights_sha256(folder)
     if is_adapter(folder):
-        own = _hash_files(*_unchanged(files))
         return hashlib.sha256(f"{own}|{weights_sha256(adapter_base(folder))}".encode()).hexdigest()
-    return _hash_files(*_unchanged(files))
+    return own
 
 
 def _unchanged(files: list[Path]) -> tuple[tuple[Path, ...], tuple[tuple[int, int], ...]]:

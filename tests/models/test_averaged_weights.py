@@ -77,6 +77,9 @@ def test_an_adapter_scaled_is_its_merged_model_averaged(pair, tmp_path):
         if "lora_B" in name:
             torch.nn.init.normal_(weights, std=0.1)
     adapted.save_pretrained(tmp_path / "adapter")
+    config = json.loads((tmp_path / "adapter/adapter_config.json").read_text())
+    config["base_model_name_or_path"] = "Qwen/Qwen3-8B"  # a hub's name: the base need not be here
+    (tmp_path / "adapter/adapter_config.json").write_text(json.dumps(config))
     averaged(tmp_path / "adapter", "--share", 0.4, "--out", tmp_path / "scaled")
     own, made = (
         load_file(tmp_path / f / "adapter_model.safetensors") for f in ("adapter", "scaled")

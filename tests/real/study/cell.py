@@ -65,7 +65,7 @@ def cell(
             shutil.rmtree(folder)
             folder.mkdir()
         if not trained.is_file():
-            target = target_loss(study)
+            target = target_loss(study) if plan.averaged else None
             if plan.averaged and target is None:
                 raise SystemExit(
                     f"{arm}: its target is the loss of `nothing`, whose cell is not done"
@@ -74,7 +74,7 @@ def cell(
             spend(folder, "training", time.monotonic() - began)
             if facts is None:
                 sys.exit(AGAIN)
-            if plan.averaged and target is not None:
+            if target is not None:
                 at = checkpoint_of(folder)
                 assert at is not None
                 facts["share"] = average_to(target, study, settings, at, plan.domain)

@@ -91,7 +91,7 @@ def cells(study: Path, *, one_each: bool = False) -> Iterator[Cell]:
     equal = equal_rates(study)
     yield from (Cell(name, rate, 0) for name, arm in MAIN.items() if 1.0 in arm.factors)
     for name, arm in MAIN.items():
-        if arm.averaged and target_loss(study) is None:
+        if arm.averaged and "nothing" not in equal:
             continue  # its share is found by the target
         if name not in equal or name == "nothing":
             yield from (Cell(name, f * rate, 0, quick=True) for f in arm.factors if f != 1.0)
