@@ -85,6 +85,7 @@ MAIN = {
 """Three seeds each, at the rate of equal domain loss; the ladder at that of the same samples without it."""
 
 _ONE = (1.0,)
+_SLOW: dict[str, Any] = {"factors": _ONE, "rate_of": "slow-kl3", "steps": 2.0}
 _LORA = {"r": 16, "lora_alpha": 32, "target_modules": "all-linear"}
 _GRPO = {"per_device_train_batch_size": 16, "num_generations": 8, "max_completion_length": 48}
 
@@ -94,50 +95,6 @@ SINGLE = {
         recipe={"rehearsal": _kl(0.03)},
         injected="general",
         factors=(1.2,),
-    ),
-    "kl1": Arm(
-        "KL-only samples, 1 %", recipe={"rehearsal": _kl(0.01)}, factors=_ONE, rate_of="kl3"
-    ),
-    "kl5": Arm(
-        "KL-only samples, 5 %", recipe={"rehearsal": _kl(0.05)}, factors=_ONE, rate_of="kl3"
-    ),
-    "kl3-heavy": Arm(
-        "KL-only samples, 3 %, weight 4",
-        recipe={"rehearsal": _kl(0.03, weight=4.0)},
-        factors=_ONE,
-        rate_of="kl3",
-    ),
-    "reverse": Arm(
-        "KL(policy || base), 3 %",
-        recipe={"rehearsal": _kl(0.03, reference="frozen", direction="reverse")},
-        factors=_ONE,
-        rate_of="kl3",
-    ),
-    "stratified": Arm(
-        "KL-only samples, 3 %, each ability by its share",
-        recipe={"rehearsal": _kl(0.03, order="stratified")},
-        factors=_ONE,
-        rate_of="kl3",
-    ),
-    "by-need": Arm(
-        "KL-only samples, 3 %, by need",
-        recipe={"rehearsal": _kl(0.03, order="by need")},
-        factors=_ONE,
-        rate_of="kl3",
-    ),
-    "task-kl-heavy": Arm(
-        "KL to base on the task's rows, weight 0.5",
-        beside="task KL",
-        weight=0.5,
-        factors=_ONE,
-        rate_of="task-kl",
-    ),
-    "source": Arm(
-        "cross-entropy on others' answers the base was tuned on, 3 %",
-        beside="source answers",
-        weight=0.03,
-        factors=_ONE,
-        rate_of="ce-golds",
     ),
     "soup-way": Arm(
         "source answers, 10 %; after an epoch stopped if the mean score fell by 0.05",
@@ -155,27 +112,24 @@ SINGLE = {
         factors=_ONE,
         rate_of="ce-golds",
     ),
-    "lora": Arm("LoRA alone", factors=(7.0,), arguments={"lora": _LORA}),
-    "lora-kl3": Arm(
-        "LoRA, KL-only samples, 3 %",
-        recipe={"rehearsal": _kl(0.03)},
-        factors=(7.0,),
-        arguments={"lora": _LORA},
-    ),
-    "finance": Arm("SFT alone, finance", factors=_ONE, rate_of="nothing", domain="finance"),
-    "finance-ce-golds": Arm(
-        "golds by cross-entropy, finance",
-        recipe={"rehearsal": _kl(0.03, loss="ce")},
-        factors=_ONE,
-        rate_of="ce-golds",
-        domain="finance",
-    ),
-    "finance-kl3": Arm(
-        "KL-only samples, 3 %, finance",
-        recipe={"rehearsal": _kl(0.03)},
+    "kl3-heavy": Arm(
+        "KL-only samples, 3 %, weight 4",
+        recipe={"rehearsal": _kl(0.03, weight=4.0)},
         factors=_ONE,
         rate_of="kl3",
-        domain="finance",
+    ),
+    "kl5": Arm(
+        "KL-only samples, 5 %", recipe={"rehearsal": _kl(0.05)}, factors=_ONE, rate_of="kl3"
+    ),
+    "slow-kl1": Arm(
+        "half the rate, twice the steps, KL-only samples, 1 %",
+        recipe={"rehearsal": _kl(0.01)},
+        **_SLOW,
+    ),
+    "slow-by-need": Arm(
+        "half the rate, twice the steps, KL-only samples, 3 %, by need",
+        recipe={"rehearsal": _kl(0.03, order="by need")},
+        **_SLOW,
     ),
     "grpo": Arm("GRPO alone", factors=(0.33,), steps=0.3, grpo=True, arguments=_GRPO),
     "grpo-beta": Arm(
@@ -185,14 +139,6 @@ SINGLE = {
         grpo=True,
         arguments={**_GRPO, "beta": 0.04},
     ),
-    "grpo-literal": Arm(
-        "GRPO, general prompts among the rollouts, 5 %",
-        recipe={"rehearsal": _kl(0.05, grpo="literal")},
-        factors=(0.33,),
-        steps=0.3,
-        grpo=True,
-        arguments={**_GRPO, "beta": 0.001},
-    ),
     "grpo-anchored": Arm(
         "GRPO, golds beside the loss, 5 %",
         recipe={"rehearsal": _kl(0.05, grpo="anchored")},
@@ -201,8 +147,62 @@ SINGLE = {
         grpo=True,
         arguments=_GRPO,
     ),
+    "grpo-literal": Arm(
+        "GRPO, general prompts among the rollouts, 5 %",
+        recipe={"rehearsal": _kl(0.05, grpo="literal")},
+        factors=(0.33,),
+        steps=0.3,
+        grpo=True,
+        arguments={**_GRPO, "beta": 0.001},
+    ),
+    "finance": Arm("SFT alone, finance", factors=_ONE, rate_of="nothing", domain="finance"),
+    "finance-kl3": Arm(
+        "KL-only samples, 3 %, finance",
+        recipe={"rehearsal": _kl(0.03)},
+        factors=_ONE,
+        rate_of="kl3",
+        domain="finance",
+    ),
+    "finance-ce-golds": Arm(
+        "golds by cross-entropy, finance",
+        recipe={"rehearsal": _kl(0.03, loss="ce")},
+        factors=_ONE,
+        rate_of="ce-golds",
+        domain="finance",
+    ),
+    "lora": Arm("LoRA alone", factors=(7.0,), arguments={"lora": _LORA}),
+    "lora-kl3": Arm(
+        "LoRA, KL-only samples, 3 %",
+        recipe={"rehearsal": _kl(0.03)},
+        factors=(7.0,),
+        arguments={"lora": _LORA},
+    ),
+    "source": Arm(
+        "cross-entropy on others' answers the base was tuned on, 3 %",
+        beside="source answers",
+        weight=0.03,
+        factors=_ONE,
+        rate_of="ce-golds",
+    ),
+    "slow-stratified": Arm(
+        "half the rate, twice the steps, KL-only samples, 3 %, each ability by its share",
+        recipe={"rehearsal": _kl(0.03, order="stratified")},
+        **_SLOW,
+    ),
+    "slow-reverse": Arm(
+        "half the rate, twice the steps, KL(policy || base), 3 %",
+        recipe={"rehearsal": _kl(0.03, reference="frozen", direction="reverse")},
+        **_SLOW,
+    ),
+    "task-kl-heavy": Arm(
+        "KL to base on the task's rows, weight 0.5",
+        beside="task KL",
+        weight=0.5,
+        factors=_ONE,
+        rate_of="task-kl",
+    ),
 }
-"""One seed each."""
+"""One seed each: more where 3 % kept nothing, less and other orders where it kept all."""
 
 FIRST = ("kl3-general",)
 """Of them, what the main cell's first seed asks for: do longer golds keep more."""
