@@ -16,6 +16,7 @@ from tests.real.study.table import (
     table,
 )
 from tests.real.study.take_known import take_known
+from tests.real.study.write_pages import PAGES, Cells, read_cells, written_into
 from tests.real.teach_base import BATCH, rate_at, rows_at
 
 
@@ -77,9 +78,11 @@ def test_the_sweep_comes_first_and_what_follows_from_it_once_it_is_there(study):
     assert list(found) == [Cell("kl3", 3e-5, seed) for seed in (0, 1, 2)]
     for name, arm in MAIN.items():
         put(study, *(row(name, f * 3e-5, 0, 4.0 - 0.5 * f) for f in arm.factors))
-    assert equal_rates(study)["kl3"] == {"rate": 3e-5, "met": True, "target": 3.5}
-    assert not equal_rates(study)["slow"]["met"]
-    assert equal_rates(study)["kl3-ladder"] == equal_rates(study)["kl3"]
+    assert equal_rates(rows_of(study), 3e-5)["kl3"] == {"rate": 3e-5, "met": True, "target": 3.5}
+    assert not equal_rates(rows_of(study), 3e-5)["slow"]["met"]
+    assert (
+        equal_rates(rows_of(study), 3e-5)["kl3-ladder"] == equal_rates(rows_of(study), 3e-5)["kl3"]
+    )
     later = list(cells(study))
     assert {c for c in later if c.arm == "kl3" and not c.quick} == {
         Cell("kl3", 3e-5, seed) for seed in (0, 1, 2)
@@ -152,3 +155,12 @@ def test_known_cells_are_taken_where_the_base_is_the_same(tmp_path):
     take_known(tmp_path, tmp_path / "known.jsonl")
     assert [p.name for p in (tmp_path / "cells").iterdir()] == ["kl3-3.00e-05-1.json"]
     assert rows_of(tmp_path) == [own]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_no_figure_in_a_table_of_the_pages_is_typed(page):
+    text, cells = page.read_text("utf-8"), Cells(read_cells())
+    language = "zh" if page.stem.endswith("_zh") else "en"
+    assert "<!-- study: " in text
+    assert written_into(text, cells, language) == text
+    assert written_into(text.replace("0.064 ± 0.016 |", "0.063 ± 0.016 |"), cells, language) == text

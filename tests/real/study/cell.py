@@ -20,7 +20,7 @@ from guardrail.models.fingerprint import file_sha256
 from tests.real.study.arms import ARMS, WATCHED
 from tests.real.study.average import average_to
 from tests.real.study.evaluate import curve, evaluate
-from tests.real.study.plan import target_loss
+from tests.real.study.plan import rate_of, rows_of, target_loss
 from tests.real.study.spent import spend
 from tests.real.study.train import checkpoint_of, checkpoints_of, steps_of, train
 
@@ -65,7 +65,7 @@ def cell(
             shutil.rmtree(folder)
             folder.mkdir()
         if not trained.is_file():
-            target = target_loss(study) if plan.averaged else None
+            target = target_loss(rows_of(study), rate_of(study)) if plan.averaged else None
             if plan.averaged and target is None:
                 raise SystemExit(
                     f"{arm}: its target is the loss of `nothing`, whose cell is not done"

@@ -27,6 +27,11 @@ def rows_of(study: Path) -> list[dict[str, Any]]:
     return [json.loads(path.read_text()) for path in sorted(study.glob("cells/*.json"))]
 
 
+def rate_of(study: Path) -> float:
+    """Return the study's own rate, which SFT alone has."""
+    return float(json.loads((study / "study.json").read_text())["rate"])
+
+
 def equal_rate(points: list[tuple[float, float]], target: float) -> tuple[float, bool]:
     """Return the rate at which an arm's domain loss meets `target`, and whether it does within the sweep.
 
@@ -46,49 +51,47 @@ def equal_rate(points: list[tuple[float, float]], target: float) -> tuple[float,
     return rate, loss == target
 
 
-def target_loss(study: Path) -> float | None:
+def target_loss(rows: list[dict[str, Any]], rate: float) -> float | None:
     """Return the domain loss of SFT alone at the study's own rate with seed 0, once that cell is done."""
-    rate = json.loads((study / "study.json").read_text())["rate"]
-    for row in rows_of(study):
+    for row in rows:
         if (row["arm"], row["seed"], f"{row['rate']:.2e}") == ("nothing", 0, f"{rate:.2e}"):
             return float(row["domain"]["loss"])
     return None
 
 
-def equal_rates(study: Path) -> dict[str, dict[str, Any]]:
+def equal_rates(rows: list[dict[str, Any]], rate: float) -> dict[str, dict[str, Any]]:
     """Return each main arm's rate of equal domain loss, as far as its sweep is done.
 
     The target is `target_loss`. A rate that has been tried and meets it within
     `SAME` is taken, and the arm is swept no further.
     """
-    settings = json.loads((study / "study.json").read_text())
-    swept = [row for row in rows_of(study) if row["arm"] in MAIN and row["seed"] == 0]
+    swept = [row for row in rows if row["arm"] in MAIN and row["seed"] == 0]
     by_arm: dict[str, dict[float, float]] = {}
     for row in swept:
         by_arm.setdefault(row["arm"], {})[row["rate"]] = row["domain"]["loss"]
-    target = target_loss(study)
+    target = target_loss(rows, rate)
     found: dict[str, dict[str, Any]] = {}
     for name, arm in ((name, arm) for name, arm in MAIN.items() if arm.rate_of is None):
-        wanted = {f"{factor * settings['rate']:.2e}" for factor in arm.factors}
+        wanted = {f"{factor * rate:.2e}" for factor in arm.factors}
         points = {r: v for r, v in by_arm.get(name, {}).items() if f"{r:.2e}" in wanted}
         if target is None:
             continue
         near = [r for r, loss in points.items() if abs(loss - target) <= SAME]
         if near or len(points) == len(wanted):
-            rate, met = (min(near), True) if near else equal_rate(list(points.items()), target)
-            found[name] = {"rate": float(f"{rate:.2e}"), "met": met, "target": target}
+            own, met = (min(near), True) if near else equal_rate(list(points.items()), target)
+            found[name] = {"rate": float(f"{own:.2e}"), "met": met, "target": target}
     same = {name: found[arm.rate_of] for name, arm in MAIN.items() if arm.rate_of in found}
     return found | same
 
 
 def cells(study: Path, *, one_each: bool = False) -> Iterator[Cell]:
     """Yield what is to be done, as far as it follows from what is done; ask again after each cell."""
-    rate = json.loads((study / "study.json").read_text())["rate"]
+    rate = rate_of(study)
     yield Cell("base", 0.0, 0)
     if one_each:
         yield from (Cell(name, (arm.factors or (1.0,))[-1] * rate, 0) for name, arm in ARMS.items())
         return
-    equal = equal_rates(study)
+    equal = equal_rates(rows_of(study), rate)
     yield from (Cell(name, rate, 0) for name, arm in MAIN.items() if 1.0 in arm.factors)
     for name, arm in MAIN.items():
         if arm.averaged and "nothing" not in equal:

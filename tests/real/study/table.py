@@ -16,7 +16,7 @@ import typer
 
 from tests.real.study.arms import ARMS, MAIN, WATCHED
 from tests.real.study.guarding_table import cost_table, detection_table
-from tests.real.study.plan import equal_rates, rows_of
+from tests.real.study.plan import equal_rates, rate_of, rows_of
 
 T95 = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78}
 """Student's t, two-sided 95 %, by number of seeds."""
@@ -195,7 +195,7 @@ def main(study: Annotated[Path, typer.Option(help="folder of the study")]) -> No
     if 0 not in bases:
         raise SystemExit("the base is not evaluated yet; run the plan")
     whole = [row for row in rows if "passed" in row and row["arm"] != "base"]
-    equal = equal_rates(study)
+    equal = equal_rates(rows, rate_of(study))
     kept: dict[str, list[Row]] = defaultdict(list)
     for name in ARMS:
         wanted = equal.get(name, {}).get("rate")
