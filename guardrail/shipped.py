@@ -12,6 +12,7 @@ __all__ = [
     "resolve",
     "shipped_recipes",
     "shipped_root",
+    "shipped_sets",
     "user_path",
 ]
 
@@ -78,6 +79,12 @@ def resolve(path: str, relative_to: Path) -> Path:
 def shipped_recipes() -> dict[str, Path]:
     """Return the shipped recipes by name."""
     return {p.stem: p for p in sorted((shipped_root() / "recipes").glob("*.yaml"))}
+
+
+def shipped_sets() -> dict[str, str]:
+    """Return how a recipe writes each shipped item set, by the set's name."""
+    files = sorted(shipped_root().glob("*_sets/*/items.jsonl"))
+    return {p.parent.name: f"{PREFIX}{p.relative_to(shipped_root())}" for p in files}
 
 
 def find_recipe(name: str | Path) -> Path:

@@ -12,6 +12,7 @@ from guardrail.errors import InputError
 from guardrail.files import write_whole
 from guardrail.read_back import is_regular
 from guardrail.sets.item_checks import Check
+from guardrail.shipped import shipped_sets
 
 __all__ = [
     "ABILITIES",
@@ -126,6 +127,10 @@ def read_items(path: str | Path) -> list[Item]:
     """
     path = Path(path)
     if not is_regular(path):
+        if shipped := shipped_sets().get(path.stem):
+            raise InputError(
+                f"item set `{path!s:.300}` does not exist; the shipped set of that name is written `{shipped}`"
+            )
         raise InputError(f"item set `{path!s:.300}` does not exist; give the path of a JSONL file")
     try:
         return _read_items(path)

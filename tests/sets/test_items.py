@@ -59,6 +59,11 @@ def test_a_bad_line_is_named_with_file_line_and_field(tmp_path, bad, said):
     assert "items.jsonl" in str(caught.value)
 
 
+def test_the_bare_name_of_a_shipped_set_is_answered_with_how_it_is_written(tmp_path):
+    with pytest.raises(InputError, match=r"`shipped:eval_sets/zh-easy-200/items\.jsonl`"):
+        read_items(tmp_path / "zh-easy-200")
+
+
 def test_empty_and_missing_sets_are_errors(tmp_path):
     with pytest.raises(InputError, match="is empty"):
         read_items(write(tmp_path, "", "  "))
