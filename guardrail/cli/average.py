@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from guardrail.cli.common import JsonFlag, clear_errors, console, print_json, quiet_libraries
+from guardrail.models.hub import Hub, model_folder
 
 __all__ = ["average"]
 
@@ -16,7 +17,11 @@ def average(
     ],
     out: Annotated[Path, typer.Option(help="Folder of the averaged model; must not be there.")],
     base: Annotated[
-        Path | None, typer.Option(help="The model it was trained from; not for an adapter.")
+        str | None,
+        typer.Option(help="The model it was trained from, a folder; not for an adapter."),
+    ] = None,
+    hub: Annotated[
+        Hub | None, typer.Option(help="Where `--base ORG/MODEL` comes from, if it is no folder.")
     ] = None,
     share: Annotated[
         float, typer.Option(help="Of the fine-tuned weights; the rest is the base's.")
@@ -28,7 +33,9 @@ def average(
     Costs no training, and can be tried at several shares. Nothing is promised for a share: judge each with `guardrail look`, and
     measure your own task. An adapter's change is scaled, which is the same.
 
-    Example: `guardrail average runs/first/checkpoints/checkpoint-100 --base Qwen3-8B --share 0.7 --out averaged-70`
+    Example: `guardrail average runs/first/checkpoints/checkpoint-100 --base models/Qwen3-8B --share 0.7 --out averaged-70`
+
+    From a hub: `--base Qwen/Qwen3-8B --hub modelscope`
 
     Then: `guardrail look averaged-70 --anchors anchors/first`
     """
@@ -38,11 +45,12 @@ def average(
         from guardrail.models.averaged_weights import average_with_base
 
         quiet_libraries()
+        before = None if base is None else model_folder(base, hub) if hub else Path(base)
         with Progress(console=console, transient=True) as progress:
             bar = progress.add_task("tensors", total=None)
             facts = average_with_base(
                 model,
-                base,
+                before,
                 share,
                 out,
                 lambda done, total: progress.update(bar, completed=done, total=total),

@@ -1,9 +1,12 @@
 """Models of a hub, from the hub libraries' own caches: no network is needed, none is there."""
 
+import json
 import shutil
 
 import pytest
+from typer.testing import CliRunner
 
+from guardrail.cli.main import app
 from guardrail.errors import InputError
 from guardrail.models.fingerprint import model_fingerprint
 from guardrail.models.hub import is_hub_name, model_folder
@@ -99,3 +102,12 @@ def test_a_model_that_cannot_be_had_says_so(huggingface_cache):
 def test_a_model_of_modelscope_is_the_same_model(modelscope_cache):
     folder = model_folder("lab/toy", "modelscope")
     assert model_fingerprint(folder) == model_fingerprint(BASE)
+
+
+def test_a_checkpoint_is_averaged_with_a_base_of_a_hub(huggingface_cache, tmp_path):
+    out = tmp_path / "averaged"
+    line = ["average", BASE, "--base", "lab/toy", "--hub", "huggingface", "--out", out, "--json"]
+    done = CliRunner().invoke(app, [*map(str, line)])
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["base"] == str(huggingface_cache / "snapshots" / COMMIT)
+    assert model_fingerprint(out) == model_fingerprint(BASE), "a model averaged with itself"
