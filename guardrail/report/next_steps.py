@@ -37,6 +37,8 @@ NEXT_RECIPE = "recipe.next.yaml"
 
 _MOST_FRACTION = 0.05
 _MOST_WEAK = 4
+_LEAST_MADE_UP_FOR = 0.4
+"""Of the old learning rate: half of it learns as much in twice the steps (docs/real-study.md); a tenth is a test of another kind."""
 """Abilities named for more rehearsal: the worst; to name all of them advises nothing."""
 
 
@@ -200,6 +202,13 @@ def recipe_changes(data: RunData) -> tuple[RecipeChange, ...]:
         # A script of one's own has its trainer's arguments outside the recipe.
         key = "train.arguments.learning_rate" if data.run_by_recipe else "learning_rate"
         change(key, rate, new, why, **values)
+        again = not any(c.key == "start_model" for c in changes)
+        if again and data.run_by_recipe and new >= _LEAST_MADE_UP_FOR * rate:
+            for name in ("max_steps", "num_train_epochs"):
+                steps = data.trainer_arguments.get(name)
+                if isinstance(steps, int | float) and steps > 0:
+                    change(f"train.arguments.{name}", steps, 2 * steps, "more_steps")
+                    break
     fraction = rehearsal.get("fraction")
     if data.kl_term and isinstance(fraction, float) and fraction < _MOST_FRACTION:
         change("rehearsal.fraction", fraction, _MOST_FRACTION, "fraction")

@@ -349,8 +349,12 @@ def test_a_checkpoint_that_is_gone_is_said_to_be_gone(tmp_path: Path) -> None:
     (story.run / "checkpoints/checkpoint-20").rmdir()
     page, facts = story.build()
     assert "现在不在磁盘上" in shown_text(header_of(page))
-    changed = [c["key"] for s in facts["next_steps"] for c in s["changes"]]
+    changed = {c["key"]: c for s in facts["next_steps"] for c in s["changes"]}
     assert "start_model" not in changed
+    # From the base again: half the rate learns as much in twice the steps.
+    assert changed["train.arguments.learning_rate"]["new"] == 0.0005
+    assert changed["train.arguments.max_steps"]["new"] == 200
+    assert "步数加倍" in shown_text(page)
 
 
 def test_a_run_without_ledger_is_refused(tmp_path: Path) -> None:
