@@ -72,7 +72,7 @@ def recipe_of(
     looked_at = "looked-at" if arm.looks else "lean"
     anchors = f"anchors-{looked_at}" + ("" if arm.injected == "rehearsal" else f"-{arm.injected}")
     content: dict[str, Any] = {
-        "name": folder.name,
+        "name": folder.name.replace("+", ""),  # of a rate of 0
         "trainer": "trl-grpo" if arm.grpo else "trl-sft",
         "gold_base": settings["base"],
         "anchors": str((study / anchors).resolve()),
