@@ -2,7 +2,7 @@
 
 from collections import Counter
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -24,6 +24,9 @@ from guardrail.cli.common import (
     quiet_libraries,
 )
 from guardrail.errors import InputError
+
+if TYPE_CHECKING:
+    from guardrail.live.terminal_words import TerminalWords
 
 __all__ = ["app"]
 
@@ -75,6 +78,8 @@ def make_command(
     with clear_errors(recipe, changes=settings):
         from guardrail.anchors.make import ACCEPTED_KL_ERROR
         from guardrail.anchors.weak_anchors import weak_anchors
+        from guardrail.live.terminal import anchor_part
+        from guardrail.live.terminal_words import terminal_words
         from guardrail.recipe import read_recipe
 
         checked = read_recipe(recipe, changes=settings or ())
@@ -87,6 +92,7 @@ def make_command(
         answers = None if asked is None else AnchorServer(asked, served_as, not unproven)
         quiet_libraries()
         guardrail = Guardrail.from_recipe(checked)
+        words = terminal_words(checked.language)
         with Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -98,7 +104,7 @@ def make_command(
 
             def show(what: str, done: int, total: int) -> None:
                 if what not in bars:
-                    bars[what] = progress.add_task(what, total=total)
+                    bars[what] = progress.add_task(anchor_part(what, words), total=total)
                 progress.update(bars[what], completed=done)
 
             anchors = guardrail.anchors(rebuild=rebuild, on_progress=show, server=answers)
@@ -124,36 +130,39 @@ def make_command(
             print_json(facts)
             return
         errors = ", ".join(f"{k}: {error:.2%}" for k, error in anchors.manifest.kl_error.items())
-        unknown = "not measured, for the gold base was not loaded here"
-        console.print(
-            f"anchors: {folder}\n"
-            f"answered by: {answered_by(anchors.manifest.served)}\n"
-            f"on disk: {sum(sizes.values()) / 1e6:.1f} MB\n"
-            f"log-probabilities a token: {anchors.manifest.top_k} (KL missed by k: {errors or unknown})",
-            soft_wrap=True,
-            highlight=False,
-        )
+        errors = errors or words("not measured, for the gold base was not loaded here")
+        said = [
+            words("{name}: {value}", name=words("anchors"), value=folder),
+            words("answered by: {who}", who=answered_by(anchors.manifest.served, checked.language)),
+            words("on disk: {size} MB", size=f"{sum(sizes.values()) / 1e6:.1f}"),
+            words(
+                "log-probabilities a token: {count} (KL missed by k: {errors})",
+                count=anchors.manifest.top_k,
+                errors=errors,
+            ),
+        ]
+        console.print("\n".join(said), soft_wrap=True, highlight=False, markup=False)
         missed = anchors.manifest.kl_error.get(anchors.manifest.top_k or 0, 0.0)
         if missed > ACCEPTED_KL_ERROR:
-            console.print(
-                f"[yellow]the KL term sees {1 - missed:.0%} of such a policy's KL[/], of one whose every logit moved at "
-                "random, the rest lies in the tail: it is a lower bound. `rehearsal.reference: adapter off` (LoRA) "
-                "or `frozen` takes the whole",
-                soft_wrap=True,
-                highlight=False,
+            warned = words(
+                "the KL term sees {share} of such a policy's KL, of one whose every logit moved at random, the rest "
+                "lies in the tail: it is a lower bound. `rehearsal.reference: adapter off` (LoRA) or `frozen` takes the whole",
+                share=f"{1 - missed:.0%}",
             )
-        console.print(_weak_table(Counter((f.why, f.ability) for f in weak)))
+            console.print(warned, style="yellow", soft_wrap=True, highlight=False, markup=False)
+        console.print(_weak_table(Counter((f.why, f.ability) for f in weak), words))
 
 
-def _weak_table(counts: Counter[tuple[str, str]]) -> Table | str:
+def _weak_table(counts: Counter[tuple[str, str]], words: "TerminalWords") -> Table | str:
     if not counts:
-        return "[green]no anchor is weak[/]"
-    table = Table(title="weak anchors (kept; see --json for the items)", title_justify="left")
-    table.add_column("why")
-    table.add_column("ability")
-    table.add_column("items", justify="right")
+        return f"[green]{words('no anchor is weak')}[/]"
+    title = words("weak anchors (kept; see --json for the items)")
+    table = Table(title=title, title_justify="left")
+    table.add_column(words("why"))
+    table.add_column(words("ability"))
+    table.add_column(words("items"), justify="right")
     for (why, ability), count in sorted(counts.items()):
-        table.add_row(why, ability, str(count))
+        table.add_row(words.word(why), words.name("ability", ability), str(count))
     return table
 
 
@@ -171,6 +180,7 @@ def export_command(
     with clear_errors(recipe):
         from guardrail.anchors.sft_rows import export_messages
         from guardrail.anchors.store import read_anchors
+        from guardrail.live.terminal_words import terminal_words
         from guardrail.recipe import read_recipe
 
         checked = read_recipe(recipe)
@@ -183,4 +193,11 @@ def export_command(
         if as_json:
             print_json({"out": str(out), "form": to, "written": written, "left_out": left_out})
             return
-        console.print(f"{written} rows: {out} ({left_out} cut or empty golds left out)")
+        words = terminal_words(checked.language)
+        said = words(
+            "{written} rows: {out} ({left_out} cut or empty golds left out)",
+            written=written,
+            out=out,
+            left_out=left_out,
+        )
+        console.print(said, soft_wrap=True, highlight=False, markup=False)

@@ -82,7 +82,7 @@ def check_recipe(recipe: Recipe, run: Path | None = None) -> dict[str, Any]:
         )
     facts |= expected_cost(found, len(guardrail.red_line), items, training)
     if guardrail.anchors_exist():  # they cost nothing any more
-        del facts["anchors_minutes"]
+        facts.pop("anchors_minutes", None)
     no_gpu = None if swift else refused_without_gpu(recipe, ranks=_ranks(recipe))
     facts["warnings"] = [
         *([f"a run on this machine would be refused: {no_gpu}"] if no_gpu else []),

@@ -29,6 +29,10 @@ _MOST_TOGETHER = 512
 """Answers at a time at most (guardrail/engines/batches.py)."""
 _FLOPS = 140e12
 """A second that a GPU does in training: 45 % of what an A100 can."""
+_BY_SPEED = (
+    *("anchors_minutes", "look_minutes", "looks_minutes"),
+    *("step_seconds", "share_of_the_run"),
+)
 _COLLECTIVE_S = 1800
 """`ddp_timeout` where the trainer's arguments leave it out: what ranks wait for one another at most."""
 
@@ -86,6 +90,7 @@ def expected_cost(
         take beside the weights; `store_gb`, the anchors' log-probabilities on disk; `anchors_minutes` and `look_minutes`, under
         `assumed`; `answers_an_item` of a look; `step_seconds` and `share_of_the_run` that looks take, where rows are known;
         `optimizer_steps`, `looks` and `looks_minutes` where steps are; `looks_taken_by` where that is a sidecar; `warnings`, sentences.
+        No seconds, minutes or share where the recipe trains on processors (`use_cpu`).
     """
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
@@ -146,10 +151,18 @@ def expected_cost(
         facts["looks_taken_by"] = (
             "a sidecar (`guardrail serve RUN`, elsewhere): the training saves a checkpoint for each and does not wait"
         )
-        facts["warnings"] = []
-        return facts
-    facts["warnings"] = _warnings(recipe, look * 60, ranks)
+    if recipe.train.arguments.get("use_cpu"):
+        return _without_minutes(facts, samples_known=looks.samples is not None)
+    facts["warnings"] = [] if beside else _warnings(recipe, look * 60, ranks)
     return facts
+
+
+def _without_minutes(facts: dict[str, Any], *, samples_known: bool) -> dict[str, Any]:
+    """Leave out what the speed of a GPU decides: processors differ by a hundred times, and none is known here."""
+    unknown = {*_BY_SPEED, *(() if samples_known else ("answers_an_item",))}
+    assumed = "`use_cpu`: minutes are not known beforehand on processors; `guardrail rehearse` measures them"
+    kept = {name: value for name, value in facts.items() if name not in unknown}
+    return kept | {"assumed": assumed, "warnings": []}
 
 
 def looks_of_a_run(recipe: Recipe, arguments: Mapping[str, Any], steps: int) -> int:

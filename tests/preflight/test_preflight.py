@@ -101,12 +101,22 @@ def test_rows_that_may_see_one_another_in_a_packed_sequence_are_warned_of(recipe
     assert warned() == []
 
 
-def test_which_weights_train_is_said_and_anchors_that_are_there_cost_nothing(recipe, tmp_path):
+def test_which_weights_train_is_said(recipe):
     facts = check_recipe(read(recipe, CASES / "bom.jsonl"))
     assert facts["trains"] == "all weights"
-    assert facts["anchors_minutes"] > 0
     facts = check_recipe(read(recipe, CASES / "bom.jsonl", "train.lora={r: 2}"))
     assert facts["trains"] == "an adapter (lora)"
+
+
+def test_minutes_are_told_for_gpus_alone(recipe):
+    """What a GPU takes is wrong by a hundred times where processors train."""
+    on_processors = check_recipe(read(recipe, CASES / "bom.jsonl"))
+    assert "`guardrail rehearse` measures them" in on_processors["assumed"]
+    assert not [name for name in on_processors if "minutes" in name or "second" in name]
+    assert "share_of_the_run" not in on_processors
+    elsewhere = check_recipe(read(recipe, CASES / "bom.jsonl", "train.arguments.use_cpu=false"))
+    assert elsewhere["anchors_minutes"] > 0
+    assert elsewhere["look_minutes"] > 0
 
 
 @pytest.mark.parametrize(
