@@ -99,12 +99,12 @@ def recipe_of(
 
 
 def write_own_answers(study: Path, settings: dict[str, Any]) -> None:
-    """Write base's own answers to others' questions, as rows to train on; once."""
+    """Write base's own answers to others' questions, as rows to train on; once. One that was cut would teach to end anywhere."""
     out = study / "material/own-train.jsonl"
     if out.is_file():
         return
     asked = [row[0] for row in read_rows(study / "material/others-train.jsonl")]
-    asked = asked[: 8 * settings["steps"] // 3]
+    asked = asked[: 8 * settings["steps"]]
     items = [
         Item(
             id=f"own-{n}",
@@ -117,9 +117,8 @@ def write_own_answers(study: Path, settings: dict[str, Any]) -> None:
     ]
     model, tokenizer = load_model(settings["base"], dtype=torch.float32)
     answers = answered(on_accelerator(model).eval(), tokenizer, settings, items, seed=0)
-    write_rows(
-        out, [(item.messages[-1].content, text) for item, text, _ in answers if text.strip()]
-    )
+    rows = [(item.messages[-1].content, text) for item, text, ended in answers if ended and text]
+    write_rows(out, rows)
 
 
 def checkpoints_of(folder: Path) -> dict[int, Path]:
