@@ -20,8 +20,13 @@ from guardrail.cli.data_options import (
 
 if TYPE_CHECKING:
     from guardrail.data.chat_endpoint import ChatEndpoint
+    from guardrail.data.repair.drifted_abilities import Drifted
+    from guardrail.live.terminal_words import TerminalWords
 
 __all__ = ["repair_command"]
+
+NOTHING_KEPT = 1
+"""Exit code where an ability drifted and no row was kept for it."""
 
 
 @grouped
@@ -39,8 +44,10 @@ def repair_command(
     """Make rehearsal items for the abilities that a run lost, and the recipe of the next run with them.
 
     The abilities are chosen by the drift rule over the newest look without the reserved slice, a fifth of the red line that
-    never chooses. The run's own rehearsal items of these abilities are the seeds; the endpoint must serve the gold base, which
-    makes and answers. Nothing near a judged item is kept. The next run's report tells before and after on the reserved slice.
+    never chooses. The run's own rehearsal items of these abilities are the seeds; the endpoint serves the gold base, or, where
+    that is too small to write tasks, a larger model: golds are the gold base's in any case, made with the next run's anchors.
+    Nothing near a judged item is kept. The next run's report tells before and after on the reserved slice. Exit code 1 where
+    something drifted and no row was kept.
 
     Example: `guardrail data repair runs/collection --server http://127.0.0.1:8000 --out data/repair`
 
@@ -56,6 +63,7 @@ def repair_command(
     from guardrail.data.repair.repaired_recipe import RECIPE, REHEARSAL, write_next_run
     from guardrail.data.select.row_faults import drop_judged
     from guardrail.data.stage_folder import Made, take_away_earlier
+    from guardrail.live.terminal_words import terminal_words
     from guardrail.report.page.phrases import Phrases
     from guardrail.report.page.texts import language_of
 
@@ -108,13 +116,15 @@ def repair_command(
         "drifted": drifted.as_dict(),
         "recipe": None if recipe is None else str(recipe),
     }
+    language = language_of(data.recipe.get("language"))
+    words = terminal_words(language)
     if not stage.as_json:
-        console.print(escape(drifted.in_words()), highlight=False, soft_wrap=True)
-        phrases = Phrases(language_of(data.recipe.get("language")))
+        console.print(_in_words(drifted, words), markup=False, highlight=False, soft_wrap=True)
+        phrases = Phrases(language)
         for one in drifted.slice_sizes:
             if one.shows is not None:
-                said = phrases.slice_shows(one.group, one.n, one.shows)
-                console.print(escape(str(said)), highlight=False, soft_wrap=True)
+                shows = phrases.slice_shows(one.group, one.n, one.shows)
+                console.print(escape(str(shows)), highlight=False, soft_wrap=True)
     stage.finish(
         made,
         [one.costs for one in asked],
@@ -124,5 +134,43 @@ def repair_command(
         models=[one.model for one in asked],
         **templates.record(),
     )
+    if recipe is None and drifted.abilities:
+        if not stage.as_json:
+            console.print(
+                words(
+                    "nothing was kept, so there is no next recipe; dropped.jsonl has every row with its reason. Where the gold base is "
+                    "too small to write tasks, let a larger model write them (--server): golds are the gold base's in any case"
+                ),
+                markup=False,
+                soft_wrap=True,
+            )
+        raise typer.Exit(NOTHING_KEPT)
     if recipe is not None and not stage.as_json:
-        console.print(f"next run: guardrail run {shlex.quote(str(recipe))}", soft_wrap=True)
+        said = words("next run: {command}", command=f"guardrail run {shlex.quote(str(recipe))}")
+        console.print(said, markup=False, soft_wrap=True)
+
+
+def _in_words(drifted: "Drifted", words: "TerminalWords") -> str:
+    """Return what drifted, in a sentence."""
+    from guardrail.judge.verdict import UNTESTED
+
+    asked = words(
+        "look {look}, step {step}, {items} items ({reserved} more are reserved): ",
+        look=drifted.look.number,
+        step=drifted.look.step,
+        items=drifted.items,
+        reserved=drifted.reserved,
+    )
+    if not drifted.abilities:
+        if drifted.level == UNTESTED:
+            return asked + words("nothing could be tested to have drifted, nothing to repair")
+        return asked + words("nothing is shown to have drifted, nothing to repair")
+    names = words.joined([words.name("ability", one) for one in drifted.abilities], "comma")
+    streams = words.joined([words.stream(one) for one in drifted.streams], "comma")
+    if drifted.shown:
+        return asked + words("{names} drifted; {streams} above ok", names=names, streams=streams)
+    return asked + words(
+        "{names} likely drifted (all items together did, no ability alone); {streams} above ok",
+        names=names,
+        streams=streams,
+    )

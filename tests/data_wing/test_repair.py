@@ -183,6 +183,19 @@ def test_where_nothing_drifted_there_is_nothing_to_repair(tmp_path):
     assert facts["costs"] is None
 
 
+def test_where_nothing_is_kept_the_next_step_is_said(tmp_path):
+    """As with a base too small to write tasks."""
+    run, out = drifted_run(tmp_path, {"writing": 0.6}), tmp_path / "out"
+    with ScriptedServer(lambda prompt, body: "嗯") as server:
+        line = ["data", "repair", run, "--out", out, "--server", server.url, "--rows", 1]
+        done = CliRunner().invoke(app, [*map(str, line)])
+    assert done.exit_code == 1, done.output
+    assert "写作退化了；越过“正常”的有：" in done.output
+    assert "可以让更大的模型来写（--server）" in done.output
+    assert json.loads((out / "stage.json").read_text("utf-8"))["funnel"]["kept"] == 0
+    assert not (out / "recipe.yaml").exists()
+
+
 def test_what_an_earlier_repair_left_does_not_stand_beside_one_that_finds_nothing(tmp_path):
     out, run = tmp_path / "out", drifted_run(tmp_path, {})
     out.mkdir()

@@ -19,7 +19,6 @@ from guardrail.judge.look_values import (
 )
 from guardrail.judge.rule import MetricRule, RuleState, unit_numbers
 from guardrail.judge.statistic import half_width, item_harm, stream_statistic
-from guardrail.judge.verdict import UNTESTED
 from guardrail.ledger.records import LookFacts
 from guardrail.probes.business_probes import BusinessProbes
 from guardrail.probes.trusted_probes import trusted_probes
@@ -84,17 +83,6 @@ class Drifted:
         sizes = [asdict(one) for one in self.slice_sizes]
         counts = {"items": self.items, "reserved": self.reserved, "slice": sizes}
         return {**place, **facts, **counts}
-
-    def in_words(self) -> str:
-        """Return what drifted, in a sentence."""
-        asked = f"look {self.look.number}, step {self.look.step}, {self.items} items ({self.reserved} more are reserved)"
-        if not self.abilities:
-            why = "nothing could be tested" if self.level == UNTESTED else "nothing is shown"
-            return f"{asked}: {why} to have drifted, nothing to repair"
-        how = (
-            "drifted" if self.shown else "likely drifted (all items together did, no ability alone)"
-        )
-        return f"{asked}: {', '.join(self.abilities)} {how}; {', '.join(self.streams)} above ok"
 
 
 def read_drifted_run(run: Path) -> RunData:
