@@ -27,7 +27,7 @@ def grade_checkpoint(
     looked_at: int | None = None,
     applied_step: int | None = None,
 ) -> None:
-    """Write to the ledger which level a checkpoint has; remember the newest that is ok.
+    """Write to the ledger which level a checkpoint has; remember the newest that is ok and sound (`Verdict.sound`).
 
     Args:
         guard: The run's.
@@ -40,15 +40,17 @@ def grade_checkpoint(
     last = guard.state.history[-1] if guard.state.history else None
     at = step if looked_at is None else looked_at
     level = last.level if last is not None and last.step == at else UNTESTED
+    sound = level == "ok" and last is not None and last.sound
     newest_ok = guard.state.last_ok_checkpoint
-    if level == "ok" and (newest_ok is None or step >= checkpoint_step(Path(newest_ok))):
+    if sound and (newest_ok is None or step >= checkpoint_step(Path(newest_ok))):
         guard.state.last_ok_checkpoint = path.name
     later = {} if applied_step in (None, step) else {"applied_step": applied_step}
-    guard.ledger.append("checkpoint", step, path=_named(guard.run, path), level=level, **later)
+    record = {"path": _named(guard.run, path), "level": level, "sound": sound}
+    guard.ledger.append("checkpoint", step, **record, **later)
 
 
 def last_ok_checkpoint(guard: Guard, folder: Path) -> str | None:
-    """Return the newest checkpoint whose look was ok, below the run folder if it lies there."""
+    """Return the newest checkpoint whose look was ok and sound, below the run folder if it lies there."""
     name = guard.state.last_ok_checkpoint
     return None if name is None else _named(guard.run, folder / name)
 

@@ -31,7 +31,7 @@ class Judged:
     """One judged look as the ladder sees it.
 
     `alarmed` names the streams above ok (`metric/group`); `harm_over_margin` gives, for every tested
-    stream, mean harm divided by margin. `repeat` marks the second look on the same weights.
+    stream, mean harm divided by margin. `repeat` marks the second look on the same weights; `sound` is the verdict's.
     """
 
     step: int
@@ -39,6 +39,7 @@ class Judged:
     alarmed: tuple[str, ...] = ()
     harm_over_margin: Mapping[str, float] | None = None
     repeat: bool = False
+    sound: bool = True
 
 
 def judged_look(step: int, verdict: Verdict, *, repeat: bool = False) -> Judged:
@@ -53,6 +54,7 @@ def judged_look(step: int, verdict: Verdict, *, repeat: bool = False) -> Judged:
             if s.tested and s.harm is not None and s.margin
         },
         repeat=repeat,
+        sound=verdict.sound,
     )
 
 

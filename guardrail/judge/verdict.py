@@ -172,6 +172,18 @@ class Verdict(Facts):
         return shows_harm(self.level)
 
     @property
+    def sound(self) -> bool:
+        """Whether it is ok and no tested stream's own 95 % interval lies beyond its margin.
+
+        An ok look promises no more than that nothing was *shown*, at a bar that a whole run's looks share. Weights that one goes
+        back to should not have fallen either way. Costs nothing where it is wrong: an older checkpoint is taken.
+        """
+        return self.level == "ok" and not any(
+            s.tested and s.low is not None and s.margin is not None and s.low > s.margin
+            for s in self.streams
+        )
+
+    @property
     def groups(self) -> list[str]:
         """The abilities, the shipped ones first and in their order."""
         found = dict.fromkeys(s.group for s in self.streams if s.group != "overall")

@@ -201,6 +201,8 @@ class CheckpointFacts(Dated):
 
     path: Text
     level: Text
+    sound: bool | None = None
+    """Whether that look was (`Verdict.sound`); ledgers of earlier versions do not say."""
 
 
 class TripwireFacts(Dated):

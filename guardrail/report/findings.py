@@ -93,23 +93,32 @@ def telling_look(data: RunData) -> LookFacts | None:
 
 
 def onset(data: RunData, stream: Stream, look: LookFacts) -> Onset:
-    """Return since when a stream has been above ok, seen from a look at which it is."""
+    """Return since when a stream has been above ok, seen from a look at which it is.
+
+    The stretch goes back as far as the mean was beyond its margin: the bar differs from look to look, and a stream that falls
+    below it for a look has not recovered. Looks at the same weights are one point.
+    """
     upto = [k for k in data.looks if k.seq <= look.seq]
-    first, ok_step = look, None
-    steps: list[int] = []
-    for k in reversed(upto):
+    first, steps = look, [look.step]
+    for k in reversed(upto[:-1]):
         found = k.stream(stream.metric, stream.group)
-        if found is not None and shows_harm(found.level):
+        if found is None or (not found.tested and not shows_harm(found.level)):
+            continue
+        if shows_harm(found.level):
             first = k
             steps.append(k.step)
-        elif found is not None and found.tested:
-            ok_step = k.step
+        elif k.step < first.step and found.standing != "not_shown":
             break
+    before = [
+        k.step
+        for k in upto
+        if k.step < first.step and (s := k.stream(stream.metric, stream.group)) and s.tested
+    ]
     return Onset(
         metric=stream.metric,
         group=stream.group,
         first_step=first.step,
-        ok_step=ok_step,
+        ok_step=max(before, default=None),
         looks=len(set(steps)),
         repeated=len(steps) > len(set(steps)),
     )

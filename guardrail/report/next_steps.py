@@ -13,6 +13,7 @@ from pydantic import Field
 
 from guardrail.judge.verdict import Facts
 from guardrail.ledger.file import RESOLVED_FILE
+from guardrail.ledger.records import Levers
 from guardrail.models.fingerprint import is_adapter
 from guardrail.redaction import HIDDEN
 from guardrail.report.findings import conditions, peak_learning_rate, telling_look
@@ -181,8 +182,9 @@ def recipe_changes(data: RunData) -> tuple[RecipeChange, ...]:
     """Return the recipe lines for the next attempt that the ledger gives evidence for."""
     recipe, changes = data.recipe, []
     rehearsal = data.recipe_section("rehearsal")
-    levers = data.levers
-    cuts = sum(a.kind == "cut_lr" and a.carried_out for a in data.actions)
+    done = data.actions_trained_under
+    levers = done[-1].after if done else Levers()
+    cuts = sum(a.kind == "cut_lr" for a in done)
 
     def change(key: str, old: Any, new: str | float, why: str, **values: str | float) -> None:
         old = old if isinstance(old, float | int | str) else None
@@ -197,8 +199,8 @@ def recipe_changes(data: RunData) -> tuple[RecipeChange, ...]:
     if data.watching:
         change("mode", "watch", "guard", "was_watching")
     rate = peak_learning_rate(data)
-    if rate and (cuts or data.outcome == "halted"):
-        new, why, values = _learning_rate(data, rate, cuts)
+    if rate and (cuts or data.outcome == "halted" or _ended_beyond(data)):
+        new, why, values = _learning_rate(data, rate, cuts, levers.lr_factor)
         # A script of one's own has its trainer's arguments outside the recipe.
         key = "train.arguments.learning_rate" if data.run_by_recipe else "learning_rate"
         change(key, rate, new, why, **values)
@@ -231,17 +233,17 @@ def recipe_changes(data: RunData) -> tuple[RecipeChange, ...]:
 
 
 def _learning_rate(
-    data: RunData, rate: float, cuts: int
+    data: RunData, rate: float, cuts: int, lowered: float
 ) -> tuple[float, str, dict[str, str | float]]:
     """The next peak learning rate, the code of the reason, and its values.
 
     Where the run broke the optimizer's own rate counts, not the recipe's peak: in a warm-up half the peak
     would only come to the same rate later.
     """
-    at, lowered = conditions(data), data.levers.lr_factor
+    at = conditions(data)
     step, actual = (at.step, at.learning_rate) if at else (0, None)
     values: dict[str, str | float] = {"cuts": cuts, "lowered": lowered, "step": step}
-    if cuts and data.outcome != "halted":
+    if cuts and data.outcome != "halted" and not _ended_beyond(data):
         return rate * lowered, "lr_was_cut", values
     held = any(k.number > 0 and k.level == "ok" and k.step < step for k in data.looks)
     if actual and actual < 0.6 * rate:
@@ -250,8 +252,18 @@ def _learning_rate(
         return float(f"{actual * (0.5 if held else 0.1):.2g}"), "lr_at_break", values
     if cuts:
         return rate * lowered * 0.5, "lr_cuts_not_enough", values
-    # Broken at the very first look: half is not known to be enough.
-    return (rate * 0.5, "lr_too_high", values) if held else (rate * 0.1, "lr_far_too_high", values)
+    if not held:  # broken at the very first look: half is not known to be enough
+        return rate * 0.1, "lr_far_too_high", values
+    return (
+        rate * 0.5,
+        "lr_too_high" if data.outcome == "halted" else "lr_too_high_to_the_end",
+        values,
+    )
+
+
+def _ended_beyond(data: RunData) -> bool:
+    """Whether the newest look of a finished run shows drift."""
+    return data.outcome == "finished" and data.last_look is not None and data.last_look.drifted
 
 
 def next_recipe(

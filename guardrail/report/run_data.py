@@ -169,12 +169,16 @@ class RunData(LiveBranch):
 
     @property
     def last_ok(self) -> CheckpointFacts | None:
-        """The newest checkpoint saved at a look that was ok; one that tested nothing shows nothing."""
+        """The newest checkpoint saved at a look that was ok and sound; one that tested nothing shows nothing."""
         blank = {look.step for look in self.looks if not look.tested}
         newest = {
             c.path: c for c in self.checkpoints
         }  # the best model is looked at again at the end
-        found = [c for c in newest.values() if c.level == "ok" and c.step not in blank]
+        found = [
+            c
+            for c in newest.values()
+            if c.level == "ok" and c.sound is not False and c.step not in blank
+        ]
         return max(found, key=lambda c: c.step, default=None)
 
     @property
@@ -182,6 +186,11 @@ class RunData(LiveBranch):
         """Where KL boost and learning-rate factor stand now."""
         done = [a for a in self.actions if a.carried_out]
         return done[-1].after if done else Levers()
+
+    @property
+    def actions_trained_under(self) -> list[ActionFacts]:
+        """The actions that were carried out before the run's last step, so that some of it was trained under them."""
+        return [a for a in self.actions if a.carried_out and a.step < self.step]
 
     @property
     def open_asks(self) -> list[AskedFacts]:

@@ -67,7 +67,7 @@ class AlertRule:
             self._halting = action.kind == "halt" and action.carried_out
             worst = "failure" if self._halting or (rise and rise.level == "critical") else "warning"
             alerts.append(self._alert(*_acted(action, rise), worst))
-        elif kind == "checkpoint" and record["level"] == "ok":
+        elif kind == "checkpoint" and record["level"] == "ok" and record.get("sound", True):
             self._last_ok = record["path"]
         elif kind == "error":
             wire = record.get("during") == "tripwire"

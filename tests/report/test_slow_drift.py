@@ -1,0 +1,113 @@
+"""A stream that wavers around its bar: since when it drifted, where one may go back to, and which levers were in force."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from guardrail.judge.verdict import Stream
+from guardrail.ledger.records import LookFacts
+from guardrail.report.findings import onset
+from guardrail.report.next_steps import recipe_changes
+from guardrail.report.run_data import RunData, read_run
+from tests.report.stories import finished_drifted, told
+
+SHOWN = {60: "warn", 70: "warn", 100: "serious"}
+"""Steps at which the fall was shown, and how; at the other looks the bar was a little higher."""
+HARM = {0: 0.0, 10: -0.01, 20: 0.05, 50: 0.118, 60: 0.122, 70: 0.108, 80: 0.115, 100: 0.128}
+LOW = {step: harm - 0.05 for step, harm in HARM.items()}
+
+
+def a_look(number: int, step: int, **more: Any) -> LookFacts:
+    level = SHOWN.get(step, "ok")
+    stream = {
+        "metric": "passed",
+        "group": "overall",
+        "n": 300,
+        "harm": HARM[step],
+        "low": LOW[step],
+        "high": HARM[step] + 0.05,
+        "margin": 0.03,
+        "level": level,
+        "tested": True,
+    }
+    record = {"seq": number, "time": "2026-11-30T00:00:00+00:00", "step": step, "look": number}
+    record |= {"level": level, "trigger": "save", "answers": "", "streams": [stream | more]}
+    return LookFacts.model_validate(record | ({"level": more["level"]} if "level" in more else {}))
+
+
+@pytest.fixture
+def slow(tmp_path: Path) -> RunData:
+    data = read_run(told(finished_drifted, tmp_path).run)
+    looks = tuple(a_look(number, step) for number, step in enumerate(HARM))
+    return data.model_copy(update={"looks": looks, "step": 100})
+
+
+def overall(look: LookFacts) -> Stream:
+    found = look.stream("passed", "overall")
+    assert found is not None
+    return found
+
+
+def test_a_fall_that_is_not_shown_at_every_look_dates_from_the_first_that_showed_it(slow) -> None:
+    last = slow.looks[-1]
+    found = onset(slow, overall(last), last)
+    assert (found.first_step, found.ok_step) == (60, 50)
+    assert (found.looks, found.repeated) == (3, False)
+
+
+def test_a_fall_that_was_made_good_is_another_one(slow) -> None:
+    recovered = slow.looks[-2].model_copy(
+        update={"streams": (overall(a_look(6, 80, harm=0.01, low=-0.02)),)}
+    )
+    data = slow.model_copy(update={"looks": (*slow.looks[:-2], recovered, slow.looks[-1])})
+    found = onset(data, overall(data.looks[-1]), data.looks[-1])
+    assert (found.first_step, found.ok_step, found.looks) == (100, 80, 1)
+
+
+def test_a_repeat_at_the_same_weights_is_no_look_before_it(slow) -> None:
+    """A stream that only the repeat showed broke before that step, and not between two looks at one step."""
+    first, again = a_look(1, 20), a_look(2, 20, level="critical")
+    data = slow.model_copy(update={"looks": (slow.looks[0], first, again)})
+    found = onset(data, overall(again), again)
+    assert (found.first_step, found.ok_step) == (20, 0)
+
+
+def test_a_look_that_fell_without_being_shown_is_ok_and_not_sound() -> None:
+    assert a_look(2, 20).sound
+    fallen = a_look(6, 80)
+    assert fallen.level == "ok"
+    assert not fallen.sound
+    assert a_look(6, 80, tested=False, reason="blind").sound is False, "nothing was tested"
+
+
+def test_one_goes_back_to_a_checkpoint_whose_look_was_sound(slow) -> None:
+    checkpoint = slow.checkpoints[0]
+
+    def saved(step: int, *, sound: bool | None) -> Any:
+        update = {"step": step, "path": f"checkpoint-{step}", "level": "ok", "sound": sound}
+        return checkpoint.model_copy(update=update)
+
+    told_both = (saved(20, sound=True), saved(80, sound=False))
+    data = slow.model_copy(update={"checkpoints": told_both})
+    assert data.last_ok is not None
+    assert data.last_ok.step == 20
+    of_before = slow.model_copy(update={"checkpoints": (saved(20, sound=None),)})
+    assert of_before.last_ok is not None, "ledgers of earlier versions do not say"
+
+
+def test_a_lever_moved_at_the_last_step_was_never_in_force(slow) -> None:
+    assert slow.actions[-1].kind == "cut_lr"
+    late = slow.actions[-1].model_copy(update={"step": 100})
+    data = slow.model_copy(update={"actions": (late,), "checkpoints": (), "logs": ()})
+    assert data.levers.lr_factor < 1, "it stands there, as the ledger says"
+    changes = {change.key: change for change in recipe_changes(data)}
+    assert changes["train.arguments.learning_rate"].why == "lr_too_high_to_the_end"
+    assert "rehearsal.weight" not in changes
+    early = late.model_copy(update={"step": 60})
+    changes = {
+        change.key: change
+        for change in recipe_changes(data.model_copy(update={"actions": (early,)}))
+    }
+    assert changes["train.arguments.learning_rate"].why == "lr_cuts_not_enough"
+    assert changes["rehearsal.weight"].why == "boost"
