@@ -173,14 +173,23 @@ class Verdict(Facts):
 
     @property
     def sound(self) -> bool:
-        """Whether it is ok and no tested stream's own 95 % interval lies beyond its margin.
+        """Whether it is ok and without `suspects`.
 
         An ok look promises no more than that nothing was *shown*, at a bar that a whole run's looks share. Weights that one goes
         back to should not have fallen either way. Costs nothing where it is wrong: an older checkpoint is taken.
         """
-        return self.level == "ok" and not any(
-            s.tested and s.low is not None and s.margin is not None and s.low > s.margin
+        return self.level == "ok" and not self.suspects
+
+    @property
+    def suspects(self) -> tuple[Stream, ...]:
+        """The tested streams whose 95 % interval of this look alone lies beyond the margin without an alarm."""
+        return tuple(
+            s
             for s in self.streams
+            if s.standing == "not_shown"
+            and s.low is not None
+            and s.margin is not None
+            and s.low > s.margin
         )
 
     @property

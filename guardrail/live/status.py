@@ -105,6 +105,7 @@ def describe_run(data: RunData) -> dict[str, Any]:
                 "trigger": k.trigger,
                 "applied_step": k.applied_step,
                 "level": k.level,
+                "suspects": [s.name for s in k.suspects],
                 "tested": k.tested,
                 "streams": len(k.streams),
                 "untested": {why: len(s) for why, s in by_standing(k.untested).items()},

@@ -159,7 +159,10 @@ def _level_strip(looks: Sequence[Mapping[str, Any]]) -> Text:
     strip = Text()
     for group in _buckets(looks, _LEVEL_CELLS):
         level = max((k["level"] for k in group if k["tested"]), key=rank, default=UNTESTED)
-        strip.append(_SYMBOL.get(level, "?"), LEVEL_STYLE.get(level, ""))
+        if level == "ok" and any(k.get("suspects") for k in group):
+            strip.append("~", "yellow")
+        else:
+            strip.append(_SYMBOL.get(level, "?"), LEVEL_STYLE.get(level, ""))
     return strip
 
 

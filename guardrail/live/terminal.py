@@ -223,6 +223,7 @@ def look_line(look: LookFacts, words: TerminalWords) -> Text:
     passed = look.stream("passed", "overall")
     base, now = (passed.base, passed.now) if passed is not None else (None, None)
     named = named_streams([s.name for s in look.alarmed], words)
+    suspect = "" if look.alarmed else named_streams([s.name for s in look.suspects], words)
     counted = {why: len(streams) for why, streams in by_standing(look.untested).items()}
     facts = {"untested": counted, "streams": len(look.streams)}
     untested = untested_said(facts, words, why=not look.number)  # look 0 says why
@@ -233,6 +234,7 @@ def look_line(look: LookFacts, words: TerminalWords) -> Text:
         words("passed {now:>6} (base {base})  ", now=percent(now), base=percent(base)),
         (words.name("level", look.level), LEVEL_STYLE[look.level]),
         f"  {named}" if named else "",
+        (words("  not shown, but fallen: {named}", named=suspect), "yellow") if suspect else "",
         (words("  ({said})", said=untested), "dim") if untested else "",
     )
 

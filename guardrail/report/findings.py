@@ -22,7 +22,6 @@ __all__ = [
     "mean_ability",
     "onset",
     "peak_learning_rate",
-    "suspects",
     "telling_look",
 ]
 
@@ -158,18 +157,6 @@ def peak_learning_rate(data: RunData) -> float | None:
     return max(float(given), logged or 0.0)
 
 
-def suspects(look: LookFacts) -> list[Stream]:
-    """Return the tested streams whose 95 % interval of this look lies beyond the margin without an alarm."""
-    return [
-        s
-        for s in look.streams
-        if s.standing == "not_shown"
-        and s.low is not None
-        and s.margin is not None
-        and s.low > s.margin
-    ]
-
-
 def inherited_and_new(data: RunData) -> list[Inherited]:
     """Return every ability's pass rate at the gold base, the start and now; empty from the gold base itself."""
     if not data.inherited:
@@ -250,9 +237,10 @@ def _recorded_seconds(data: RunData) -> float | None:
 def detectable(stream: Stream, spread: float = 0.35) -> float:
     """Return the drop in points that one look sees with a chance of 80 %.
 
-    margin + (c + 0.84) * spread / sqrt(n), c the boundary in force; `spread` is the standard
-    deviation of a pass-rate harm when 12 % of the items change sides (docs/drift-simulation.md has what a
-    whole run sees, which is more).
+    margin + (c + 0.84) * s, c the boundary in force and s the stream's own standard error, which knows its templates, but no less
+    than spread / sqrt(n); `spread` is the standard deviation of a pass-rate harm when 12 % of the items change sides
+    (docs/drift-simulation.md has what a whole run sees, which is more).
     """
     boundary = 3.5 if stream.boundary_warn is None else stream.boundary_warn
-    return 100 * ((stream.margin or 0.0) + (boundary + 0.84) * spread / math.sqrt(max(1, stream.n)))
+    error = max(stream.se or 0.0, spread / math.sqrt(max(1, stream.n)))
+    return 100 * ((stream.margin or 0.0) + (boundary + 0.84) * error)

@@ -19,7 +19,7 @@ from guardrail.files import write_whole
 from guardrail.judge.verdict import rank
 from guardrail.report.differences import difference, pieces
 from guardrail.report.facts import Report, gather
-from guardrail.report.findings import detectable, suspects, telling_look
+from guardrail.report.findings import detectable, telling_look
 from guardrail.report.next_steps import NEXT_RECIPE, next_recipe
 from guardrail.report.page import choose_sentences
 from guardrail.report.page.escape_controls import escape_controls
@@ -134,7 +134,7 @@ def _page(data: RunData, report: Report, live: Mapping[str, Any] | None) -> str:
                 and look.trigger == "repeat"
                 and look.drifted
             ),
-            suspects=suspects(look) if look else [],
+            suspects=list(look.suspects) if look else [],
             promise=_promise(data),
             unseen=_unseen(
                 phrases, overall, any(s.tested for s in rows if s.group != "overall"), studied

@@ -1,12 +1,19 @@
 """A stream that wavers around its bar: since when it drifted, where one may go back to, and which levers were in force."""
 
+import io
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from guardrail.judge.verdict import Stream
 from guardrail.ledger.records import LookFacts
+from guardrail.live.status import describe_run, heartbeat
+from guardrail.live.status_terminal import render_status
+from guardrail.live.terminal import look_line
+from guardrail.live.terminal_words import terminal_words
 from guardrail.report.findings import onset
 from guardrail.report.next_steps import recipe_changes
 from guardrail.report.run_data import RunData, read_run
@@ -111,3 +118,16 @@ def test_a_lever_moved_at_the_last_step_was_never_in_force(slow) -> None:
     }
     assert changes["train.arguments.learning_rate"].why == "lr_cuts_not_enough"
     assert changes["rehearsal.weight"].why == "boost"
+
+
+def test_terminals_do_not_call_a_fall_that_was_not_shown_plainly_ok(slow) -> None:
+    english, chinese = terminal_words("en"), terminal_words("zh")
+    assert "ok  not shown, but fallen: passed/overall" in look_line(a_look(6, 80), english).plain
+    assert "未证实，但有下降：总体通过率" in look_line(a_look(6, 80), chinese).plain
+    assert "fallen" not in look_line(a_look(2, 20), english).plain
+    assert "fallen" not in look_line(a_look(4, 60), english).plain, "it has a level there"
+    status = heartbeat(describe_run(slow), datetime.now(timezone.utc))
+    assert [k["suspects"] for k in status["looks"][-2:]] == [["passed/overall"], []]
+    console = Console(file=io.StringIO(), width=100)
+    console.print(render_status(status))
+    assert "✓✓✓~▲▲~◆" in console.file.getvalue()

@@ -7,7 +7,6 @@ from markupsafe import Markup
 from scipy.stats import binomtest
 
 from guardrail.judge.verdict import UNTESTED
-from guardrail.report.findings import suspects
 from guardrail.report.page.panel import Line, Panel, Point, render_panel, step_axis
 from guardrail.report.page.phrases import Phrases
 from guardrail.report.run_data import RunData
@@ -46,7 +45,7 @@ def _level_strip(data: RunData, phrases: Phrases, span: float) -> Markup:
     """The looks as blocks over the training each judges: height, colour and symbol say the level."""
     at: dict[int, tuple[int, str]] = {}
     for look in data.looks:
-        shown = "not_shown" if look.level == "ok" and suspects(look) else look.level
+        shown = "not_shown" if look.level == "ok" and look.suspects else look.level
         at[look.step] = (look.seq, shown)
     for failure in data.failures:
         if at.get(failure.step, (-1, ""))[0] < failure.seq:

@@ -25,7 +25,7 @@ PAGES = tuple(
     ROOT / f"{name}{ending}.md" for name in ("docs/real-study", "README") for ending in ("", "_zh")
 )
 MAIN_ORDER = ("nothing", "kl3", "kl3-ladder", "task-kl", "ce-golds", "slow", "slow-kl3", "averaged")
-SHORT_ORDER = ("nothing", "kl3", "ce-golds", "slow", "slow-kl3", "averaged")
+SHORT_ORDER = ("nothing", "kl3", "kl3-ladder", "ce-golds", "slow", "slow-kl3", "averaged")
 KEPT_MOST = ("slow-kl3", "averaged")
 """Printed in bold."""
 
