@@ -36,7 +36,7 @@ def recommend(data: RunData, silent_s: float) -> Recommendation:
     Args:
         data: The run.
         silent_s: Seconds since the ledger's last record; an unclosed ledger that has been silent for long
-            is a killed run.
+            is a killed run, and one whose process is known to be gone is one at once.
     """
     found = _decide(data, silent_s)
     if data.damaged and found.recommendation in ("use", "continue"):
@@ -62,7 +62,8 @@ def _decide(data: RunData, silent_s: float) -> Recommendation:
         if any(a.kind == "halt" and a.carried_out for a in data.actions):
             return advise(away, "halted_on_drift")
         return advise(away if drifted else "undecided", "halted_on_failure")
-    if data.outcome == "running" and silent_s <= data.pace.silence_limit_s:
+    going = data.outcome == "running" and not data.process_gone
+    if going and silent_s <= data.pace.silence_limit_s:
         if level == UNTESTED:
             return advise("undecided" if data.failures else "continue", "running_unmeasured")
         unopposed = data.watching and level in ("serious", "critical")
@@ -82,6 +83,7 @@ def _decide_broken_off(data: RunData, away: Advice, drifted: bool) -> Recommenda
     """Crashed, terminated, interrupted, or silent without an end."""
     look, level = data.last_look, data.level
     because = "silent" if data.outcome == "running" else "crashed"
+    because = "gone" if data.process_gone else because
     if data.outcome == "terminated":
         because = "terminated"
     elif data.closing is not None and (data.closing.error or "").startswith("KeyboardInterrupt"):

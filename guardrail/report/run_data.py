@@ -30,6 +30,7 @@ from guardrail.ledger.records import (
     TripwireFacts,
 )
 from guardrail.report.pace import Pace, measure_pace, record_time
+from guardrail.writer_lock import writer_gone
 
 __all__ = ["KnownLooks", "LiveBranch", "RunData", "read_run", "run_data", "text_or_none"]
 
@@ -46,6 +47,8 @@ class LiveBranch(Facts):
     record: going on, or killed), `empty`."""
     name: str | None
     mode: str | None
+    process_gone: bool = False
+    """Whether a run without an end is known to have lost its process (killed, or out of memory), by its lock on the folder."""
     step: int
     planned_steps: int | None
     decisions: tuple[DecisionFacts, ...]
@@ -326,6 +329,7 @@ def run_data(
     data = RunData(
         run=run,
         outcome=outcome,
+        process_gone=outcome == "running" and writer_gone(run),
         name=text_or_none(started.get("name")),
         mode=text_or_none(started.get("mode")),
         step=max((r["step"] for r in live), default=0),

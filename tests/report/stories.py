@@ -23,6 +23,7 @@ from guardrail.probes.measure import measure
 from guardrail.probes.metrics import METRICS
 from guardrail.report.report import build_report
 from guardrail.sets.items import Item, write_items
+from guardrail.writer_lock import LOCK_FILE
 
 ABILITIES = {"instruction": 60, "writing": 40, "translation": 40, "reasoning": 10}
 """Reasoning has too few items to be tested."""
@@ -239,7 +240,7 @@ def _told(tell: Callable[[Story], None], mode: str) -> Path:
 def told(tell: Callable[[Story], None], folder: Path, mode: str = "guard") -> Story:
     """Return a copy of a told story in `folder`, to read, damage or add records to (no further looks)."""
     source, run = _told(tell, mode), folder / "run"
-    shutil.copytree(source, run)
+    shutil.copytree(source, run, ignore=shutil.ignore_patterns(LOCK_FILE))
     for name in ("ledger.jsonl", "recipe.resolved.json"):
         text = (run / name).read_text(encoding="utf-8")
         text = _ending_now(text.replace(str(source), str(run)))

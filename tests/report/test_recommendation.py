@@ -1,5 +1,6 @@
 """Continue, roll back, abandon: the recommendation for every way a run can go."""
 
+import socket
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from guardrail.report.page.phrases import Phrases
 from guardrail.report.page.texts import LANGUAGES
 from guardrail.report.recommendation import Recommendation, recommend
 from guardrail.report.run_data import read_run
+from guardrail.writer_lock import LOCK_FILE
 from tests.report.stories import (
     COLLAPSE,
     Story,
@@ -169,3 +171,20 @@ def test_inherited_harm_that_the_recipe_refuses_is_not_this_run_s(tmp_path: Path
     verdict = recommended(story)
     assert (verdict.recommendation, verdict.because) == ("undecided", "inherited")
     assert "这部分退化是继承来的" in shown_text(header_of(story.build()[0]))
+
+
+def test_a_killed_run_is_called_so_at_once_and_its_resume_stands_first(tmp_path: Path) -> None:
+    """Seconds after `kill -9` the ledger is not silent yet; the lock says that nobody holds it."""
+    story = told(running, tmp_path)
+    assert recommend(read_run(story.run), 0.0).because == "running"
+    left_behind = f"process 1 on {socket.gethostname()} since then\n"
+    (story.run / LOCK_FILE).write_text(left_behind, encoding="utf-8")
+    data = read_run(story.run)
+    assert data.process_gone
+    assert recommend(data, 0.0).because == "gone"
+    page, facts = story.build()
+    head = shown_text(header_of(page))
+    assert "训练已中断：进程不在了" in head
+    assert "不需要人工处理" not in head
+    assert facts["next_steps"][0]["code"] == "resume"
+    assert facts["next_steps"][0]["command"].endswith("--resume")

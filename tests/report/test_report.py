@@ -56,7 +56,7 @@ def test_page_one_of_a_halted_run_answers_the_five_questions(tmp_path: Path) -> 
     page, facts = story.build()
     header = shown_text(header_of(page))
     assert "训练已被护栏自动叫停，停在第 40 步" in header
-    assert "退回第 20 步的检查点，它是最后一个没有查出越线的" in header
+    assert "退回第 20 步的检查点，它是最后一个既没有越线、也没有未证实的下降的" in header
     answers = answers_of(page)
     assert list(answers) == [
         "出了什么问题",

@@ -43,6 +43,7 @@ def outcome(p: Phrases, data: RunData, advice: Recommendation, silent_s: float |
         code = "look"
     elif advice.because in (
         "silent",
+        "gone",
         "interrupted",
         "halted_on_failure",
         "finished_unmeasured",
