@@ -193,6 +193,16 @@ class Verdict(Facts):
         )
 
     @property
+    def leaning(self) -> tuple[Stream, ...]:
+        """The pass rates that are beyond their margin on average, neither shown nor among the `suspects`; largest harm first."""
+        found = [
+            s
+            for s in self.streams
+            if s.metric == "passed" and s.standing == "not_shown" and s not in self.suspects
+        ]
+        return tuple(sorted(found, key=lambda s: -(s.harm or 0.0)))
+
+    @property
     def groups(self) -> list[str]:
         """The abilities, the shipped ones first and in their order."""
         found = dict.fromkeys(s.group for s in self.streams if s.group != "overall")

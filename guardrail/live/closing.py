@@ -65,6 +65,8 @@ def closing_words(
         row("sidecar", said if left else words("all looks judged"))
     for service, trouble in status["tracking"].items():
         row(service, tracking_said(trouble, words))
+    if status["injected_nothing"]:
+        row("KL-only", words("no rehearsal sample was injected yet"))
     row("last ok", one_line(status["last_ok_checkpoint"] or words("no checkpoint"), 300))
     if status["cost"]["seconds"]:
         row("guarding took", cost_said(status["cost"], words))

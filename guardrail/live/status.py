@@ -87,6 +87,7 @@ def describe_run(data: RunData) -> dict[str, Any]:
         else None,
         "sidecar": sidecar_status(data),
         "tracking": {t.service: {"lost": t.lost, "error": t.error} for t in data.tracking},
+        "injected_nothing": data.injected_nothing,
         "rewound": len(data.rewinds),
         "rewound_to": data.rewinds[-1].step if data.rewinds else None,
         "damaged_lines": list(data.damaged),

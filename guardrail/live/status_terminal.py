@@ -268,6 +268,8 @@ def _head_lines(status: Mapping[str, Any], words: TerminalWords) -> list[tuple[s
         lines.append(("levers", watched))
     elif status["mode"] != "look":
         lines.append(("levers", levers_said(status["boost"], status["lr_factor"], words)))
+    if status["injected_nothing"]:
+        lines.append(("KL-only", Text(words("no rehearsal sample was injected yet"), "yellow")))
     if status["mode"] != "look":
         kept = status["last_ok_checkpoint"] or words("no checkpoint yet")
         lines.append(("last ok", one_line(kept, 300)))

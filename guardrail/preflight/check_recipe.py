@@ -89,6 +89,7 @@ def check_recipe(recipe: Recipe, run: Path | None = None) -> dict[str, Any]:
         *gaps,
         *([] if swift or grpo else _packed_together(recipe, arguments)),
         *(_too_few(trained, arguments, ranks=_ranks(recipe), grpo=grpo) if trained else []),
+        *(_hardly_injected(recipe, training) if training is not None else []),
         *facts["warnings"],
     ]
     return facts
@@ -104,6 +105,22 @@ def _trained(recipe: Recipe, arguments: Any) -> str:
         return f"{said}, as ms-swift does where `tuner_type` is left out; `tuner_type: full` trains all weights"
     adapter = recipe.train.lora is not None or is_adapter(Path(str(recipe.start_model)))
     return "an adapter (lora)" if adapter else "all weights"
+
+
+def _hardly_injected(recipe: Recipe, training: Training) -> list[str]:
+    """A sentence where so few samples are trained on that the fraction of them makes no rehearsal sample, or one."""
+    if recipe.mode != "guard" or training.steps is None:
+        return []
+    given = training.arguments
+    step = given.per_device_train_batch_size * given.gradient_accumulation_steps * _ranks(recipe)
+    samples = training.steps * step // (given.num_generations if training.grpo else 1)
+    due = samples * recipe.rehearsal.fraction / (1 - recipe.rehearsal.fraction)
+    if due >= 2:
+        return []
+    return [
+        f"{samples} samples are trained on, of which `rehearsal.fraction` {recipe.rehearsal.fraction:g} makes {due:.1f} rehearsal "
+        "samples: nothing will hold the model; train longer, or set a larger fraction"
+    ]
 
 
 def _too_few(rows: int, arguments: Any, *, ranks: int, grpo: bool) -> list[str]:

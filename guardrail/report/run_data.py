@@ -191,6 +191,13 @@ class RunData(LiveBranch):
         return done[-1].after if done else Levers()
 
     @property
+    def injected_nothing(self) -> bool:
+        """Whether a guarded run that has a KL term has logged steps and not one rehearsal sample."""
+        guarded = not self.watching and not self.one_look and self.kl_term
+        newest = self.logs[-1].unique_prompts if self.logs else None
+        return guarded and newest == 0 and not any(log.rehearsal_kl for log in self.logs)
+
+    @property
     def actions_trained_under(self) -> list[ActionFacts]:
         """The actions that were carried out before the run's last step, so that some of it was trained under them."""
         return [a for a in self.actions if a.carried_out and a.step < self.step]

@@ -108,6 +108,17 @@ def test_which_weights_train_is_said(recipe):
     assert facts["trains"] == "an adapter (lora)"
 
 
+def test_a_run_that_will_inject_nothing_is_warned_of(recipe):
+    """A share of few samples is no sample: the guard would only look."""
+    few = check_recipe(read(recipe, CASES / "bom.jsonl", "train.arguments.max_steps=2"))
+    (said,) = [one for one in few["warnings"] if "rehearsal samples" in one]
+    assert "nothing will hold the model" in said
+    many = check_recipe(read(recipe, CASES / "bom.jsonl", "train.arguments.max_steps=200"))
+    assert not [one for one in many["warnings"] if "rehearsal samples" in one]
+    watched = read(recipe, CASES / "bom.jsonl", "train.arguments.max_steps=2", "mode=watch")
+    assert not [one for one in check_recipe(watched)["warnings"] if "rehearsal samples" in one]
+
+
 def test_minutes_are_told_for_gpus_alone(recipe):
     """What a GPU takes is wrong by a hundred times where processors train."""
     on_processors = check_recipe(read(recipe, CASES / "bom.jsonl"))
@@ -173,7 +184,8 @@ def test_arguments_for_a_gpu_pass_the_check_with_a_warning_and_end_a_run_before_
     recipe, tmp_path
 ):
     changes = ["train.arguments={max_steps: 2, bf16: true}", f"anchors={tmp_path / 'anchors'}"]
-    (warning,) = check_recipe(read(recipe, CASES / "alpaca.jsonl", *changes))["warnings"]
+    warned = check_recipe(read(recipe, CASES / "alpaca.jsonl", *changes))["warnings"]
+    (warning,) = [one for one in warned if "rehearsal samples" not in one]
     assert warning.startswith(
         "a run on this machine would be refused: `train.arguments`: SFTConfig"
     )

@@ -1,6 +1,7 @@
 """A stream that wavers around its bar: since when it drifted, where one may go back to, and which levers were in force."""
 
 import io
+import json
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from guardrail.live.terminal_words import terminal_words
 from guardrail.report.findings import onset
 from guardrail.report.next_steps import recipe_changes
 from guardrail.report.run_data import RunData, read_run
-from tests.report.stories import finished_drifted, told
+from tests.report.stories import finished_drifted, finished_ok, header_of, shown_text, told
 
 SHOWN = {60: "warn", 70: "warn", 100: "serious"}
 """Steps at which the fall was shown, and how; at the other looks the bar was a little higher."""
@@ -86,6 +87,31 @@ def test_a_look_that_fell_without_being_shown_is_ok_and_not_sound() -> None:
     assert fallen.level == "ok"
     assert not fallen.sound
     assert a_look(6, 80, tested=False, reason="blind").sound is False, "nothing was tested"
+
+
+def test_page_one_names_what_fell_on_average_and_says_where_nothing_was_injected(
+    tmp_path: Path,
+) -> None:
+    story = told(finished_ok, tmp_path)
+    path, lines = story.run / "ledger.jsonl", []
+    for record in map(json.loads, (story.run / "ledger.jsonl").read_text("utf-8").splitlines()):
+        if record["kind"] == "look" and record["step"] == 40:
+            for stream in record["streams"]:
+                if (stream["metric"], stream["group"]) == ("passed", "instruction"):
+                    stream |= {"now": stream["base"] - 0.15, "harm": 0.15, "low": 0.02}
+        if record["kind"] == "log":
+            record |= {"unique_prompts": 0, "rehearsal_kl": None}
+        lines.append(json.dumps(record))
+    path.write_text("\n".join(lines) + "\n", "utf-8")
+    page, _ = story.build()
+    head = shown_text(header_of(page))
+    assert "平均已经越过容忍线，还没有证实，也可能是偶然：" in head
+    assert "一道复习题也没有注入" in head
+    status = heartbeat(describe_run(read_run(story.run)), datetime.now(timezone.utc))
+    assert status["injected_nothing"]
+    plain, _ = told(finished_ok, tmp_path / "as it was").build()
+    assert "平均已经越过" not in plain
+    assert "一道复习题也没有注入" not in plain
 
 
 def test_one_goes_back_to_a_checkpoint_whose_look_was_sound(slow) -> None:
