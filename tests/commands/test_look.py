@@ -1,6 +1,7 @@
 """The release gate on the real toy base: itself, a damaged copy, and adapters."""
 
 import json
+import shlex
 import shutil
 
 import pytest
@@ -8,8 +9,10 @@ import torch
 from typer.testing import CliRunner
 
 from guardrail.cli.main import app
-from guardrail.ledger.file import Ledger
+from guardrail.ledger.file import Ledger, read_ledger
 from guardrail.models.load import load_model
+from guardrail.probes.metrics import METRICS
+from guardrail.recipe import Recipe
 from guardrail.shipped import shipped_root
 from tests.run_fixtures import as_yaml
 
@@ -40,9 +43,11 @@ def anchors(tmp_path_factory):
     return folder / "anchors"
 
 
-def look(model, anchors, out, *more, code):
+def look(model, anchors, out, *more, code, terminal="C"):
     done = CliRunner().invoke(
-        app, ["look", str(model), "--anchors", str(anchors), "--out", str(out), "--json", *more]
+        app,
+        ["look", str(model), "--anchors", str(anchors), "--out", str(out), "--json", *more],
+        env={"LANG": terminal, "LC_ALL": ""},
     )
     assert done.exit_code == code, done.output
     return json.loads(done.stdout) if code in (0, 3) else " ".join(done.output.split())
@@ -69,7 +74,8 @@ def test_a_damaged_copy_does_not_pass_and_base_does_in_the_same_place(anchors, d
     assert "40" in page
     status = CliRunner().invoke(app, ["status", str(run), "--json"])
     assert json.loads(status.stdout)["last_look_step"] == 40
-    same = look(BASE, anchors, run, code=0)
+    assert bad["judged_by"]["of"] == "defaults"
+    same = look(BASE, anchors, run, code=0, terminal="zh_CN.UTF-8")
     assert same["level"] == "ok"
     assert any(s["tested"] for s in same["streams"])
     assert same["set_aside"] == str(run / "earlier-1")
@@ -96,7 +102,10 @@ def test_an_adapter_is_judged_on_its_base(anchors, tmp_path):
     config = LoraConfig(r=4, target_modules=["q_proj", "v_proj"])
     model = get_peft_model(load_model(BASE)[0], config)
     # A run of ms-swift or of a script: its checkpoints lie right in it, its header alone has the recipe.
-    Ledger(tmp_path).append("started", 0, recipe={"language": "en"})
+    recipe = Recipe(
+        name="r", gold_base="b", sets={"red_line": "r", "rehearsal": "h"}, language="en"
+    )
+    Ledger(tmp_path).append("started", 0, recipe=recipe.model_dump(mode="json"))
     model.save_pretrained(tmp_path / "untrained")
     assert (
         look(tmp_path / "untrained", anchors, tmp_path / "a", "--base", str(BASE), code=0)["level"]
@@ -124,3 +133,5 @@ def test_what_cannot_be_judged_is_named(anchors, tmp_path):
     assert "has another chat template" in look(other, anchors, tmp_path / "x", code=2)
     unknown = look(BASE, anchors, tmp_path / "x", "--margin", "passed", code=2)
     assert "METRIC=MARGIN,CRITICAL" in unknown
+    turned = look(BASE, anchors, tmp_path / "x", "--margin", "passed=0.2,0.1", code=2)
+    assert "CRITICAL not below it" in turned
