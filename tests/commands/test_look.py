@@ -90,6 +90,43 @@ def test_averaging_a_damaged_copy_with_base_brings_its_abilities_back(anchors, d
     assert look(tmp_path / "averaged", anchors, tmp_path / "gate", code=0)["level"] == "ok"
 
 
+def test_what_its_run_tolerates_a_look_tolerates_too_and_says_so(anchors, damaged, tmp_path):
+    """Also of the model averaged from its checkpoint; `--margin` still changes what it names."""
+    of_run = {"red_line": "r", "rehearsal": "h"}
+    tolerant = {m.name: {"margin": 5, "critical": 9} for m in METRICS}
+    drift = {"margins": tolerant, "warn_overall": 0.02}
+    recipe = Recipe(name="r", gold_base=str(BASE), sets=of_run, drift=drift, anchors=str(anchors))
+    run = tmp_path / "run with space"
+    run.mkdir()
+    Ledger(run).append("started", 0, recipe=recipe.model_dump(mode="json"))
+    checkpoint = run / "checkpoints/checkpoint-40"
+    shutil.copytree(damaged, checkpoint)
+    line = ["look", checkpoint, "--anchors", anchors, "--out", tmp_path / "gate", "--lang", "en"]
+    done = CliRunner().invoke(app, list(map(str, line)))
+    assert done.exit_code == 0, done.output
+    assert f"judged by the rule of its run: {run}" in done.output
+    header = read_ledger(tmp_path / "gate")[0]
+    assert header["rule"]["of"] == "run"
+    assert header["recipe"]["drift"]["margins"] == tolerant
+    assert header["recipe"]["drift"]["warn_overall"] == 0.02
+    line = ["average", checkpoint, "--base", BASE, "--share", 0.9, "--out", tmp_path / "averaged"]
+    said = CliRunner().invoke(app, list(map(str, line))).stdout
+    command = shlex.join(["guardrail", "look", f"{tmp_path}/averaged", "--anchors", str(anchors)])
+    assert said.splitlines()[-1] == f"评测它：{command}", "the run's language is Chinese"
+    strict = ["--margin", "passed=0.05,0.10", "--lang", "en"]
+    judged = look(tmp_path / "averaged", anchors, tmp_path / "two", *strict, code=3)
+    assert judged["judged_by"] == {
+        "of": "run",
+        "path": str(run),
+        "changed": ["passed"],
+        "probes_left_out": 0,
+    }
+    codes = [
+        s["code"] for s in json.loads((tmp_path / "two/report.json").read_text())["next_steps"]
+    ]
+    assert codes == ["average_less", "look_at_averaged", "look_at_another"]
+
+
 def test_a_training_is_never_looked_over(anchors, tmp_path):
     (tmp_path / "run").mkdir()
     Ledger(tmp_path / "run").append("started", 0, name="first", mode="guard")
