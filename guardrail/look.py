@@ -5,7 +5,7 @@ import re
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,6 @@ from guardrail.errors import InputError
 from guardrail.judge.look_values import (
     Measured,
     anchor_measurements,
-    default_metric_rules,
     judge_look,
     measure_completions,
     shown_shares,
@@ -33,7 +32,9 @@ from guardrail.judge.rule import DriftConfig, RuleState
 from guardrail.judge.verdict import Verdict
 from guardrail.ledger.file import FILE_NAME, Ledger, read_ledger
 from guardrail.ledger.records import LookFacts
-from guardrail.models.fingerprint import chat_template_sha256, file_sha256
+from guardrail.look_rule import LookRule
+from guardrail.models.fingerprint import averaged_from, chat_template_sha256, file_sha256
+from guardrail.probes.business_probes import check_business_probes
 from guardrail.report.page.texts import Language
 from guardrail.sets.items import Item
 
@@ -88,7 +89,7 @@ def look_at(
     folder: Path,
     *,
     base: Path | None = None,
-    margins: Mapping[str, tuple[float, float]] | None = None,
+    rule: LookRule | None = None,
     samples: int = 1,
     seed: int = 0,
     server: VllmServer | None = None,
@@ -106,7 +107,7 @@ def look_at(
         folder: Where ledger and answers go; must not hold a run. An earlier look there is moved to `earlier-N` in it
             once this one has its answers.
         base: The model an adapter sits on; by default the one the adapter names.
-        margins: metric → (margin, critical) in place of the defaults.
+        rule: Margins, error budgets and a business's probes; None: the defaults.
         samples: Answers an item, averaged; more see smaller drops.
         seed: Of sampled answers.
         server: Answers in place of this process, which loads the model for a few golds alone.
@@ -116,13 +117,16 @@ def look_at(
 
     Raises:
         InputError: no model, anchors or their red line, a chat template that is not the anchors', a
-            folder that holds a run, or a server with other weights.
+            folder that holds a run, a server with other weights, or a business's probes that do not fit the items.
     """
     _refuse_run(folder)
+    rule = rule or LookRule()
+    business, config = rule.business, rule.config(seed)
     anchors = read_anchors(anchors_folder)
     red_line = stored_items(anchors_folder, "red-line.jsonl", anchors.manifest.red_line)
     items = [item for item in red_line if not item.rehearsed]
     require_answers(anchors_folder, anchors, [item.id for item in items])
+    check_business_probes(business, items)
     manifest = anchors.manifest
     weights, tokenizer, template_of = load_finished(
         model, base, manifest.quantization, merged=server is None
@@ -153,12 +157,14 @@ def look_at(
                 if on_progress is not None:
                     on_progress(sample * len(items) + start + len(chunk), samples * len(items))
     golds = [anchors.gold(item.id) for item in items]
-    measured = measure_completions(items, [[a.text for a in row] for row in answers], golds)
-    baseline = anchor_measurements(items, anchors)
-    config = DriftConfig(default_metric_rules(dict(margins or {})), planned_looks=1, seed=seed)
+    texts = [[a.text for a in row] for row in answers]
+    measured = measure_completions(items, texts, golds, business)
+    baseline = anchor_measurements(items, anchors, business)
 
     def judged(now: Measured) -> Verdict:
-        return judge_look(items, baseline, now, config, RuleState(), final=True)[0]
+        return judge_look(items, baseline, now, config, RuleState(), final=True, business=business)[
+            0
+        ]
 
     verdict = judged(measured)
     # Look 0 is the base against itself: what the report compares with.
@@ -173,7 +179,7 @@ def look_at(
     settings: dict[str, Any] = {"seed": seed, "samples": samples}
     if server is not None:
         settings |= {"server": server.url, "served_as": served_as}
-    header = _header(model, base, anchors_folder, manifest, items, served, language, margins or {})
+    header = _header(model, base, anchors_folder, manifest, items, served, language, rule, config)
     ledger.append("started", 0, **settings, **header)
     first = [anchors.answers[item.id][0] for item in items]
     then, shown = (
@@ -196,7 +202,8 @@ def _header(
     items: Sequence[Item],
     served: dict[str, Any] | None,
     language: Language,
-    margins: Mapping[str, tuple[float, float]],
+    rule: LookRule,
+    config: DriftConfig,
 ) -> dict[str, Any]:
     """What `guardrail report` and `status` read of a run, for a run of one look."""
     return {
@@ -206,16 +213,20 @@ def _header(
         "red_line_items": len(items),
         "red_line_sources": dict(Counter(item.source for item in items)),
         "weights": {"gold_base": manifest.gold_base["weights"]},
+        "rule": rule.facts.model_dump(mode="json"),
+        "probes_sha256": list(rule.business.sha256.values()),
+        "averaged": averaged_from(model),
         "recipe": {
             "sets": {"red_line": str((anchors_folder / "red-line.jsonl").resolve())},
             "start_model": str(model.resolve()),
             "base": None if base is None else str(base.resolve()),
             "anchors": str(anchors_folder.resolve()),
             "language": language,
-            "drift": {
+            "drift": rule.drift.model_dump(mode="json")
+            | {
                 "margins": {
-                    metric: {"margin": margin, "critical": critical}
-                    for metric, (margin, critical) in margins.items()
+                    metric: {"margin": one.margin, "critical": one.critical}
+                    for metric, one in config.metrics.items()
                 }
             },
         },

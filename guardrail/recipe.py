@@ -32,7 +32,9 @@ from guardrail.redaction import HIDDEN, is_secret, redacted
 from guardrail.shipped import PREFIX, find_recipe, resolve
 
 __all__ = [
+    "Drift",
     "Lineage",
+    "Margin",
     "Recipe",
     "Tracking",
     "read_recipe",
@@ -309,6 +311,19 @@ class Drift(_Section):
                 )
         return self
 
+    def config(self, planned_looks: int, seed: int) -> DriftConfig:
+        """Return the drift rule's constants for so many looks; `seed` is of the bootstrap."""
+        margins = {name: (m.margin, m.critical) for name, m in self.margins.items()}
+        return DriftConfig(
+            metrics=default_metric_rules(margins),
+            planned_looks=planned_looks,
+            overall=Budget(self.warn_overall, self.halt_overall),
+            by_ability=Budget(self.warn_by_ability, self.halt_by_ability),
+            min_items=self.min_items,
+            min_units=self.min_clusters,
+            seed=seed,
+        )
+
 
 class Probes(_Section):
     """A business's own probes."""
@@ -548,16 +563,7 @@ class Recipe(_Section):
 
     def drift_config(self, planned_looks: int) -> DriftConfig:
         """Return the drift rule's constants for a run of so many looks."""
-        margins = {name: (m.margin, m.critical) for name, m in self.drift.margins.items()}
-        return DriftConfig(
-            metrics=default_metric_rules(margins),
-            planned_looks=planned_looks,
-            overall=Budget(self.drift.warn_overall, self.drift.halt_overall),
-            by_ability=Budget(self.drift.warn_by_ability, self.drift.halt_by_ability),
-            min_items=self.drift.min_items,
-            min_units=self.drift.min_clusters,
-            seed=self.seed,
-        )
+        return self.drift.config(planned_looks, self.seed)
 
     def ladder_config(self) -> LadderConfig:
         """Return the ladder's constants."""

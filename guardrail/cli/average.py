@@ -1,12 +1,22 @@
 """`guardrail average`: a fine-tuned model's weights averaged with its base's."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from guardrail.cli.common import JsonFlag, clear_errors, console, print_json, quiet_libraries
+from guardrail.cli.common import (
+    JsonFlag,
+    clear_errors,
+    console,
+    print_json,
+    quiet_libraries,
+    terminal_language,
+)
+from guardrail.errors import InputError
 from guardrail.models.hub import Hub, model_folder
+from guardrail.report.page.escape_controls import escape_controls
 
 __all__ = ["average"]
 
@@ -37,17 +47,23 @@ def average(
 
     From a hub: `--base Qwen/Qwen3-8B --hub modelscope`
 
-    Then: `guardrail look averaged-70 --anchors anchors/first`
+    Then: `guardrail look averaged-70 --anchors anchors/toy-sft`
     """
-    with clear_errors():
+    from guardrail.look_rule import run_of
+
+    run = run_of(model)
+    with clear_errors(run):
         from rich.progress import Progress
 
+        from guardrail.live.terminal_words import terminal_words
         from guardrail.models.averaged_weights import average_with_base
+        from guardrail.report.page.texts import language_of_run
 
         quiet_libraries()
+        words = terminal_words(terminal_language() if run is None else language_of_run(run))
         before = None if base is None else model_folder(base, hub) if hub else Path(base)
         with Progress(console=console, transient=True) as progress:
-            bar = progress.add_task("tensors", total=None)
+            bar = progress.add_task(words("tensors"), total=None)
             facts = average_with_base(
                 model,
                 before,
@@ -58,5 +74,26 @@ def average(
         if as_json:
             print_json({"averaged": str(out)} | facts)
         else:
-            typer.echo(f"{out}: {share:g} of `{model}`, the rest of its base")
-            typer.echo(f"judge it: guardrail look {out} --anchors ANCHORS")
+            typer.echo(
+                words(
+                    "{out}: {share:g} of `{model}`, the rest of its base",
+                    out=out,
+                    share=share,
+                    model=model,
+                )
+            )
+            anchors = (_anchors_of(run) if run else None) or "ANCHORS"
+            command = shlex.join(["guardrail", "look", str(out), "--anchors", anchors])
+            typer.echo(words("judge it: {command}", command=escape_controls(command)))
+
+
+def _anchors_of(run: Path) -> str | None:
+    """The anchors of a run's recipe; None where its ledger does not tell."""
+    from guardrail.look_rule import header_of_run
+
+    try:
+        recipe = header_of_run(run).get("recipe")
+    except InputError:
+        return None
+    anchors = recipe.get("anchors") if isinstance(recipe, dict) else None
+    return anchors if isinstance(anchors, str) else None

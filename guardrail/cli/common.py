@@ -41,6 +41,7 @@ __all__ = [
     "never_held_up",
     "print_json",
     "quiet_libraries",
+    "terminal_language",
 ]
 
 console = Console(stderr=True)
@@ -170,16 +171,20 @@ def _spoken(recipe: str | Path | None, changes: Sequence[str]) -> Language:
     from guardrail.report.page.texts import language_of
     from guardrail.shipped import find_recipe
 
-    told = os.environ.get("LC_ALL") or os.environ.get("LANG") or ""
-    terminal: Language = "zh" if told.startswith("zh") else "en"
     if recipe is None:
-        return terminal
+        return terminal_language()
     try:
         recorded = Path(recipe) / RESOLVED_FILE
         content = read_yaml(recorded if recorded.is_file() else find_recipe(str(recipe)))
         return language_of(with_changes(content, changes).get("language"))
     except (InputError, OSError):
-        return terminal
+        return terminal_language()
+
+
+def terminal_language() -> Language:
+    """Return the language of this terminal, by its locale: Chinese where it is Chinese, else English."""
+    told = os.environ.get("LC_ALL") or os.environ.get("LANG") or ""
+    return "zh" if told.startswith("zh") else "en"
 
 
 def _end(message: str, error: Exception, language: Language = "en") -> NoReturn:

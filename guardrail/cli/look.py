@@ -1,8 +1,9 @@
 """Commands that judge outside of a training: `guardrail look | simulate`."""
 
+import math
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -21,11 +22,18 @@ from guardrail.cli.common import (
     console,
     print_json,
     quiet_libraries,
+    terminal_language,
 )
 from guardrail.errors import InputError, did_you_mean
 from guardrail.exit_codes import HALTED, UNTESTED_END
 from guardrail.judge.verdict import UNTESTED, rank
 from guardrail.probes.metrics import METRICS
+from guardrail.report.page.escape_controls import escape_controls
+from guardrail.report.page.texts import Language
+
+if TYPE_CHECKING:
+    from guardrail.ledger.records import LookRuleFacts
+    from guardrail.live.terminal_words import TerminalWords
 
 __all__ = ["look", "simulate"]
 
@@ -37,7 +45,10 @@ MarginOption = Annotated[
 
 def look(
     model: Annotated[
-        Path, typer.Argument(metavar="MODEL", help="A checkpoint's or adapter's folder.")
+        Path,
+        typer.Argument(
+            metavar="MODEL", help="A checkpoint's, adapter's or averaged model's folder."
+        ),
     ],
     anchors: Annotated[Path, typer.Option(help="The gold base's anchors (`guardrail anchor`).")],
     base: Annotated[Path | None, typer.Option(help="The model an adapter sits on.")] = None,
@@ -45,6 +56,13 @@ def look(
         Path | None,
         typer.Option(
             help="Folder; an earlier look there is set aside. By default runs/look-MODEL, or the next free look-MODEL-N."
+        ),
+    ] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RECIPE",
+            help="Judge by its `drift` and `probes` (a file, or a shipped name); by default by the recipe of the run that MODEL is from.",
         ),
     ] = None,
     margin: MarginOption = None,
@@ -59,10 +77,18 @@ def look(
     server: ServerOption = None,
     served_as: ServedAsOption = None,
     concurrency: ConcurrencyOption = 32,
-    lang: LangOption = None,
+    lang: Annotated[
+        Language | None,
+        typer.Option(
+            help="Language of terminal and report: zh or en; by default that of the recipe it judges by, else of this terminal."
+        ),
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Judge a finished model by the anchors: the run's own rule, with all its budget on one look.
+    """Judge a finished model against the anchors, with the whole error budget on one look.
+
+    By the margins and budgets of its run, where MODEL is a checkpoint in a run folder or was averaged from one; of `--recipe`; or else by
+    the defaults. The output says which. `--margin` changes single ones. A business's own probes are asked with `--recipe` alone.
 
     With `--server` a vLLM server answers, once a few golds have shown that it has the model's weights; an adapter is
     loaded there and taken away again.
@@ -71,19 +97,20 @@ def look(
 
     Example: `guardrail look runs/first/checkpoints/checkpoint-100 --anchors anchors/toy-sft`
     """
-    with clear_errors(lang=lang):
+    from guardrail.look_rule import look_rule, run_of
+
+    with clear_errors(recipe or run_of(model), lang):
         from rich.progress import Progress
 
         from guardrail.live.terminal_words import terminal_words
         from guardrail.live.verdict_tables import gate_said, render_look
         from guardrail.look import free_folder, look_at
-        from guardrail.report.page.texts import language_of_run
         from guardrail.report.report import build_report
 
         quiet_libraries()
         asked = asked_server(server, served_as, concurrency)
-        # Of the run it is from: its checkpoints lie in `checkpoints`, those of ms-swift in the run folder.
-        language = lang or language_of_run(*model.resolve().parents[:2])
+        rule = look_rule(model, recipe, _margins(margin or ()))
+        language = lang or rule.language or terminal_language()
         words = terminal_words(language)
         folder = out.resolve() if out else free_folder(Path("runs"), model)
         with Progress(console=console, transient=True) as progress:
@@ -93,7 +120,7 @@ def look(
                 anchors,
                 folder,
                 base=base,
-                margins=_margins(margin or ()),
+                rule=rule,
                 samples=samples,
                 seed=seed,
                 server=asked,
@@ -106,9 +133,12 @@ def look(
             verdict = looked.verdict.model_dump(mode="json")
             aside = None if looked.set_aside is None else str(looked.set_aside)
             facts = {"served": looked.served, "report": str(report_path), "set_aside": aside}
-            print_json({"model": str(model), **verdict, **facts})
+            judged_by = {"judged_by": rule.facts.model_dump(mode="json")}
+            print_json({"model": str(model), **verdict, **judged_by, **facts})
         else:
             Console().print(render_look(looked.verdict, language))
+            for line in _rule_said(rule.facts, words):
+                console.print(escape(escape_controls(line)), soft_wrap=True, highlight=False)
             by = answered_by(looked.served, language)
             console.print(words("answered by: {who}", who=by), soft_wrap=True)
             if looked.set_aside is not None:
@@ -120,6 +150,31 @@ def look(
             raise typer.Exit(UNTESTED_END)
         if rank(looked.verdict.level) >= rank(fail_on):
             raise typer.Exit(HALTED)
+
+
+def _rule_said(rule: "LookRuleFacts", words: "TerminalWords") -> list[str]:
+    """By whose rule a look judged, and what of it was changed or left out."""
+    if rule.of == "run":
+        said = [words("judged by the rule of its run: {path}", path=rule.path)]
+    elif rule.of == "recipe":
+        said = [words("judged by the rule of the recipe: {path}", path=rule.path)]
+    else:
+        said = [
+            words(
+                "judged by the default rule: the model is from no run folder; `--recipe RECIPE` judges by a recipe's"
+            )
+        ]
+    if rule.changed:
+        named = words.joined([words.name("metric", metric) for metric in rule.changed])
+        said.append(words("`--margin` changed the margins of: {metrics}", metrics=named))
+    if rule.probes_left_out:
+        said.append(
+            words(
+                "warning: the run was also judged by a business's own probes (`probes.files`), which this look leaves out; if you trust "
+                "them, name the recipe: `--recipe RECIPE`"
+            )
+        )
+    return said
 
 
 def simulate(
@@ -154,7 +209,7 @@ def simulate(
         from guardrail.report.page.texts import language_of_run
 
         run = file if file.is_dir() else file.parent
-        language = lang or (language_of_run(run) if is_run else "en")
+        language = lang or (language_of_run(run) if is_run else terminal_language())
         if trajectory.probe_files:
             from guardrail.live.terminal_words import terminal_words
 
@@ -186,6 +241,10 @@ def _margins(given: Iterable[str], more: Iterable[str] = ()) -> dict[str, tuple[
             raise InputError(
                 f"`--margin {text}` must read METRIC=MARGIN,CRITICAL, for example passed=0.05,0.10"
             ) from error
+        if not 0 <= tolerated <= critical < math.inf:
+            raise InputError(
+                f"`--margin {text}`: MARGIN is 0 or more and CRITICAL not below it, for example passed=0.05,0.10"
+            )
         if name not in known:
             raise InputError(
                 f"`--margin {text}`: unknown metric `{name}`{did_you_mean(name, known)}; known are {', '.join(known)}"

@@ -27,6 +27,7 @@ __all__ = [
     "FormName",
     "FormReason",
     "LookFacts",
+    "LookRuleFacts",
     "MetricFacts",
     "PrecisionFacts",
     "ProofFacts",
@@ -264,6 +265,19 @@ class SelfTestFacts(Dated):
     at_start: Number = None
     perturbed: Number = None
     tolerance: Number = None
+
+
+class LookRuleFacts(Facts):
+    """By whose margins and error budgets `guardrail look` judged a model, as its header says."""
+
+    of: Literal["run", "recipe", "defaults"]
+    """The run that the model is from, a recipe that was named, or neither."""
+    path: str | None = None
+    """The run folder or the recipe file; None of the defaults."""
+    changed: tuple[str, ...] = ()
+    """Metrics whose margins `--margin` gave."""
+    probes_left_out: int = 0
+    """Files of a business's own probes that judged the run and not this look."""
 
 
 class FormFacts(Facts):

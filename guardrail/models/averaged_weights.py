@@ -17,16 +17,15 @@ from safetensors.torch import save_file
 from guardrail.errors import InputError
 from guardrail.files import write_whole
 from guardrail.models.fingerprint import (
+    AVERAGED_FILE,
     is_adapter,
     own_weights_sha256,
     require_model,
     weight_files,
 )
 
-__all__ = ["AVERAGED_FILE", "average_with_base"]
+__all__ = ["average_with_base"]
 
-AVERAGED_FILE = "averaged.json"
-"""Says of an averaged model what it was made from."""
 _COPIED = ("*.json", "*.jinja", "*.txt", "*.model", "*.py")
 _NOT_THE_MODELS = ("trainer_state", "guardrail_", "averaged")
 _AVERAGED = {torch.float64, torch.float32, torch.float16, torch.bfloat16}

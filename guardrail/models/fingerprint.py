@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from guardrail.errors import InputError
+from guardrail.read_back import read_json
 
 __all__ = [
+    "AVERAGED_FILE",
     "adapter_base",
+    "averaged_from",
     "chat_template_sha256",
     "file_sha256",
     "is_adapter",
@@ -21,7 +24,11 @@ __all__ = [
     "weights_sha256",
 ]
 
+AVERAGED_FILE = "averaged.json"
+"""Says of a model that `guardrail average` made what it was made from."""
 _CHUNK_BYTES = 1 << 22
+_LARGEST_FACTS = 1 << 20
+"""Bytes of `averaged.json`."""
 
 
 def file_sha256(path: Path) -> str:
@@ -49,6 +56,18 @@ def _tensors(path: Path) -> dict[str, tuple[str, list[int], int, int]]:
 def is_adapter(folder: Path) -> bool:
     """Return whether a folder holds a PEFT adapter instead of a whole model."""
     return (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file()
+
+
+def averaged_from(folder: Path) -> dict[str, Any] | None:
+    """Return what a model was averaged from, `model`, `share` and, of a whole one, `base`; None where the folder does not say."""
+    try:
+        facts = read_json(folder / AVERAGED_FILE, _LARGEST_FACTS)
+        model, share, base = facts["model"], facts["share"], facts.get("base")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    if not isinstance(model, str) or not isinstance(share, float):
+        return None
+    return {"model": model, "share": share} | ({"base": base} if isinstance(base, str) else {})
 
 
 def adapter_base(folder: Path) -> Path:

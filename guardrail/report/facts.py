@@ -120,6 +120,8 @@ class Conclusions(Facts):
     duration_s: float | None
     """Seconds between the two, pauses before a resume included."""
     look_engine: LookEngine
+    judged_by: records.LookRuleFacts | None
+    """Of `guardrail look`: whose margins and error budgets; None for a run, and in ledgers that do not tell."""
     verdict: Recommendation
     last_ok_checkpoint: Place | None
     onsets: tuple[findings.Onset, ...]
@@ -163,6 +165,7 @@ def gather(data: RunData, language: Language, built_at: datetime) -> Report:
         ended_at=data.ended_time,
         duration_s=data.duration_s,
         look_engine=look_engine(data),
+        judged_by=_checked(records.LookRuleFacts, data.started.get("rule")),
         **{name: getattr(data, name) for name in LiveBranch.model_fields},
         verdict=advice,
         last_ok_checkpoint=(
@@ -276,12 +279,16 @@ def _command(data: RunData, resolved: Path) -> str | None:
 def _look_options(data: RunData) -> list[str]:
     """What was asked of a look beside model and anchors, as its header has it."""
     margins, started = data.recipe_section("drift").get("margins"), data.started
+    rule = _checked(records.LookRuleFacts, started.get("rule"))
     options = [
         ("--margin", f"{metric}={found['margin']},{found['critical']}")
         for metric, found in (margins if isinstance(margins, dict) else {}).items()
+        # A ledger that does not say whose rule it was has the margins given alone.
+        if rule is None or metric in rule.changed
         if isinstance(found, dict) and {"margin", "critical"} <= found.keys()
     ]
     given = {
+        "--recipe": rule.path if rule is not None and rule.of == "recipe" else None,
         "--samples": _whole(started.get("samples")),
         "--seed": _whole(started.get("seed")),
         "--base": text_or_none(data.recipe.get("base")),

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -36,6 +37,10 @@ __all__ = [
 NEXT_RECIPE = "recipe.next.yaml"
 """File beside the report: the recipe with the recommended changes, ready to run."""
 
+_SHARES = (0.7, 0.4, 0.2)
+"""Of the fine-tuned weights when averaged with base's, one after the other as long as the average is beyond its margin."""
+_SHARE_OF_A_COLLAPSE = 0.3
+"""Where the overall pass rate lost more than half of base's; most of the fine-tuned weights would keep the collapse."""
 _MOST_FRACTION = 0.05
 _MOST_WEAK = 4
 _LEAST_MADE_UP_FOR = 0.4
@@ -127,7 +132,7 @@ def _after_a_look(data: RunData, what: str) -> list[Step]:
     if what == "reject":
         anchors = shlex.quote(str(data.recipe.get("anchors")))
         again = f"guardrail look CHECKPOINT --anchors {anchors}"
-        return [Step(code="look_at_another", command=again)]
+        return [*_average_again(data), Step(code="look_at_another", command=again)]
     return [Step(code="more_items")]
 
 
@@ -138,18 +143,62 @@ def _look_command(data: RunData, final: Place | None) -> str | None:
     return f"guardrail look {shlex.quote(final.path)} --anchors {shlex.quote(str(anchors))}"
 
 
-def _average_command(data: RunData, run: Path) -> str | None:
-    """The command that averages the newest checkpoint with the base, where both are here."""
+def _average(data: RunData, run: Path) -> list[Step]:
+    """To average the newest checkpoint with the base, where both are here, and have that judged."""
     last = data.checkpoints[-1] if data.checkpoints else None
     base, newest = (
         data.recipe.get("gold_base"),
         None if last is None else place(data, last.path, last.step),
     )
     if newest is None or not newest.exists or not base:
-        return None
-    beside = "" if is_adapter(Path(newest.path)) else f" --base {shlex.quote(str(base))}"
-    out = shlex.quote(str(run.with_name(run.name + "-averaged")))
-    return f"guardrail average {shlex.quote(newest.path)}{beside} --share 0.7 --out {out}"
+        return []
+    collapsed = _collapsed(data)
+    return _averaging(
+        data,
+        "average_collapsed" if collapsed else "average",
+        newest.path,
+        None if is_adapter(Path(newest.path)) else str(base),
+        _SHARE_OF_A_COLLAPSE if collapsed else _SHARES[0],
+        run.with_name(run.name + "-averaged"),
+    )
+
+
+def _average_again(data: RunData) -> list[Step]:
+    """After a look at an averaged model: the next lower share, where there is one."""
+    averaged = data.started.get("averaged")
+    if not isinstance(averaged, dict):
+        return []
+    model, base, share = (averaged.get(key) for key in ("model", "base", "share"))
+    if not isinstance(model, str) or not isinstance(share, float):
+        return []
+    lower = next((one for one in _SHARES if one < share - 0.05), None)
+    if lower is None:
+        return []
+    beside = None if base is None else str(base)
+    now = Path(str(data.recipe.get("start_model")))
+    name = f"{re.sub('-[0-9]{2}$', '', now.name)}-{100 * lower:.0f}"
+    return _averaging(data, "average_less", model, beside, lower, now.with_name(name))
+
+
+def _averaging(
+    data: RunData, code: str, model: str, base: str | None, share: float, out: Path
+) -> list[Step]:
+    beside = [] if base is None else ["--base", base]
+    average = ["guardrail", "average", model, *beside, "--share", f"{share:g}", "--out", str(out)]
+    anchors = str(data.recipe.get("anchors") or "ANCHORS")
+    look = ["guardrail", "look", str(out), "--anchors", anchors]
+    return [
+        Step(code=code, command=shlex.join(average)),
+        Step(code="look_at_averaged", command=shlex.join(look)),
+    ]
+
+
+def _collapsed(data: RunData) -> bool:
+    """Whether the newest look's overall pass rate lost more than half of base's."""
+    overall = data.last_look.stream("passed", "overall") if data.last_look else None
+    if overall is None or overall.base is None or overall.now is None:
+        return False
+    return overall.now < overall.base / 2
 
 
 def _another_attempt(data: RunData, run: Path) -> list[Step]:
@@ -157,8 +206,7 @@ def _another_attempt(data: RunData, run: Path) -> list[Step]:
     if data.last_ok is not None:
         kept = place(data, data.last_ok.path, data.last_ok.step)
         steps.append(Step(code="use_last_ok", place=kept))
-    if average := _average_command(data, run):
-        steps.append(Step(code="average", command=average))
+    steps += _average(data, run)
     changes = recipe_changes(data)
     if not data.kl_term:
         pass  # there is nothing to rehearse by

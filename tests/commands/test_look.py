@@ -1,6 +1,7 @@
 """The release gate on the real toy base: itself, a damaged copy, and adapters."""
 
 import json
+import shlex
 import shutil
 
 import pytest
@@ -8,8 +9,10 @@ import torch
 from typer.testing import CliRunner
 
 from guardrail.cli.main import app
-from guardrail.ledger.file import Ledger
+from guardrail.ledger.file import Ledger, read_ledger
 from guardrail.models.load import load_model
+from guardrail.probes.metrics import METRICS
+from guardrail.recipe import Recipe
 from guardrail.shipped import shipped_root
 from tests.run_fixtures import as_yaml
 
@@ -40,9 +43,11 @@ def anchors(tmp_path_factory):
     return folder / "anchors"
 
 
-def look(model, anchors, out, *more, code):
+def look(model, anchors, out, *more, code, terminal="C"):
     done = CliRunner().invoke(
-        app, ["look", str(model), "--anchors", str(anchors), "--out", str(out), "--json", *more]
+        app,
+        ["look", str(model), "--anchors", str(anchors), "--out", str(out), "--json", *more],
+        env={"LANG": terminal, "LC_ALL": ""},
     )
     assert done.exit_code == code, done.output
     return json.loads(done.stdout) if code in (0, 3) else " ".join(done.output.split())
@@ -69,7 +74,8 @@ def test_a_damaged_copy_does_not_pass_and_base_does_in_the_same_place(anchors, d
     assert "40" in page
     status = CliRunner().invoke(app, ["status", str(run), "--json"])
     assert json.loads(status.stdout)["last_look_step"] == 40
-    same = look(BASE, anchors, run, code=0)
+    assert bad["judged_by"]["of"] == "defaults"
+    same = look(BASE, anchors, run, code=0, terminal="zh_CN.UTF-8")
     assert same["level"] == "ok"
     assert any(s["tested"] for s in same["streams"])
     assert same["set_aside"] == str(run / "earlier-1")
@@ -84,6 +90,43 @@ def test_averaging_a_damaged_copy_with_base_brings_its_abilities_back(anchors, d
     assert look(tmp_path / "averaged", anchors, tmp_path / "gate", code=0)["level"] == "ok"
 
 
+def test_what_its_run_tolerates_a_look_tolerates_too_and_says_so(anchors, damaged, tmp_path):
+    """Also of the model averaged from its checkpoint; `--margin` still changes what it names."""
+    of_run = {"red_line": "r", "rehearsal": "h"}
+    tolerant = {m.name: {"margin": 5, "critical": 9} for m in METRICS}
+    drift = {"margins": tolerant, "warn_overall": 0.02}
+    recipe = Recipe(name="r", gold_base=str(BASE), sets=of_run, drift=drift, anchors=str(anchors))
+    run = tmp_path / "run with space"
+    run.mkdir()
+    Ledger(run).append("started", 0, recipe=recipe.model_dump(mode="json"))
+    checkpoint = run / "checkpoints/checkpoint-40"
+    shutil.copytree(damaged, checkpoint)
+    line = ["look", checkpoint, "--anchors", anchors, "--out", tmp_path / "gate", "--lang", "en"]
+    done = CliRunner().invoke(app, list(map(str, line)))
+    assert done.exit_code == 0, done.output
+    assert f"judged by the rule of its run: {run}" in done.output
+    header = read_ledger(tmp_path / "gate")[0]
+    assert header["rule"]["of"] == "run"
+    assert header["recipe"]["drift"]["margins"] == tolerant
+    assert header["recipe"]["drift"]["warn_overall"] == 0.02
+    line = ["average", checkpoint, "--base", BASE, "--share", 0.9, "--out", tmp_path / "averaged"]
+    said = CliRunner().invoke(app, list(map(str, line))).stdout
+    command = shlex.join(["guardrail", "look", f"{tmp_path}/averaged", "--anchors", str(anchors)])
+    assert said.splitlines()[-1] == f"评测它：{command}", "the run's language is Chinese"
+    strict = ["--margin", "passed=0.05,0.10", "--lang", "en"]
+    judged = look(tmp_path / "averaged", anchors, tmp_path / "two", *strict, code=3)
+    assert judged["judged_by"] == {
+        "of": "run",
+        "path": str(run),
+        "changed": ["passed"],
+        "probes_left_out": 0,
+    }
+    codes = [
+        s["code"] for s in json.loads((tmp_path / "two/report.json").read_text())["next_steps"]
+    ]
+    assert codes == ["average_less", "look_at_averaged", "look_at_another"]
+
+
 def test_a_training_is_never_looked_over(anchors, tmp_path):
     (tmp_path / "run").mkdir()
     Ledger(tmp_path / "run").append("started", 0, name="first", mode="guard")
@@ -96,7 +139,10 @@ def test_an_adapter_is_judged_on_its_base(anchors, tmp_path):
     config = LoraConfig(r=4, target_modules=["q_proj", "v_proj"])
     model = get_peft_model(load_model(BASE)[0], config)
     # A run of ms-swift or of a script: its checkpoints lie right in it, its header alone has the recipe.
-    Ledger(tmp_path).append("started", 0, recipe={"language": "en"})
+    recipe = Recipe(
+        name="r", gold_base="b", sets={"red_line": "r", "rehearsal": "h"}, language="en"
+    )
+    Ledger(tmp_path).append("started", 0, recipe=recipe.model_dump(mode="json"))
     model.save_pretrained(tmp_path / "untrained")
     assert (
         look(tmp_path / "untrained", anchors, tmp_path / "a", "--base", str(BASE), code=0)["level"]
@@ -124,3 +170,5 @@ def test_what_cannot_be_judged_is_named(anchors, tmp_path):
     assert "has another chat template" in look(other, anchors, tmp_path / "x", code=2)
     unknown = look(BASE, anchors, tmp_path / "x", "--margin", "passed", code=2)
     assert "METRIC=MARGIN,CRITICAL" in unknown
+    turned = look(BASE, anchors, tmp_path / "x", "--margin", "passed=0.2,0.1", code=2)
+    assert "CRITICAL not below it" in turned

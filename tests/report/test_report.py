@@ -274,14 +274,15 @@ def test_more_rehearsal_items_are_advised_only_where_those_there_are_were_used(
 ) -> None:
     story = told(halted, tmp_path)
     codes = [s["code"] for s in story.build()[1]["next_steps"]]
-    assert codes == ["use_last_ok", "average", "more_rehearsal", "run_again"]
+    averaging = ["average_collapsed", "look_at_averaged"]
+    assert codes == ["use_last_ok", *averaging, "more_rehearsal", "run_again"]
     ledger = story.run / "ledger.jsonl"
     text = ledger.read_text(encoding="utf-8")
     ledger.write_text(text.replace('"rehearsal_items": 20', '"rehearsal_items": 400'))
     page, facts = story.build()
     assert [s["code"] for s in facts["next_steps"]] == [
         "use_last_ok",
-        "average",
+        *averaging,
         "enough_rehearsal",
         "run_again",
     ]
@@ -291,19 +292,94 @@ def test_more_rehearsal_items_are_advised_only_where_those_there_are_were_used(
 def test_averaging_is_advised_of_weights_that_are_here_and_of_an_adapter_without_base(
     tmp_path: Path,
 ) -> None:
-    story = told(halted, tmp_path)
-
-    def advised() -> str | None:
-        found = [s["command"] for s in story.build()[1]["next_steps"] if s["code"] == "average"]
-        return found[0] if found else None
-
+    story = told(finished_drifted, tmp_path)
     newest = story.run / "checkpoints/checkpoint-40"
     out = f"--share 0.7 --out {story.run}-averaged"
-    assert advised() == f"guardrail average {newest} --base /models/base {out}"
+    look = f"guardrail look {story.run}-averaged --anchors /anchors"
+    assert averaging(story) == {
+        "average": f"guardrail average {newest} --base /models/base {out}",
+        "look_at_averaged": look,
+    }
     (newest / "adapter_config.json").write_text("{}")
-    assert advised() == f"guardrail average {newest} {out}"
+    assert averaging(story)["average"] == f"guardrail average {newest} {out}"
     shutil.rmtree(newest)
-    assert advised() is None
+    assert averaging(story) == {}
+
+
+def averaging(story: Story) -> dict[str, str]:
+    """The steps that have to do with averaging, and their commands."""
+    steps = story.build()[1]["next_steps"]
+    return {s["code"]: s["command"] for s in steps if "average" in s["code"]}
+
+
+def test_after_a_collapse_averaging_keeps_a_small_share_and_promises_little(
+    tmp_path: Path,
+) -> None:
+    story = told(halted, tmp_path)
+    assert " --share 0.3 " in averaging(story)["average_collapsed"]
+    english = shown_text(story.build(language="en")[0])
+    assert "keep a part of what was learned" not in english
+    assert "little of what was learned is left" in english
+
+
+@pytest.mark.parametrize(
+    ("name", "share", "lower", "out"),
+    [
+        ("first-averaged", 0.7, "0.4", "first-averaged-40"),
+        ("averaged-40", 0.4, "0.2", "averaged-20"),
+        ("averaged-30", 0.3, "0.2", "averaged-20"),
+        ("averaged-20", 0.2, None, None),
+    ],
+)
+def test_an_average_beyond_its_margin_is_made_again_with_a_lower_share(
+    tmp_path: Path, name: str, share: float, lower: str | None, out: str | None
+) -> None:
+    story = told(looked_at, tmp_path, mode="look")
+    of = {"model": "/runs/first/checkpoints/checkpoint-20", "base": "/models/base", "share": share}
+    in_header(story, averaged=of)
+    ledger = story.run / "ledger.jsonl"
+    start, now = ('"start_model": "/models/' + n for n in ("base", name))
+    ledger.write_text(ledger.read_text(encoding="utf-8").replace(start, now), encoding="utf-8")
+    steps = averaging(story)
+    assert story.build()[1]["next_steps"][-1]["code"] == "look_at_another"
+    if lower is None:
+        assert steps == {}
+        return
+    place = f"/models/{out}"
+    assert steps == {
+        "average_less": f"guardrail average {of['model']} --base /models/base --share {lower} --out {place}",
+        "look_at_averaged": f"guardrail look {place} --anchors /anchors",
+    }
+
+
+def in_header(story: Story, **more: object) -> None:
+    """Put more into the header of a story's ledger."""
+    ledger = story.run / "ledger.jsonl"
+    first, _, rest = ledger.read_text(encoding="utf-8").partition("\n")
+    ledger.write_text(json.dumps(json.loads(first) | more) + "\n" + rest, encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("rule", "shown", "reproduced"),
+    [
+        ({"of": "run", "path": "/runs/<first>"}, "the rule of its run /runs/<first>", ""),
+        (
+            {"of": "recipe", "path": "/my.yaml", "changed": ["passed"]},
+            "the rule of a recipe /my.yaml --margin changed the margins of: pass rate",
+            " --margin passed=0.03,0.08 --recipe /my.yaml",
+        ),
+        ({"of": "defaults"}, "the default rule", ""),
+        ({"of": "run", "path": "/r", "probes_left_out": 1}, "own probes that judged the run", ""),
+    ],
+)
+def test_a_look_says_by_whose_rule_it_judged(tmp_path: Path, rule, shown, reproduced) -> None:
+    story = told(looked_at, tmp_path, mode="look")
+    in_header(story, rule=rule)
+    page, facts = story.build(language="en")
+    assert shown in shown_text(page)
+    assert facts["judged_by"]["of"] == rule["of"]
+    command = f"guardrail look /models/base --anchors /anchors{reproduced} --seed 7"
+    assert facts["reproduce"]["command"] == command
 
 
 def test_the_checkpoint_to_use_stands_beside_what_its_look_measured(tmp_path: Path) -> None:
