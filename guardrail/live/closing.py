@@ -22,6 +22,9 @@ from guardrail.report.page.texts import Language
 
 __all__ = ["closing_words"]
 
+_DRIFTED_SAID = 4
+"""Streams that are named; how many more there are is said."""
+
 
 def closing_words(
     status: Mapping[str, Any], report: Path, go_on: str, language: Language | None = None
@@ -43,8 +46,11 @@ def closing_words(
         lines.append(Text.assemble("  ", (words.column(name), "dim"), said))
 
     if drifted:
-        for name in status["looks"][-1]["alarmed"][:4]:
+        alarmed = status["looks"][-1]["alarmed"]
+        for name in alarmed[:_DRIFTED_SAID]:
             row("drifted", words.stream(name))
+        if more := len(alarmed[_DRIFTED_SAID:]):
+            row("", words("and {count} more", count=more))
     if status["looks"] and (said := untested_said(status["looks"][-1], words)):
         row("last look", said)
     if status["error"] and shown_state(status) != "interrupted":

@@ -44,6 +44,7 @@ def test_a_halt_on_drift_names_the_streams_and_does_not_offer_to_go_on(story: St
     halted(story)
     text = closing(story)
     assert text.startswith("HALTED by the guard at step 40: the run drifted beyond its margins")
+    assert "and 5 more" in text, "nine streams are above ok, four are named"
     assert "passed/overall" in text
     assert "checkpoints/checkpoint-20" in text
     assert "--resume" not in text
