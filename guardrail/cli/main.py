@@ -245,12 +245,15 @@ def check(
             from guardrail.live.terminal_words import terminal_words
 
             words = terminal_words(lang or checked.language)
+            refused_here = facts.pop("refused_here", None)
             for warning in facts.pop("warnings"):
                 said = f"[yellow]{words('warning: ')}[/]{escape(words.sentence(warning))}"
                 console.print(said, soft_wrap=True, highlight=False)
             for line in check_lines(facts, words):
                 typer.echo(line)
-            typer.echo(words("ok"))
+            typer.echo(
+                words("ok") if refused_here is None else words("ok, but not on this machine")
+            )
 
 
 @app.command()
