@@ -400,7 +400,8 @@ def reason_said(reason: str, words: TerminalWords) -> str:
     else:
         said = words.name("level", why) if why in LEVEL_STYLE else words.word(why)
     if streams:
-        named = words.joined([words.stream(name) for name in streams.split("、")], "comma")
+        listed = re.split("、|, ", streams)  # ledgers have been written with either
+        named = words.joined([words.stream(name) for name in listed], "comma")
         said = words("{level}: {streams}", level=said, streams=named)
     return words.joined([*map(words.word, cooling), said], "semicolon")
 
