@@ -92,7 +92,9 @@ def _harm(metric: str, harm: float | None) -> str:
     return f"{harm:+.2f}" if metric in _NO_SHARES else f"{100 * harm + 0.0:+.1f}"
 
 
-def _margin(metric: str, margin: float) -> str:
+def _margin(metric: str, margin: float | None) -> str:
+    if margin is None:
+        return "–"
     return f"{margin:g}" if metric in _NO_SHARES else f"{100 * margin:.4g}"
 
 
