@@ -288,6 +288,8 @@ def _head_lines(status: Mapping[str, Any], words: TerminalWords) -> list[tuple[s
         lines.append((service, Text(tracking_said(trouble, words), "yellow")))
     if status["error"] and shown_state(status) != "interrupted":
         lines.append(("error", Text(one_line(status["error"], 300), "red")))
+    if decided := status["decision"]:
+        lines.append(("decision", _decision_said(decided, words)))
     if status["damaged_lines"]:
         numbers = ", ".join(map(str, status["damaged_lines"][:5]))
         more = " …" if len(status["damaged_lines"]) > 5 else ""
@@ -297,6 +299,20 @@ def _head_lines(status: Mapping[str, Any], words: TerminalWords) -> list[tuple[s
         )
         lines.append(("damage", Text(said, "bold red")))
     return lines
+
+
+def _decision_said(decided: Mapping[str, Any], words: TerminalWords) -> Text:
+    said = words(
+        "{decision}, by {who} at step {step}: {note}",
+        decision=words.name("decision", decided["decision"]),
+        who=one_line(decided["by"], 60),
+        step=decided["step"],
+        note=one_line(decided["note"]),
+    )
+    if not decided["against_advice"]:
+        return Text(said)
+    against = words("against the report's advice")
+    return Text(words.joined([said, against], "semicolon"), "yellow")
 
 
 def levers_said(boost: float, lr_factor: float, words: TerminalWords) -> str:
