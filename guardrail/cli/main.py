@@ -26,7 +26,7 @@ from guardrail.cli.common import (
     quiet_libraries,
 )
 from guardrail.errors import InputError
-from guardrail.exit_codes import exit_codes_said
+from guardrail.exit_codes import HALTED, exit_codes_said
 from guardrail.files import write_whole
 from guardrail.report.page.texts import Language
 
@@ -112,6 +112,13 @@ def run(
                 console.print(f"[dim]# {escape(line)}[/]", soft_wrap=True, highlight=False)
             typer.echo(command.as_shell())
             return
+        if go_on and (halted_at := _halted_for_good(checked, folder, go_on)) is not None:
+            from guardrail.live.closing import halted_words
+
+            if os.environ.get("RANK", "0") == "0":
+                said = halted_words(folder, halted_at, checked.language)
+                console.print(said, soft_wrap=True)
+            raise typer.Exit(HALTED)
         if checked.looks.engine == "sidecar" and not _is_launched():
             words = terminal_words(checked.language)
             text = "a sidecar takes the looks; start it elsewhere: guardrail serve {folder}"
@@ -148,6 +155,24 @@ def run(
 def _is_launched() -> bool:
     """Whether a launcher started this process, ours or the user's own."""
     return "GUARDRAIL_LAUNCHED" in os.environ or "LOCAL_RANK" in os.environ
+
+
+def _halted_for_good(recipe: "Recipe", run: Path, resume: bool | str) -> int | None:
+    """The step at which the guard halted a run that would be halted there again at once; None where it would train on."""
+    from guardrail.guard.resume import checkpoint_step, resumed_checkpoint, still_halted
+    from guardrail.guard.state import read_state
+    from guardrail.ledger.file import FILE_NAME
+    from guardrail.report.run_data import read_run
+
+    if not (run / FILE_NAME).is_file() or read_run(run).outcome != "halted":
+        return None
+    checkpoint = resumed_checkpoint(
+        run if recipe.launcher == "swift" else run / "checkpoints", resume
+    )
+    if checkpoint is None:
+        return None
+    step = checkpoint_step(checkpoint)
+    return step if still_halted(recipe, read_state(checkpoint), step) else None
 
 
 def _about_command(
