@@ -1,6 +1,7 @@
 """Files that ship with the package: recipes, eval sets, rehearsal sets, callbacks, launch files."""
 
 import os
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from guardrail.errors import InputError, did_you_mean
@@ -27,11 +28,22 @@ def shipped_root() -> Path:
 
 
 def install_command(extra: str) -> str:
-    """Return how an extra of this package is installed, for an error's next step: it is on no package index yet."""
+    """Return how an extra of this package is installed, for an error's next step: it is on no package index yet.
+
+    Under the constraints of the environment that runs, so that it does not change the TRL that is there.
+    """
+    constraints = "constraints-trl1.txt" if _trl_is_1() else "constraints.txt"
     return (
-        f"`pip install '.[{extra}]' -c constraints.txt` in the clone of guardrail (once it is released: "
+        f"`pip install '.[{extra}]' -c {constraints}` in the clone of guardrail (once it is released: "
         f"`pip install 'redline-guardrail[{extra}]'`)"
     )
+
+
+def _trl_is_1() -> bool:
+    try:
+        return version("trl").startswith("1.")
+    except PackageNotFoundError:
+        return False
 
 
 def user_path(path: str) -> Path:

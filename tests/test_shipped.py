@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections import Counter
 
 import pytest
@@ -10,7 +11,7 @@ from guardrail.recipe import Drift, read_recipe
 from guardrail.sets.build.compose import QUOTAS
 from guardrail.sets.items import read_items
 from guardrail.sets.read.training_rows import read_training_rows
-from guardrail.shipped import shipped_recipes, shipped_root
+from guardrail.shipped import install_command, shipped_recipes, shipped_root
 from recipes.toy.make.build_sets import REHEARSAL_QUOTAS, build_set
 from recipes.toy.make.tasks import TASKS
 
@@ -25,6 +26,27 @@ def test_every_recipe_parses_and_opens_with_purpose_hardware_and_command(name):
     assert head[0].startswith("# ")
     assert any("hardware:" in line.lower() for line in head)
     assert any(f"guardrail run {name}" in line for line in head)
+
+
+@pytest.mark.parametrize("page", ["docs/gpu-quickstart.md", "docs/gpu-quickstart_zh.md"])
+@pytest.mark.parametrize("name", ["qwen3-8b-grpo-colocate", "qwen3-8b-grpo-server"])
+def test_the_quickstart_starts_grpo_as_the_recipes_heads_do(page, name):
+    """Whoever changes the one has changed the other: a command that nobody has run on a GPU is wrong unseen."""
+    text = " ".join((ROOT / page).read_text(encoding="utf-8").replace("\\\n", "").split())
+    head = shipped_recipes()[name].read_text(encoding="utf-8").split("\n\nname:")[0]
+    said = " ".join(head.replace("\\\n#", "").replace("\n#", "").split())
+    for begins in re.findall("(?:Command|Server): +", said):
+        command = said.split(begins)[1].split(" in a second")[0].split(" Rows are")[0]
+        assert re.split(r" (?:Command|Rows|in a second)", command)[0] in text
+
+
+def test_what_is_to_be_installed_keeps_the_trl_that_is_there(monkeypatch):
+    for installed, constraints in (
+        ("1.16.0", "constraints-trl1.txt"),
+        ("0.29.1", "constraints.txt"),
+    ):
+        monkeypatch.setattr("guardrail.shipped.version", lambda package, found=installed: found)
+        assert f"'.[modelscope]' -c {constraints}`" in install_command("modelscope")
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,7 @@ class _MakesByDefault(TyperGroup):
 app = typer.Typer(
     cls=_MakesByDefault,
     no_args_is_help=True,
+    subcommand_metavar="RECIPE | COMMAND [ARGS]...",
     rich_markup_mode="markdown",
     help="Pin down what the untouched base answers.\n\nExample: `guardrail anchor recipes/toy-sft.yaml`",
 )

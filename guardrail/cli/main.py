@@ -6,7 +6,7 @@ import shlex
 import shutil
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
@@ -26,9 +26,12 @@ from guardrail.cli.common import (
     quiet_libraries,
 )
 from guardrail.errors import InputError
-from guardrail.exit_codes import exit_codes_said
+from guardrail.exit_codes import HALTED, exit_codes_said
 from guardrail.files import write_whole
 from guardrail.report.page.texts import Language
+
+if TYPE_CHECKING:
+    from guardrail.recipe import Recipe
 
 __all__ = ["app"]
 
@@ -73,7 +76,7 @@ def run(
         bool,
         typer.Option(
             "--print-command",
-            help="Print what would be started, and its environment; start nothing. Rows that ms-swift cannot read as they are, are "
+            help="Print what would be started, and its environment; start nothing. It can be pasted, once the anchors are there. Rows that ms-swift cannot read as they are, are "
             "written into the run folder.",
         ),
     ] = False,
@@ -105,8 +108,17 @@ def run(
             command = launch_command(
                 given, recipe, folder, changes=changes, resume=go_on, node=node
             )
+            for line in _about_command(checked, recipe, changes, command.environment):
+                console.print(f"[dim]# {escape(line)}[/]", soft_wrap=True, highlight=False)
             typer.echo(command.as_shell())
             return
+        if go_on and (halted_at := _halted_for_good(checked, folder, go_on)) is not None:
+            from guardrail.live.closing import halted_words
+
+            if os.environ.get("RANK", "0") == "0":
+                said = halted_words(folder, halted_at, checked.language)
+                console.print(said, soft_wrap=True)
+            raise typer.Exit(HALTED)
         if checked.looks.engine == "sidecar" and not _is_launched():
             words = terminal_words(checked.language)
             text = "a sidecar takes the looks; start it elsewhere: guardrail serve {folder}"
@@ -143,6 +155,48 @@ def run(
 def _is_launched() -> bool:
     """Whether a launcher started this process, ours or the user's own."""
     return "GUARDRAIL_LAUNCHED" in os.environ or "LOCAL_RANK" in os.environ
+
+
+def _halted_for_good(recipe: "Recipe", run: Path, resume: bool | str) -> int | None:
+    """The step at which the guard halted a run that would be halted there again at once; None where it would train on."""
+    from guardrail.guard.resume import checkpoint_step, resumed_checkpoint, still_halted
+    from guardrail.guard.state import read_state
+    from guardrail.ledger.file import FILE_NAME
+    from guardrail.report.run_data import read_run
+
+    if not (run / FILE_NAME).is_file() or read_run(run).outcome != "halted":
+        return None
+    checkpoint = resumed_checkpoint(
+        run if recipe.launcher == "swift" else run / "checkpoints", resume
+    )
+    if checkpoint is None:
+        return None
+    step = checkpoint_step(checkpoint)
+    return step if still_halted(recipe, read_state(checkpoint), step) else None
+
+
+def _about_command(
+    recipe: "Recipe", name: str, changes: list[str], environment: dict[str, str]
+) -> list[str]:
+    """What to know before a printed command is pasted: that it may be, and whether its anchors are there."""
+    from guardrail.live.terminal_words import terminal_words
+    from guardrail.recipe_yaml import set_options
+
+    words, folder = terminal_words(recipe.language), Path(str(recipe.anchors))
+    said = [words("nothing was started; the command can be pasted into a shell as it stands")]
+    if "GUARDRAIL_LAUNCHED" in environment:
+        text = (
+            "GUARDRAIL_LAUNCHED=1 tells its processes to train themselves and to start no launcher"
+        )
+        said.append(words(text))
+    if (folder / "manifest.json").is_file():
+        said.append(words("its anchors are there: {folder}", folder=folder))
+    elif recipe.launcher == "in process":
+        said.append(words("it makes its anchors first, in {folder}", folder=folder))
+    else:
+        make = shlex.join(["guardrail", "anchor", name, *set_options(changes)])
+        said.append(words("it needs its anchors, which are not there yet: {make}", make=make))
+    return said
 
 
 def _say(text: str) -> None:
@@ -245,12 +299,15 @@ def check(
             from guardrail.live.terminal_words import terminal_words
 
             words = terminal_words(lang or checked.language)
+            refused_here = facts.pop("refused_here", None)
             for warning in facts.pop("warnings"):
                 said = f"[yellow]{words('warning: ')}[/]{escape(words.sentence(warning))}"
                 console.print(said, soft_wrap=True, highlight=False)
             for line in check_lines(facts, words):
                 typer.echo(line)
-            typer.echo(words("ok"))
+            typer.echo(
+                words("ok") if refused_here is None else words("ok, but not on this machine")
+            )
 
 
 @app.command()

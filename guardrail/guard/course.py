@@ -21,8 +21,9 @@ from guardrail.guard.guard import Guard
 from guardrail.guard.judge_measured import Judgement
 from guardrail.guard.late_looks import apply_late, judged_answer
 from guardrail.guard.ranks import failure_kind
+from guardrail.guard.resume import still_halted
 from guardrail.guard.tripwire import tripwire
-from guardrail.judge.ladder import Action, decide
+from guardrail.judge.ladder import Action
 from guardrail.judge.verdict import UNTESTED
 
 __all__ = ["Course", "Measure", "record_error"]
@@ -107,9 +108,7 @@ class Course:
             trigger, state.owed_look = state.owed_look, ""
             self.look(step, trigger)
             self.grade(step)
-        halts = bool(state.history) and (self._beside or self._looked_at(step))
-        if guard.recipe.mode == "guard" and halts:
-            self.halted |= decide(state.history, guard.recipe.ladder_config()).kind == "halt"
+        self.halted |= still_halted(guard.recipe, state, step)
 
     def attend(self, step: int, *, saving: bool) -> None:
         """Do what is due after an optimizer step: a tripwire, a look."""

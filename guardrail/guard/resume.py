@@ -7,7 +7,9 @@ from pathlib import Path
 from guardrail.errors import InputError
 from guardrail.guard.bound_checkpoint import check_bound
 from guardrail.guard.state import STATE_FILE, GuardState, read_bound, read_state
+from guardrail.judge.ladder import decide
 from guardrail.ledger.file import FILE_NAME, Ledger
+from guardrail.recipe import Recipe
 
 __all__ = [
     "checkpoint_step",
@@ -17,6 +19,7 @@ __all__ = [
     "resumed_checkpoint",
     "resumed_state",
     "rewind",
+    "still_halted",
 ]
 
 
@@ -81,6 +84,16 @@ def resumed_state(
         return None, GuardState()
     check_bound(run, checkpoint, read_bound(checkpoint))
     return checkpoint, read_state(checkpoint)
+
+
+def still_halted(recipe: Recipe, state: GuardState, step: int) -> bool:
+    """Return whether the ladder halts a run again that goes on with this state at this step, before anything is trained."""
+    judged = bool(state.history) and (
+        recipe.looks.engine == "sidecar" or state.history[-1].step == step
+    )
+    if recipe.mode != "guard" or not judged:
+        return False
+    return decide(state.history, recipe.ladder_config()).kind == "halt"
 
 
 def refuse_taken(run: Path) -> None:

@@ -111,7 +111,7 @@ def _after(
     s: _Standing, look: Judged, previous: Judged | None, config: LadderConfig
 ) -> tuple[_Standing, Action]:
     level = rank(look.level)
-    named = "、".join(look.alarmed[:3])
+    named = ", ".join(look.alarmed[:3])
     if not look.repeat:
         since = None if s.looks_since_raise is None else s.looks_since_raise + 1
         s = replace(s, looks_since_raise=since)

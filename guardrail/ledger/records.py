@@ -315,6 +315,13 @@ class ClosingFacts(Dated):
 class DecisionFacts(Dated):
     """What a person decided about the run."""
 
-    decision: Literal["accept", "rollback"]
+    decision: Literal["accept", "rollback", "abandon"]
     by: Text
     note: Text
+    advice: Text = ""
+    """What the report recommended then; empty in ledgers that do not say."""
+
+    @property
+    def against_advice(self) -> bool:
+        """Whether weights were accepted that the report advised against."""
+        return self.decision == "accept" and self.advice in ("roll_back", "abandon", "reject")

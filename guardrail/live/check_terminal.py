@@ -8,7 +8,7 @@ from guardrail.live.terminal_words import TerminalWords
 
 __all__ = ["check_lines"]
 
-_NAMED = {"looks": "number of looks"}
+_NAMED = {"looks": "number of looks", "share_of_the_run": "the looks' share of the run"}
 """What a fact is called where its own name says something else in a terminal."""
 
 

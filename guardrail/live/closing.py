@@ -18,9 +18,10 @@ from guardrail.live.status_terminal import (
     untested_said,
 )
 from guardrail.live.terminal_words import TerminalWords, terminal_words
+from guardrail.report.next_steps import NEXT_RECIPE
 from guardrail.report.page.texts import Language
 
-__all__ = ["closing_words"]
+__all__ = ["closing_words", "halted_words"]
 
 _DRIFTED_SAID = 4
 """Streams that are named; how many more there are is said."""
@@ -82,6 +83,20 @@ def closing_words(
         row("go on", go_on)
     row("in figures", f"guardrail status {run}")
     row("report anew", f"guardrail report {run}")
+    return Text("\n").join(lines)
+
+
+def halted_words(run: Path, step: int, language: Language) -> Text:
+    """Return what is said where a run that the guard halted is resumed: that nothing is trained, and what to do instead."""
+    words, at = terminal_words(language), shlex.quote(str(run))
+    said = words(" at step {step}: a resume trains no further, nothing was changed", step=step)
+    lines = [Text.assemble((words("HALTED by the guard"), "bold red"), said)]
+    after, out = run / NEXT_RECIPE, shlex.quote(f"{run}-next")
+    rows = [("report", str(run / "report.html")), ("report anew", f"guardrail report {at}")]
+    if after.is_file():
+        rows[1] = ("next", f"guardrail run {shlex.quote(str(after))} --out {out}")
+    for name, row in rows:
+        lines.append(Text.assemble("  ", (words.column(name), "dim"), row))
     return Text("\n").join(lines)
 
 

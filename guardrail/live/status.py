@@ -7,7 +7,7 @@ from typing import Any
 
 from guardrail import exit_codes
 from guardrail.judge.verdict import by_standing, shows_harm
-from guardrail.ledger.records import LookFacts
+from guardrail.ledger.records import DecisionFacts, LookFacts
 from guardrail.live.sidecar_status import read_alive, sidecar_status, told_now
 from guardrail.report.findings import guarding_time
 from guardrail.report.pace import next_look_step
@@ -91,6 +91,7 @@ def describe_run(data: RunData) -> dict[str, Any]:
         "rewound": len(data.rewinds),
         "rewound_to": data.rewinds[-1].step if data.rewinds else None,
         "damaged_lines": list(data.damaged),
+        "decision": _decision(data.decisions[0]) if data.decisions else None,
         "error": data.closing.error if data.closing else None,
         "cost": {"seconds": {what: round(s, 3) for what, s in guarding.items()}, "share": share},
         "pace": {
@@ -157,6 +158,12 @@ def heartbeat(status: dict[str, Any], now: datetime) -> dict[str, Any]:
         "pace": pace | {"last_record_s": silent_s},
         "next_look_s": in_s,
     }
+
+
+def _decision(decided: DecisionFacts) -> dict[str, Any]:
+    """The newest decision of a person."""
+    facts = decided.model_dump(mode="json", include={"decision", "by", "note", "step", "time"})
+    return facts | {"against_advice": decided.against_advice}
 
 
 def _abilities(looks: Sequence[LookFacts]) -> list[dict[str, Any]]:

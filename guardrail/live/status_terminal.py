@@ -293,6 +293,8 @@ def _head_lines(status: Mapping[str, Any], words: TerminalWords) -> list[tuple[s
         lines.append((service, Text(tracking_said(trouble, words), "yellow")))
     if status["error"] and shown_state(status) != "interrupted":
         lines.append(("error", Text(one_line(status["error"], 300), "red")))
+    if decided := status["decision"]:
+        lines.append(("decision", _decision_said(decided, words)))
     if status["damaged_lines"]:
         numbers = ", ".join(map(str, status["damaged_lines"][:5]))
         more = " …" if len(status["damaged_lines"]) > 5 else ""
@@ -302,6 +304,20 @@ def _head_lines(status: Mapping[str, Any], words: TerminalWords) -> list[tuple[s
         )
         lines.append(("damage", Text(said, "bold red")))
     return lines
+
+
+def _decision_said(decided: Mapping[str, Any], words: TerminalWords) -> Text:
+    said = words(
+        "{decision}, by {who} at step {step}: {note}",
+        decision=words.name("decision", decided["decision"]),
+        who=one_line(decided["by"], 60),
+        step=decided["step"],
+        note=one_line(decided["note"]),
+    )
+    if not decided["against_advice"]:
+        return Text(said)
+    against = words("against the report's advice")
+    return Text(words.joined([said, against], "semicolon"), "yellow")
 
 
 def levers_said(boost: float, lr_factor: float, words: TerminalWords) -> str:
@@ -405,7 +421,8 @@ def reason_said(reason: str, words: TerminalWords) -> str:
     else:
         said = words.name("level", why) if why in LEVEL_STYLE else words.word(why)
     if streams:
-        named = words.joined([words.stream(name) for name in streams.split("、")], "comma")
+        listed = re.split("、|, ", streams)  # ledgers have been written with either
+        named = words.joined([words.stream(name) for name in listed], "comma")
         said = words("{level}: {streams}", level=said, streams=named)
     return words.joined([*map(words.word, cooling), said], "semicolon")
 

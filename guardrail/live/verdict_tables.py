@@ -10,11 +10,15 @@ from rich.text import Text
 
 from guardrail.judge.ladder import Action
 from guardrail.judge.verdict import UNTESTED, Verdict, by_standing, rank
-from guardrail.live.status_terminal import LEVEL_STYLE, levels_explained, untested_said
+from guardrail.live.status_terminal import LEVEL_STYLE, levels_explained, percent, untested_said
 from guardrail.live.terminal_words import terminal_words
 from guardrail.report.page.texts import Language
 
 __all__ = ["gate_said", "render_look", "render_simulation"]
+
+_LENGTHS = ("shorter", "longer")
+_NO_SHARES = (*_LENGTHS, "fluency")
+"""Metrics that are no shares; all others, a business's own among them, are."""
 
 
 def render_look(verdict: Verdict, language: Language) -> RenderableType:
@@ -37,12 +41,13 @@ def render_look(verdict: Verdict, language: Language) -> RenderableType:
             words.stream(s.name),
             _value(s.metric, s.base),
             _value(s.metric, s.now),
-            f"{s.harm:+.2f}",
-            f"{s.low:+.2f}…{s.high:+.2f}",
-            f"{s.margin:g}",
+            _harm(s.metric, s.harm),
+            f"{_harm(s.metric, s.low)}…{_harm(s.metric, s.high)}",
+            _margin(s.metric, s.margin),
             shown,
         )
-    parts: list[RenderableType] = [table]
+    key = words("harm: + is worse; harm, interval and margin of shares are in points")
+    parts: list[RenderableType] = [table, Text(key, "dim")]
     if len(tested) > len(told):
         said = words(
             "{count} more streams are ok, the report has them", count=len(tested) - len(told)
@@ -72,12 +77,25 @@ def gate_said(level: str, fail_on: str, language: Language) -> str:
 
 
 def _value(metric: str, value: float | None) -> str:
-    """A metric's value as people read it: lengths, which are measured as logarithms, in characters."""
+    """A metric's value as people read it: lengths, which are measured as logarithms, in characters, shares in percent."""
     if value is None:
         return "–"
-    return (
-        f"{math.exp(min(value, 50.0)):.0f}" if metric in ("shorter", "longer") else f"{value:.2f}"
-    )
+    if metric in _LENGTHS:
+        return f"{math.exp(min(value, 50.0)):.0f}"
+    return f"{value:.2f}" if metric == "fluency" else percent(value)
+
+
+def _harm(metric: str, harm: float | None) -> str:
+    """Harm with its sign, that of a share in points."""
+    if harm is None:
+        return "–"
+    return f"{harm:+.2f}" if metric in _NO_SHARES else f"{100 * harm + 0.0:+.1f}"
+
+
+def _margin(metric: str, margin: float | None) -> str:
+    if margin is None:
+        return "–"
+    return f"{margin:g}" if metric in _NO_SHARES else f"{100 * margin:.4g}"
 
 
 def render_simulation(
@@ -102,10 +120,10 @@ def render_simulation(
         shown = words("nothing tested")
         if most is not None:
             shown = words(
-                "{stream} {harm:+.3f} (margin {margin:g})",
+                "{stream} {harm} (margin {margin})",
                 stream=words.stream(most.name),
-                harm=most.harm,
-                margin=most.margin,
+                harm=_harm(most.metric, most.harm),
+                margin=_margin(most.metric, most.margin),
             )
         table.add_row(
             str(number),

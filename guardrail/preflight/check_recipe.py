@@ -24,6 +24,8 @@ FEW_ROWS = 50
 def check_recipe(recipe: Recipe, run: Path | None = None) -> dict[str, Any]:
     """Return what is known of a recipe's run, into that folder where it is known; how many rows other datasets of ms-swift have is not.
 
+    `refused_here` is there where the recipe is sound and a run on this machine would be refused all the same, and says why.
+
     Raises:
         InputError: as `preflight`, or the trainer's template refuses one of the first rows.
     """
@@ -43,16 +45,18 @@ def check_recipe(recipe: Recipe, run: Path | None = None) -> dict[str, Any]:
         )
     elif rows:
         lengths = first_rows(found, rows, where, getattr(arguments, "max_length", None))
-    count = 0
+    count = held_out = 0
     if reading is not None and not recipe.train.arguments.get(
         "dataset"
     ):  # ms-swift's others are not counted
         count = reading.kept
+        held_out = 0 if grpo else round(count * recipe.train.held_out)  # as `split_rows`
         facts |= {
-            "training_rows": count,
+            "training_rows": count - held_out,
+            **({"held_out_rows": held_out} if held_out else {}),
             **reading.facts(),
             "passes_per_prompt_and_epoch": rounded(
-                passes_per_prompt(count, recipe.rehearsal.fraction, items), 2
+                passes_per_prompt(count - held_out, recipe.rehearsal.fraction, items), 2
             ),
         }
     if lengths is not None:
@@ -66,7 +70,7 @@ def check_recipe(recipe: Recipe, run: Path | None = None) -> dict[str, Any]:
     if recipe.trainer == "trl-grpo" and recipe.mode == "guard":
         facts["kl_only_samples"] = recipe_form(found).sentence
     gaps = _gaps(rows, where) if recipe.trainer == "trl-grpo" else []
-    training, trained = None, count - (0 if grpo else round(count * recipe.train.held_out))
+    training, trained = None, count - held_out
     if lengths is not None:
         sequences, tokens = trained, lengths.mean
         longest = getattr(arguments, "max_length", None)
@@ -84,6 +88,8 @@ def check_recipe(recipe: Recipe, run: Path | None = None) -> dict[str, Any]:
     if guardrail.anchors_exist():  # they cost nothing any more
         facts.pop("anchors_minutes", None)
     no_gpu = None if swift else refused_without_gpu(recipe, ranks=_ranks(recipe))
+    if no_gpu:
+        facts["refused_here"] = no_gpu
     facts["warnings"] = [
         *([f"a run on this machine would be refused: {no_gpu}"] if no_gpu else []),
         *gaps,

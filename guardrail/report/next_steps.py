@@ -61,8 +61,9 @@ class RecipeChange(Facts):
     """One recipe line for the next attempt, and why."""
 
     key: str
-    old: str | float | None
-    new: str | float
+    old: str | int | float | None
+    new: str | int | float
+    """Of the same kind as the recipe has it: a whole number stays one."""
     why: str
     """Code of the evidence."""
     values: dict[str, str | float] = Field(default_factory=dict)
@@ -234,7 +235,7 @@ def recipe_changes(data: RunData) -> tuple[RecipeChange, ...]:
     levers = done[-1].after if done else Levers()
     cuts = sum(a.kind == "cut_lr" for a in done)
 
-    def change(key: str, old: Any, new: str | float, why: str, **values: str | float) -> None:
+    def change(key: str, old: Any, new: str | int | float, why: str, **values: str | float) -> None:
         old = old if isinstance(old, float | int | str) else None
         changes.append(RecipeChange(key=key, old=old, new=new, why=why, values=values))
 

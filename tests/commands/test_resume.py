@@ -16,7 +16,9 @@ from guardrail.guard.resume import last_complete_checkpoint, resumed_state
 from guardrail.ledger.file import live_records, read_ledger
 from guardrail.models.fingerprint import weights_sha256
 from guardrail.read_back import sealed
+from guardrail.recipe import read_recipe
 from guardrail.report.run_data import read_run
+from guardrail.run import run_recipe
 from tests.run_fixtures import (
     anchored,
     arguments,
@@ -306,8 +308,17 @@ def test_a_halted_run_that_is_resumed_stays_halted(tmp_path):
     assert done.returncode == 3, done.stderr
     before = told(run)
     assert 0 < before[-2]["step"] < 8
-    resumed = guardrail("run", recipe, "--out", run, "--resume", cwd=tmp_path)
-    assert resumed.returncode == 3, resumed.stderr
+    ledger, kept = (run / "ledger.jsonl").read_bytes(), sorted(run.rglob("*"))
+    for language, said in (("en", "a resume trains no further"), ("zh", "续跑也不会接着训练")):
+        line = ("run", recipe, "--out", run, "--resume", "--lang", language)
+        resumed = guardrail(*line, cwd=tmp_path)
+        assert resumed.returncode == 3, resumed.stderr
+        assert said in resumed.stderr
+        assert f"guardrail run {run}/recipe.next.yaml --out {run}-next" in resumed.stderr
+        assert (run / "ledger.jsonl").read_bytes() == ledger
+        assert sorted(run.rglob("*")) == kept
+    # So does one whose script attaches the guard itself.
+    assert run_recipe(read_recipe(recipe), run, resume=True).halted
     after = told(run)
     assert after.pop(-3) == after[-1]  # the held-out loss is measured again, to the same
     assert after == before

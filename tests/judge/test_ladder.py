@@ -28,6 +28,11 @@ def test_warn_raises_the_kl_weight():
     assert "passed/overall" in action.reason
 
 
+def test_the_reason_joins_streams_as_english_does():
+    bad = Judged(1, "warn", ("passed/overall", "format/writing"), {"passed/overall": 0.1})
+    assert decide([bad], CONFIG).reason == "warn: passed/overall, format/writing"
+
+
 def test_serious_cuts_the_learning_rate_and_raises_the_kl_weight():
     action = decide(history("serious"), CONFIG)
     assert (action.kind, action.boost, action.lr_factor) == ("cut_lr", 1.5, 0.5)

@@ -5,7 +5,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from guardrail.cli.main import app
 from guardrail.errors import InputError
 from guardrail.guard.state import STATE_FILE
 from guardrail.launchers.launch_command import Node, launch_command, this_node
@@ -39,6 +41,25 @@ def test_the_command_line_of_every_recipe_is_the_pinned_one():
     if os.environ.get("GUARDRAIL_PIN"):
         PINNED.write_text(found, encoding="utf-8")
     assert found == PINNED.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_printed_command_comes_with_what_to_know_before_it_is_pasted(tmp_path, processes):
+    asked = ["run", "toy-sft", "--print-command", "--set", f"anchors={tmp_path}/mine"]
+    asked += ["--set", f"launch.processes={processes}", "--out", str(tmp_path / "run")]
+    done = CliRunner().invoke(app, [*asked, "--lang", "en"])
+    assert done.exit_code == 0, done.output
+    assert "-m guardrail run toy-sft" in done.stdout
+    assert "#" not in done.stdout
+    assert "can be pasted into a shell as it stands" in done.stderr
+    assert "GUARDRAIL_LAUNCHED=1 tells" in done.stderr
+    make = f"guardrail anchor toy-sft --set anchors={tmp_path}/mine --set launch.processes=2"
+    assert ("it makes its anchors first" in done.stderr) == (processes == 1)
+    assert (f"not there yet: {make}" in done.stderr) == (processes == 2)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/manifest.json").touch()
+    done = CliRunner().invoke(app, [*asked, "--lang", "zh"])
+    assert f"锚点已有：{tmp_path}/mine" in done.stderr
 
 
 def test_one_process_is_started_by_nobody_and_several_by_torchrun():

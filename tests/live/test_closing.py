@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from guardrail.live.closing import closing_words
+from guardrail.live.closing import closing_words, halted_words
 from guardrail.live.serve import open_server
 from guardrail.live.status import run_status
 from tests.report.stories import (
@@ -96,3 +96,13 @@ def test_hostile_errors_are_dead(story: Story) -> None:
 def test_a_run_told_to_end_before_its_first_step_claims_no_checkpoint(story: Story) -> None:
     story.end(0, "terminated")
     assert closing(story).startswith("terminated before the first step\n")
+
+
+def test_a_halted_run_that_is_resumed_is_told_what_to_do_instead(story: Story) -> None:
+    halted(story)
+    said = str(halted_words(story.run, 40, "en"))
+    assert said.startswith("HALTED by the guard at step 40: a resume trains no further")
+    assert f"guardrail report '{story.run}'" in said
+    (story.run / "recipe.next.yaml").touch()
+    said = str(halted_words(story.run, 40, "en"))
+    assert f"guardrail run '{story.run}/recipe.next.yaml' --out '{story.run}-next'" in said

@@ -17,7 +17,7 @@ from guardrail.cli.main import app
 from guardrail.errors import InputError
 from guardrail.ledger.follow import LedgerTail
 from guardrail.live.status import run_status
-from guardrail.live.status_terminal import levels_explained, render_status, sparkline
+from guardrail.live.status_terminal import levels_explained, reason_said, render_status, sparkline
 from guardrail.live.terminal_words import terminal_words
 from guardrail.report.pace import measure_pace, next_look_step
 from guardrail.report.run_data import read_run, run_data
@@ -285,6 +285,13 @@ def test_hostile_text_reaches_no_terminal(tmp_path: Path) -> None:
     assert not [c for c in shown(story.run, "--json") if not c.isprintable() and c != "\n"]
     assert "w" * 1000 in json.loads(shown(story.run, "--json"))["last_failure"]["error"]
     assert len(text) < 20_000
+
+
+@pytest.mark.parametrize("mark", ["、", ", "])
+def test_a_reason_names_its_streams_whichever_mark_the_ledger_joins_them_with(mark: str) -> None:
+    reason = f"serious: passed/overall{mark}format/writing"
+    assert reason_said(reason, terminal_words("en")) == "serious: passed/overall, format/writing"
+    assert reason_said(reason, terminal_words("zh")) == "严重：总体通过率、写作的格式正确率"
 
 
 def test_a_terminal_without_unicode_is_no_reason_to_end(story: Story) -> None:

@@ -28,6 +28,21 @@ def test_a_look_names_its_streams_in_full_at_80_columns(tmp_path: Path, language
     assert rest in text
 
 
+def test_shares_are_told_in_points_as_in_status(tmp_path: Path) -> None:
+    look = read_run(told(looked_at, tmp_path, mode="look").run).last_look
+    console = Console(width=90, record=True, file=io.StringIO())
+    console.print(render_look(Verdict(level=look.level, streams=look.streams), "en"))
+    lines = console.export_text().splitlines()
+    overall = next(line.split() for line in lines if "passed/overall" in line)
+    (stream,) = (s for s in look.streams if s.name == "passed/overall")
+    assert overall[1:4] == ["100.0%", f"{stream.now:.1%}", f"{100 * stream.harm:+.1f}"]
+    assert overall[4] == f"{100 * stream.low:+.1f}…{100 * stream.high:+.1f}"
+    assert overall[-2:] == ["3", "critical"]
+    shorter = next(line.split() for line in lines if "shorter/overall" in line)
+    assert (shorter[3], shorter[-2]) == (f"{look.stream('shorter', 'overall').harm:+.2f}", "0.1")
+    assert any("of shares are in points" in line for line in lines)
+
+
 def test_a_look_calls_every_stream_what_the_report_calls_it(tmp_path: Path) -> None:
     story = told(looked_at, tmp_path, mode="look")
     look = read_run(story.run).last_look
@@ -40,7 +55,12 @@ def test_a_look_calls_every_stream_what_the_report_calls_it(tmp_path: Path) -> N
     console = Console(width=100, record=True, file=io.StringIO())
     console.print(render_look(Verdict(level="ok", streams=(unproven, within, hidden)), "zh"))
     lines = console.export_text().splitlines()
-    assert [line.split()[-1] for line in lines if "0.03" in line] == ["未证实", "留意", "未证实"]
+    told_of = ("通过率", "格式正确率")
+    assert [line.split()[-1] for line in lines if any(t in line for t in told_of)] == [
+        "未证实",
+        "留意",
+        "未证实",
+    ]
     assert not any("正常，见报告" in line for line in lines)
     assert any(line.startswith("未证实：") for line in lines)
 

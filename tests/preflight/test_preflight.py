@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
+from guardrail.cli.main import app
 from guardrail.errors import InputError
 from guardrail.preflight.check_recipe import FEW_ROWS, check_recipe
 from guardrail.preflight.preflight import preflight
@@ -57,7 +59,7 @@ def test_every_shape_of_training_file_passes_the_check_with_its_counts(name, tra
     rewards = f"train.rewards=[{recipe.parent}/rewards.py:plain]"
     changes = [*GRPO, rewards] if trainer == "trl-grpo" else []
     facts = check_recipe(read(recipe, CASES / name, *changes))
-    assert facts["training_rows"] == 96
+    assert facts["training_rows"] + facts.get("held_out_rows", 0) == 96
     rewritten = {"alpaca.jsonl": {"alpaca": 96}, "parts.jsonl": {"messages": 48}}
     assert facts.get("training_rows_rewritten", {}) == rewritten.get(name, {})
     assert facts["warnings"] == []
@@ -184,11 +186,22 @@ def test_arguments_for_a_gpu_pass_the_check_with_a_warning_and_end_a_run_before_
     recipe, tmp_path
 ):
     changes = ["train.arguments={max_steps: 2, bf16: true}", f"anchors={tmp_path / 'anchors'}"]
-    warned = check_recipe(read(recipe, CASES / "alpaca.jsonl", *changes))["warnings"]
-    (warning,) = [one for one in warned if "rehearsal samples" not in one]
+    facts = check_recipe(read(recipe, CASES / "alpaca.jsonl", *changes))
+    (warning,) = [one for one in facts["warnings"] if "rehearsal samples" not in one]
     assert warning.startswith(
         "a run on this machine would be refused: `train.arguments`: SFTConfig"
     )
+    assert warning.endswith(facts["refused_here"])
+    asked = ["check", str(recipe), "--set", f"train.data={CASES / 'alpaca.jsonl'}"]
+    for change in changes:
+        asked += ["--set", change]
+    for language, last in (
+        ("en", "ok, but not on this machine"),
+        ("zh", "配方检查通过，但在这台机器上跑不了"),
+    ):
+        done = CliRunner().invoke(app, [*asked, "--lang", language])
+        assert done.exit_code == 0, done.output
+        assert done.stdout.splitlines()[-1] == last
     with pytest.raises(InputError, match="No GPU is seen here: start it where there is one"):
         run_recipe(read(recipe, CASES / "alpaca.jsonl", *changes), tmp_path / "run")
     assert not (tmp_path / "anchors").exists()
@@ -200,6 +213,7 @@ def test_steps_are_counted_as_the_trainer_counts_them_and_from_packed_sequences(
     batches = "use_cpu: true, bf16: false, num_train_epochs: 3, per_device_train_batch_size: 3, gradient_accumulation_steps: 2"
     data, held = CASES / "alpaca.jsonl", "train.held_out=0.1"
     plain = check_recipe(read(recipe, data, held, f"train.arguments={{{batches}}}"))
+    assert (plain["training_rows"], plain["held_out_rows"]) == (86, 10)
     assert plain["optimizer_steps"] == 3 * 15
     packed = f"train.arguments={{{batches}, packing: true, max_length: 4096}}"
     assert check_recipe(read(recipe, data, held, packed))["optimizer_steps"] < 3 * 15

@@ -22,6 +22,7 @@ EXTRAS = {
     "trl,watch": "3.10",
     "trl1": "3.11",
     "trl1,huggingface": "3.11",
+    "trl1,modelscope": "3.11",
     "trl1,deepspeed": "3.11",
     "trl1,vllm": "3.11",
     "swift": "3.10",

@@ -406,6 +406,17 @@ def test_the_next_recipe_is_a_recipe_with_the_changes_and_their_reasons(
     assert len(comments) == 2 + len(changes)
 
 
+def test_a_whole_number_of_the_next_recipe_stays_one(tmp_path: Path) -> None:
+    story = told(halted_at_once, tmp_path)
+    _, facts = story.build(language="en")
+    text = (story.run / "recipe.next.yaml").read_text(encoding="utf-8")
+    assert "every_steps: 10\n" in text
+    changes = {c["key"]: c for s in facts["next_steps"] for c in s["changes"]}
+    for change in changes.values():
+        if isinstance(change["old"], int):
+            assert isinstance(change["new"], int), change
+
+
 def test_a_run_from_a_script_of_one_s_own_gets_no_command_it_was_not_started_with(
     tmp_path: Path,
 ) -> None:

@@ -284,7 +284,7 @@ class Phrases:
         words = []
         for key, value in parameters.items():
             if isinstance(value, list | tuple):
-                value = "、".join(map(str, value))
+                value = str(self.t["page"]["comma"].unescape()).join(map(str, value))
             elif isinstance(value, dict):
                 value = json.dumps(value, ensure_ascii=False)
             shown = self.t["check_value"].get(str(value), escape_controls(str(value)[:80]))
