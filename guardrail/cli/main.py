@@ -26,7 +26,7 @@ from guardrail.cli.common import (
     quiet_libraries,
 )
 from guardrail.errors import InputError
-from guardrail.exit_codes import exit_codes_said
+from guardrail.exit_codes import TERMINATED, exit_codes_said
 from guardrail.files import write_whole
 from guardrail.report.page.texts import Language
 
@@ -210,6 +210,8 @@ def demo(
         for side in ("unguarded", "guarded"):
             shutil.rmtree(folder / side, ignore_errors=True)
         result = run_demo(recipe, folder, seed, console, lang)
+        if result is None:
+            raise typer.Exit(TERMINATED)
         if json_file is not None:
             write_whole(json_file, json.dumps(result.facts, ensure_ascii=False, indent=2) + "\n")
         console.print(render_demo(result.facts, result.language))
