@@ -164,19 +164,22 @@ def clear_errors(
 
 
 def _spoken(recipe: str | Path | None, changes: Sequence[str]) -> Language:
-    """The language of a recipe that may be broken, or of a run; that of this terminal where neither can be read."""
+    """The language of a recipe that may be broken, of a run, or of the newest beside it; else that of this terminal."""
     from guardrail.ledger.file import RESOLVED_FILE
     from guardrail.recipe_yaml import read_yaml, with_changes
     from guardrail.report.page.texts import language_of
-    from guardrail.shipped import find_recipe
+    from guardrail.shipped import find_recipe, user_path
 
     told = os.environ.get("LC_ALL") or os.environ.get("LANG") or ""
     terminal: Language = "zh" if told.startswith("zh") else "en"
     if recipe is None:
         return terminal
     try:
-        recorded = Path(recipe) / RESOLVED_FILE
-        content = read_yaml(recorded if recorded.is_file() else find_recipe(str(recipe)))
+        own = user_path(str(recipe)) / RESOLVED_FILE
+        if not own.is_file() and isinstance(recipe, Path):  # a run's folder that is not there
+            beside = own.parent.parent.glob(f"*/{RESOLVED_FILE}")
+            own = max(beside, key=lambda file: file.stat().st_mtime, default=own)
+        content = read_yaml(own if own.is_file() else find_recipe(str(recipe)))
         return language_of(with_changes(content, changes).get("language"))
     except (InputError, OSError):
         return terminal
