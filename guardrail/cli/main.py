@@ -278,9 +278,12 @@ def recipes(
             typer.echo(recipe_reference(lang or "en"), nl=False)
             return
         if copy is None:
+            from guardrail.live.terminal_words import terminal_words
+
+            words = terminal_words(lang or "en")
             for name, path in shipped_recipes().items():
                 purpose = path.read_text(encoding="utf-8").splitlines()[0].lstrip("# ")
-                typer.echo(f"{name}: {purpose}")
+                typer.echo(words("{name}: {value}", name=name, value=words.word(purpose)))
             return
         target = Path(f"{copy}.yaml")
         if target.exists():
