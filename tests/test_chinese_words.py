@@ -31,6 +31,7 @@ FILES = [
     "guardrail/report/page/texts/zh.yaml",
     "guardrail/report/page/texts/look.zh.yaml",
     "guardrail/live/terminal_words.zh.yaml",
+    "guardrail/live/translated_sentences.zh.yaml",
     "guardrail/cli/recipe_reference.zh.yaml",
     "guardrail/track/alerts.py",
 ]

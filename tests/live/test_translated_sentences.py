@@ -180,6 +180,8 @@ def test_what_check_finds_is_chinese_and_no_small_figure_becomes_nothing() -> No
         "step_seconds": 7.5e-05,
         "share_of_the_run": 0.125,
         "looks": 3,
+        "passes_per_prompt_and_epoch": 0.016,
+        "rehearsal_items": 400,
     }
     assert list(check_lines(facts, terminal_words("zh"))) == [
         "锚点：还没有，训练前会做在 /a",
@@ -188,6 +190,8 @@ def test_what_check_finds_is_chinese_and_no_small_figure_becomes_nothing() -> No
         "一步（秒）：0.000075",
         "评测占训练时间：12.5%",
         "评测次数：3",
+        "每轮约注入 6 道复习题（共 400 道）",
+        "复习题数：400",
     ]
     assert "number of looks: 3" in list(check_lines(facts, terminal_words("en")))
 
