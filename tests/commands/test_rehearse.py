@@ -268,7 +268,7 @@ def test_a_rehearsal_speaks_the_recipes_language(tmp_path, monkeypatch):
         "thinking_pinned": False,
         "template_heeds_thinking": False,
         "precision": precision,
-        "engine": "in process",
+        "engine": "in-process",
         "processes": 1,
         "device": "cpu",
     }
