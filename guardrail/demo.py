@@ -9,6 +9,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from guardrail.exit_codes import TERMINATED
 from guardrail.ledger.file import Record, live_records, read_ledger
 from guardrail.ledger.records import LookFacts, read_looks
 from guardrail.live.status_terminal import levers_said, reason_said
@@ -58,8 +59,8 @@ def run_demo(
     seed: int | None,
     console: Console,
     language: Language = "en",
-) -> DemoResult:
-    """Run the recipe watched only, then guarded, below `out`, and return what came of both."""
+) -> DemoResult | None:
+    """Run the recipe watched only, then guarded, below `out`, and return what came of both; None where a SIGTERM ended one."""
     overrides: dict[str, Any] = {"language": language}
     overrides["anchors"] = str((out / "anchors").resolve())
     if seed is not None:
@@ -79,6 +80,10 @@ def run_demo(
                 on_step=display.on_step,
                 on_anchors=display.on_anchors,
             )
+        if finished[side].exit_code == TERMINATED:
+            text = "stopped by SIGTERM in the {side} half; `guardrail demo` begins anew"
+            console.print(words(text, side=words.word(side)), highlight=False)
+            return None
     records = {side: live_records(read_ledger(out / side)) for side in finished}
     looks = {side: read_looks(records[side])[-1] for side in finished}
     last = {side: _passed(look) for side, look in looks.items()}

@@ -154,7 +154,10 @@ def _in_a_line(error: yaml.YAMLError) -> str:
     problem = getattr(error, "problem", None) or str(error)
     mark = getattr(error, "problem_mark", None)
     where = f" (line {mark.line + 1}, column {mark.column + 1})" if mark is not None else ""
-    return f"{' '.join(str(problem).split())[:300]}{where}"
+    said = " ".join(str(problem).split())[:300]
+    if "'\\t'" in said:
+        return f"a tab stands where YAML wants spaces: {said}{where}"
+    return f"{said}{where}"
 
 
 def _check(value: Any, key: str) -> None:

@@ -31,6 +31,7 @@ FILES = [
     "guardrail/report/page/texts/zh.yaml",
     "guardrail/report/page/texts/look.zh.yaml",
     "guardrail/live/terminal_words.zh.yaml",
+    "guardrail/live/translated_sentences.zh.yaml",
     "guardrail/cli/recipe_reference.zh.yaml",
     "guardrail/track/alerts.py",
 ]
@@ -55,3 +56,14 @@ def test_a_thing_has_one_chinese_name(file: str) -> None:
         if other in text
     }
     assert found == set()
+
+
+@pytest.mark.parametrize("file", [file for file in FILES if file.endswith(".md")])
+def test_a_chinese_page_leads_to_chinese_pages_where_there_are_any(file: str) -> None:
+    """But for the English page of its own, and a section that the Chinese one lacks."""
+    path = ROOT / file
+    links = re.findall(r"\]\(([\w./-]+)\.md\)", path.read_text(encoding="utf-8"))
+    own = path.stem.removesuffix("_zh")
+    assert [
+        n for n in links if Path(n).name != own and (path.parent / f"{n}_zh.md").is_file()
+    ] == []

@@ -79,6 +79,7 @@ def make_command(
     with clear_errors(recipe, changes=settings):
         from guardrail.anchors.make import ACCEPTED_KL_ERROR
         from guardrail.anchors.weak_anchors import weak_anchors
+        from guardrail.live.spoken_log import spoken_log
         from guardrail.live.terminal import anchor_part
         from guardrail.live.terminal_words import terminal_words
         from guardrail.recipe import read_recipe
@@ -94,13 +95,13 @@ def make_command(
         quiet_libraries()
         guardrail = Guardrail.from_recipe(checked)
         words = terminal_words(checked.language)
-        with Progress(
+        columns = (
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
-            console=console,
-        ) as progress:
+        )
+        with spoken_log(checked.language), Progress(*columns, console=console) as progress:
             bars: dict[str, Any] = {}
 
             def show(what: str, done: int, total: int) -> None:

@@ -41,6 +41,7 @@ __all__ = [
     "never_held_up",
     "print_json",
     "quiet_libraries",
+    "spoken_in",
     "terminal_language",
 ]
 
@@ -153,7 +154,7 @@ def clear_errors(
     try:
         yield
     except InputError as error:
-        _end(str(error), error, lang or _spoken(recipe, changes or ()))
+        _end(str(error), error, lang or spoken_in(recipe, changes or ()))
     except ModuleNotFoundError as error:
         package = str(error.name).partition(".")[0]
         if package not in TRAINING:
@@ -164,18 +165,24 @@ def clear_errors(
         )
 
 
-def _spoken(recipe: str | Path | None, changes: Sequence[str]) -> Language:
-    """The language of a recipe that may be broken, or of a run; that of this terminal where neither can be read."""
+def spoken_in(recipe: str | Path | None, changes: Sequence[str] = ()) -> Language:
+    """Return the language of a recipe that may be broken, of a run, or of the newest in or beside it; else that of this terminal."""
     from guardrail.ledger.file import RESOLVED_FILE
     from guardrail.recipe_yaml import read_yaml, with_changes
     from guardrail.report.page.texts import language_of
-    from guardrail.shipped import find_recipe
+    from guardrail.shipped import find_recipe, user_path
 
     if recipe is None:
         return terminal_language()
     try:
-        recorded = Path(recipe) / RESOLVED_FILE
-        content = read_yaml(recorded if recorded.is_file() else find_recipe(str(recipe)))
+        own = user_path(str(recipe)) / RESOLVED_FILE
+        if not own.is_file() and isinstance(
+            recipe, Path
+        ):  # a folder of runs, or one that is not there
+            folder = own.parent if own.parent.is_dir() else own.parent.parent
+            near = folder.glob(f"*/{RESOLVED_FILE}")
+            own = max(near, key=lambda file: file.stat().st_mtime, default=own)
+        content = read_yaml(own if own.is_file() else find_recipe(str(recipe)))
         return language_of(with_changes(content, changes).get("language"))
     except (InputError, OSError):
         return terminal_language()

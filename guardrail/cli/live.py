@@ -13,6 +13,7 @@ from guardrail.cli.common import (
     clear_errors,
     console,
     print_json,
+    spoken_in,
 )
 from guardrail.errors import InputError
 
@@ -71,4 +72,5 @@ def watch(
     with clear_errors(run, lang):
         from guardrail.live.serve import open_server, serve
 
-        serve(open_server(run, port, lang), console, open_browser=not no_open)
+        server = open_server(run, port, lang)
+        serve(server, console, open_browser=not no_open, language=lang or spoken_in(run))

@@ -26,7 +26,7 @@ from guardrail.cli.common import (
     quiet_libraries,
 )
 from guardrail.errors import InputError
-from guardrail.exit_codes import HALTED, exit_codes_said
+from guardrail.exit_codes import HALTED, TERMINATED, exit_codes_said
 from guardrail.files import write_whole
 from guardrail.report.page.texts import Language
 
@@ -264,6 +264,8 @@ def demo(
         for side in ("unguarded", "guarded"):
             shutil.rmtree(folder / side, ignore_errors=True)
         result = run_demo(recipe, folder, seed, console, lang)
+        if result is None:
+            raise typer.Exit(TERMINATED)
         if json_file is not None:
             write_whole(json_file, json.dumps(result.facts, ensure_ascii=False, indent=2) + "\n")
         console.print(render_demo(result.facts, result.language))
@@ -333,9 +335,12 @@ def recipes(
             typer.echo(recipe_reference(lang or "en"), nl=False)
             return
         if copy is None:
+            from guardrail.live.terminal_words import terminal_words
+
+            words = terminal_words(lang or "en")
             for name, path in shipped_recipes().items():
                 purpose = path.read_text(encoding="utf-8").splitlines()[0].lstrip("# ")
-                typer.echo(f"{name}: {purpose}")
+                typer.echo(words("{name}: {value}", name=name, value=words.word(purpose)))
             return
         target = Path(f"{copy}.yaml")
         if target.exists():

@@ -1,7 +1,7 @@
 """The command line of a rehearsal: `guardrail rehearse RECIPE`."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -17,6 +17,9 @@ from guardrail.cli.common import (
     quiet_libraries,
 )
 from guardrail.report.page.escape_controls import escape_controls
+
+if TYPE_CHECKING:
+    from guardrail.live.terminal_words import TerminalWords
 
 __all__ = ["rehearse"]
 
@@ -59,15 +62,19 @@ def rehearse(
     `guardrail rehearse my-recipe.yaml -- swift sft --model Qwen/Qwen3-8B --dataset rows.jsonl`
     """
     with clear_errors(recipe, changes=settings):
+        from guardrail.live.terminal_words import terminal_words
+        from guardrail.recipe import read_recipe
         from guardrail.rehearse.rehearsal import rehearse as run_rehearsal
         from guardrail.rehearse.stage_results import StageResult
 
         quiet_libraries()
+        words = terminal_words(read_recipe(recipe, changes=settings or ()).language)
         # Lines come as they are seen; standard output is left to JSON where that is asked for.
         shown = console if as_json else Console()
 
         def show(result: StageResult) -> None:
-            _print(shown, f"{_MARKS[result.passed]} {result.name:<12} {_safe(result.seen)}")
+            name, seen = words.column(result.name, 12), words.sentence(result.seen)
+            _print(shown, f"{_MARKS[result.passed]} {name} {_safe(seen)}")
 
         facts = run_rehearsal(
             recipe,
@@ -77,15 +84,17 @@ def rehearse(
             changes=settings or (),
             limit_s=60 * limit,
             verbose=verbose,
-            on_begin=lambda begun: _print(console, f"[dim]  … {begun}[/]"),
+            on_begin=lambda begun: _print(console, f"[dim]  … {words.sentence(begun)}[/]"),
             on_result=show,
         )
         if as_json:
             print_json(facts)
         else:
-            for line in (*_profile_lines(facts["profile"]), *_estimate_lines(facts["estimate"])):
+            profile = _profile_lines(facts["profile"], words)
+            for line in (*profile, *_estimate_lines(facts["estimate"], words)):
                 _print(shown, _safe(line))
-            _print(shown, f"all output: {_safe(facts['folder'])}/rehearsal.log")
+            log = f"{facts['folder']}/rehearsal.log"
+            _print(shown, _safe(words("all output: {path}", path=log)))
         raise typer.Exit(0 if facts["passed"] else 1)
 
 
@@ -97,53 +106,89 @@ def _print(shown: Console, text: str) -> None:
     shown.print(text, soft_wrap=True, highlight=False)
 
 
-def _profile_lines(profile: dict[str, Any] | None) -> list[str]:
+def _profile_lines(profile: dict[str, Any] | None, words: "TerminalWords") -> list[str]:
     if profile is None:
         return []
     from guardrail.live.terminal import precision_words
-    from guardrail.live.terminal_words import terminal_words
 
-    opens = profile["template_opens_thinking"]
-    lost = "; small updates are LOST" if profile["precision"]["updates_lost"] else ""
-    heeds = "" if profile["template_heeds_thinking"] else ", which the template does not heed"
+    opened = profile["template_opens_thinking"]
+    opens = words("the template opens no thinking block")
+    if opened:
+        opens = words("the template opens {opened} in the prompt", opened=repr(opened))
+    thinking = [words("on" if profile["thinking_pinned"] else "off")]
+    if not profile["template_heeds_thinking"]:
+        thinking.append(words("which the template does not heed"))
+    precision = [precision_words(profile["precision"], words)]
+    if profile["precision"]["updates_lost"]:
+        precision.append(words("small updates are LOST"))
     rows = {
-        "answers end at": ", ".join(profile["answers_end_at"]),
+        "answers end at": words.joined(profile["answers_end_at"], "comma"),
         "pad": profile["pad"],
-        "thinking": f"{'on' if profile['thinking_pinned'] else 'off'}{heeds}; the template opens "
-        + (f"{opens!r} in the prompt" if opens else "no thinking block"),
-        "precision": precision_words(profile["precision"], terminal_words("en")) + lost,
-        "engine": f"{profile['engine']}, {profile['processes']} process(es) on {profile['device']}",
+        "thinking": words.joined([*thinking, opens]),
+        "precision": words.joined(precision),
+        "engine": words(
+            "{engine}, {processes} process(es) on {device}",
+            engine=words.word(profile["engine"]),
+            processes=profile["processes"],
+            device=profile["device"],
+        ),
     }
-    return ["the model's profile", *(f"  {name:<14} {value}" for name, value in rows.items())]
+    return [words("the model's profile"), *_rows(rows, words)]
 
 
-def _estimate_lines(estimate: dict[str, Any] | None) -> list[str]:
+def _rows(rows: dict[str, str], words: "TerminalWords") -> list[str]:
+    return [f"  {words.column(name)} {value}" for name, value in rows.items()]
+
+
+def _estimate_lines(estimate: dict[str, Any] | None, words: "TerminalWords") -> list[str]:
     if estimate is None:
         return []
+
+    def span(seconds: list[float]) -> str:
+        low, high = (_seconds(one, words) for one in seconds)
+        return low if low == high else words("{low} to {high}", low=low, high=high)
+
     low, high = estimate["share_on_looks"]
     count = estimate["tripwires"]
-    wires = "together at most 1% of the steps" if count is None else f"{count} of them"
+    wires = words("together at most 1% of the steps")
+    if count is not None:
+        wires = words("{count} of them", count=count)
+    anchors = words("there already")
+    if not estimate["anchors_there"]:
+        text, answers = "{span}, once: {count} answers", estimate["anchor_answers"]
+        anchors = words(text, span=span(estimate["anchors_s"]), count=answers)
     rows = {
-        "anchors": "there already"
-        if estimate["anchors_there"]
-        else f"{_span(estimate['anchors_s'])}, once: {estimate['anchor_answers']} answers",
-        "a look": f"{_span(estimate['look_s'])} of {estimate['look_items']} items; {estimate['looks']} looks",
-        "a tripwire": f"{_span(estimate['tripwire_s'])}; {wires}",
-        "a step": f"{_seconds(estimate['step_s'])}; {estimate['steps']} of them",
-        "on looks": f"{low:.0%} to {high:.0%} of the run",
-        "the whole run": _span([3600 * hours for hours in estimate["hours"]])
-        + ", evaluations and saves left out",
+        "anchors": anchors,
+        "a look": words(
+            "{span} of {items} items; {looks} looks",
+            span=span(estimate["look_s"]),
+            items=estimate["look_items"],
+            looks=estimate["looks"],
+        ),
+        "a tripwire": words.joined([span(estimate["tripwire_s"]), wires]),
+        "a step": words.joined(
+            [
+                _seconds(estimate["step_s"], words),
+                words("{count} of them", count=estimate["steps"]),
+            ]
+        ),
+        "on looks": words("{low:.0%} to {high:.0%} of the run", low=low, high=high),
+        "the whole run": words(
+            "{span}, evaluations and saves left out",
+            span=span([3600 * hours for hours in estimate["hours"]]),
+        ),
     }
-    title = "extrapolated to the run (if a full batch takes as long as eight items, to each item its share)"
-    return [title, *(f"  {name:<14} {value}" for name, value in rows.items())]
+    title = words(
+        "extrapolated to the run (if a full batch takes as long as eight items, to each item its share)"
+    )
+    return [title, *_rows(rows, words)]
 
 
-def _span(seconds: list[float]) -> str:
-    low, high = map(_seconds, seconds)
-    return low if low == high else f"{low} to {high}"
-
-
-def _seconds(seconds: float) -> str:
+def _seconds(seconds: float, words: "TerminalWords") -> str:
+    if seconds < 10:
+        return words("{n:.2g} s", n=seconds)
     if seconds < 100:
-        return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+        return words("{n:.0f} s", n=seconds)
+    if seconds < 6000:
+        return words("{n:.0f} min", n=seconds / 60)
+    return words("{n:.1f} h", n=seconds / 3600)

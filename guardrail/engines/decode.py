@@ -109,7 +109,7 @@ def answer_tokens(
             if len(rows) == 1:
                 raise
         room = room.halved(len(rows))
-        logger.warning("out of memory; answering goes on with %d prompts a batch", room.rows)
+        logger.warning(f"out of memory; answering goes on with {room.rows} prompts a batch")
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
     return [found[i] for i in range(len(prompts))]
@@ -117,8 +117,9 @@ def answer_tokens(
 
 def _tell(answered: int, prompts: int, token: int, most: int) -> None:
     if not distributed.is_initialized() or distributed.get_rank() == 0:
-        said = "answering: %d of %d prompts are answered, others are at token %d of %d at most"
-        logger.warning(said, answered, prompts, token, most)
+        logger.warning(
+            f"answering: {answered} of {prompts} prompts are answered, others are at token {token} of {most} at most"
+        )
 
 
 def _counted(prompts: Sequence[Sequence[int]]) -> list[int]:

@@ -224,12 +224,16 @@ class StepLog(Dated):
     """The trainer's numbers of one logging interval."""
 
     loss: Number = None
+    reward: Number = None
+    """Of GRPO, the mean over the task's answers."""
     learning_rate: Number = None
     rehearsal_kl: Number = None
     kl_weight: Number = None
     share: Number = None
     unique_prompts: Count | None = None
     passes: Number = None
+    seconds: dict[str, Number] = Field(default_factory=dict)
+    """Spent so far, by what, as at the run's end."""
 
 
 class TrackingFacts(Dated):

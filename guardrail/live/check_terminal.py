@@ -15,6 +15,12 @@ _NAMED = {"looks": "number of looks", "share_of_the_run": "the looks' share of t
 def check_lines(facts: Mapping[str, Any], words: TerminalWords) -> Iterator[str]:
     """Yield a line for each fact of `check_recipe`, warnings left out."""
     for name, value in facts.items():
+        if name == "passes_per_prompt_and_epoch" and value is not None:
+            items = facts["rehearsal_items"]
+            text = "injected an epoch: about {count} rehearsal prompts (of {items})"
+            count = value * items
+            yield words(text, count=f"{count:.0f}" if count >= 1 else f"{count:.1g}", items=items)
+            continue
         named = words.word(_NAMED.get(name, name.replace("_", " ")))
         yield words("{name}: {value}", name=named, value=_value(name, value, words))
 

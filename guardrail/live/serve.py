@@ -31,6 +31,7 @@ from guardrail.ledger.file import FILE_NAME
 from guardrail.live.run_reader import LiveRun
 from guardrail.live.status import ENDED, shown_state
 from guardrail.live.status_terminal import one_line
+from guardrail.live.terminal_words import terminal_words
 from guardrail.report.page.phrases import Phrases
 from guardrail.report.page.texts import Language, language_of
 from guardrail.report.report import page_and_facts, page_environment
@@ -274,22 +275,23 @@ def open_server(
         ) from error
 
 
-def serve(server: WatchServer, console: Console, *, open_browser: bool) -> None:
+def serve(
+    server: WatchServer, console: Console, *, open_browser: bool, language: Language = "en"
+) -> None:
     """Answer until Ctrl-C; say where the page is, and open it where there is a screen to open it on."""
     say = functools.partial(console.print, soft_wrap=True, highlight=False)
+    words = terminal_words(language)
     try:
-        say(
-            f"watching {escape(one_line(server.folder))}\n"
-            f"  {server.url}   (Ctrl-C ends the watching, not the run)"
-        )
+        say(words("watching {folder}", folder=escape(one_line(server.folder))))
+        say(words("  {url}   (Ctrl-C ends the watching, not the run)", url=server.url))
         if "SSH_CONNECTION" in os.environ:
-            port = server.server_address[1]
-            say(f"  from your own machine: ssh -N -L {port}:{HOST}:{port} THIS_MACHINE")
+            there = f"ssh -N -L {server.server_address[1]}:{HOST}:{server.server_address[1]}"
+            say(words("  from your own machine: {there} THIS_MACHINE", there=there))
         if open_browser and (sys.platform in ("darwin", "win32") or _has_display()):
             webbrowser.open(server.url)
         server.serve_forever()
     except KeyboardInterrupt:
-        say("stopped watching")
+        say(words("stopped watching"))
     finally:
         server.server_close()
 

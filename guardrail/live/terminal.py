@@ -18,6 +18,7 @@ from rich.text import Text
 from guardrail.judge.verdict import by_standing
 from guardrail.ledger.file import Record
 from guardrail.ledger.records import ActionFacts, LookFacts
+from guardrail.live.spoken_log import spoken_log
 from guardrail.live.status_terminal import (
     LEVEL_STYLE,
     named_streams,
@@ -94,13 +95,21 @@ def _start_lines(record: Record, words: TerminalWords) -> list[Text]:
                 dtype=precision["trained"],
             )
             lines.append(Text(said, "yellow"))
-    for name, text, colour in (
-        ("rewritten", "  training rows turned into messages: {told}", ""),
-        ("left_out", "  training rows LEFT OUT: {told}", "yellow"),
-    ):
-        if counts := record.get(f"training_rows_{name}"):
-            told = words.joined([f"{count} {what}" for what, count in counts.items()], "comma")
-            lines.append(Text(words(text, told=told), colour))
+    if counts := record.get("training_rows_rewritten"):
+        told = words.joined(
+            [words("{count} {form}", count=n, form=words.sentence(k)) for k, n in counts.items()],
+            "comma",
+        )
+        lines.append(Text(words("  training rows turned into messages: {told}", told=told)))
+    if counts := record.get("training_rows_left_out"):
+        told = words.joined(
+            [
+                words("{count} {reason}", count=n, reason=words.sentence(k))
+                for k, n in counts.items()
+            ],
+            "comma",
+        )
+        lines.append(Text(words("  training rows LEFT OUT: {told}", told=told), "yellow"))
     if form := record.get("rehearsal_form"):
         lines.append(Text(words("  KL-only samples: {said}", said=_form_said(form, words))))
     if record.get("kl_term") is False and record["mode"] == "guard":
@@ -271,5 +280,5 @@ def live_display(console: Console, label: str, language: Language) -> Iterator[L
         TimeElapsedColumn(),
         TextColumn("{task.fields[numbers]}"),
     )
-    with Progress(*columns, console=console, transient=True) as progress:
+    with spoken_log(language), Progress(*columns, console=console, transient=True) as progress:
         yield LiveDisplay(progress, label, language)

@@ -1,7 +1,7 @@
 """Whole English sentences in another language: errors, warnings and what `check` finds, which the code says in English where it knows them.
 
 `translated_sentences.zh.yaml` has the sentences with their values as {names}; one that is not there stays English. Values whose
-names begin with `said` are sentences themselves.
+names begin with `said` are sentences themselves, those with `where` are places in a file, those with `names` list quoted names.
 """
 
 import functools
@@ -18,6 +18,21 @@ __all__ = ["translated"]
 _BETWEEN = (("; ", "；"), (": ", "："))
 """What stands between sentences that are joined, and in Chinese."""
 _NAME = re.compile(r"\{(\w+)\}")
+_QUOTED = re.compile(r"(`[^`]*`)")
+_PLACES = (
+    (re.compile(r"\btraining data\b"), "训练数据"),
+    (re.compile(r"\b(?:line|row) (\d+)"), r"第 \1 行"),
+    (re.compile(r"\belement (\d+)"), r"第 \1 条"),
+    (re.compile(r"\bentry $"), "条目 "),
+    (re.compile(r"\bmember $"), "里的 "),
+    (re.compile(r"\bsheet $"), "工作表 "),
+    (re.compile(r", column $"), "，列 "),
+)
+"""What stands between quoted names where a place in a file is told, and in Chinese."""
+_PLACE = r"(?:training data )?`[^`]*`(?: (?:line|row|element) \d+| (?:entry|member|sheet) `[^`]*`|, column `[^`]*`)*"
+"""A whole place, so that the sentence goes on behind it."""
+_LISTED = re.compile(r"(?<=['`])(?:, | or | and )(?=['`])")
+_AFTER_A_PLACE = re.compile(r"(?<=\d [行条]) (?=[\u4e00-\u9fff])")
 _LONGEST = 4000
 """Characters of a sentence that is looked up."""
 _MOST_PARTS = 40
@@ -48,13 +63,27 @@ def _said(sentence: str, *, some: bool = False) -> str | None:
 
 
 def _filled(text: str, values: Mapping[str, str | None]) -> str:
-    return _NAME.sub(lambda name: str(values[name[1]]), text)
+    said = _NAME.sub(lambda name: str(values[name[1]]), text)
+    return _AFTER_A_PLACE.sub("", said)
 
 
 def _value(name: str, value: str) -> str | None:
+    if name.startswith("where"):
+        return _place(value)
+    if name.startswith("names"):
+        return _LISTED.sub("、", value)
     if not name.startswith("said") or not value:
         return value
     return _said(value, some=name.startswith("said_list"))
+
+
+def _place(english: str) -> str:
+    """A place in a file in Chinese, its quoted names as they are."""
+    pieces = _QUOTED.split(english)
+    for at in range(0, len(pieces), 2):
+        for pattern, chinese in _PLACES:
+            pieces[at] = pattern.sub(chinese, pieces[at])
+    return "".join(pieces)
 
 
 def _joined(parts: list[str], mark: str) -> list[tuple[str, str | None]]:
@@ -87,5 +116,8 @@ def _pattern(english: str) -> re.Pattern[str]:
     found = re.escape(pieces[0])
     for name, text in zip(pieces[1::2], pieces[2::2], strict=True):
         several = name.startswith(("said_all", "said_list", "any"))
-        found += f"(?P<{name}>{'.*?' if several else '(?:(?!; ).)*?'}){re.escape(text)}"
+        value = ".*?" if several else "(?:(?!; ).)*?"
+        if name.startswith("where"):
+            value = rf"{_PLACE}|(?:(?!; |: |\().)*?"
+        found += f"(?P<{name}>{value}){re.escape(text)}"
     return re.compile(found, re.DOTALL)

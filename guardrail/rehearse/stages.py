@@ -211,7 +211,9 @@ class Stages:
             self._report("forced halt", False, self._failure_reason(result, records))
             return
         seen = {
-            f"{checkpoint.name} {'is' if complete else 'is NOT'} complete": complete,
+            f"{checkpoint.name} is complete"
+            if complete
+            else f"{checkpoint.name} is NOT complete": complete,
             f"exit code {result.code}": exit_fits,
             "report written" if report else "NO report": report,
         }

@@ -210,6 +210,8 @@ def compute_spent(data: RunData) -> Compute:
     if device is None and data.trainer_arguments.get("use_cpu") is True:
         device = "cpu"
     train = data.closing.seconds.get("train") if data.closing else None
+    if train is None and data.logs:
+        train = data.logs[-1].seconds.get("train")  # the same clock, while the run goes on
     exact = train is not None
     if train is None:
         train = _recorded_seconds(data)

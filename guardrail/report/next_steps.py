@@ -237,7 +237,9 @@ def recipe_changes(data: RunData) -> tuple[RecipeChange, ...]:
 
     def change(key: str, old: Any, new: str | int | float, why: str, **values: str | float) -> None:
         if isinstance(new, float):
-            new = float(f"{new:.10g}")  # a recipe is read by people: 6e-05, not 5.9999999999999995e-05
+            new = float(
+                f"{new:.10g}"
+            )  # a recipe is read by people: 6e-05, not 5.9999999999999995e-05
         old = old if isinstance(old, float | int | str) else None
         changes.append(RecipeChange(key=key, old=old, new=new, why=why, values=values))
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from guardrail.errors import HaltedByGuard, InputError
 from guardrail.guard.course import Course
+from guardrail.live.spoken_log import spoken_log
 from guardrail.trainers.callback import GuardCallback
 from guardrail.trainers.script_output import end_recorded
 
@@ -55,6 +56,7 @@ def guard_training(
         with (
             _rotation_off(trainer, callback),
             _sigterm_noted(course),
+            spoken_log(course.guard.recipe.language),
             end_recorded(
                 course, lambda: trainer.state.global_step, go_on, quiet=quiet, report=report
             ),

@@ -1,6 +1,7 @@
 """`guardrail rehearse`: a real one on the toy, and its parts."""
 
 import json
+import re
 import sys
 import time
 from pathlib import Path
@@ -233,3 +234,72 @@ def test_command_and_trainer_must_agree(tmp_path, changes, options, said):
     done = CliRunner().invoke(app, ["rehearse", str(recipe), *options])
     assert done.exit_code == 2
     assert said in " ".join(done.stderr.split())
+
+
+def test_a_rehearsal_speaks_the_recipes_language(tmp_path, monkeypatch):
+    from typer.testing import CliRunner
+
+    from guardrail.cli.main import app
+    from guardrail.rehearse.stage_results import StageResult
+
+    seen = (
+        "3 rounds of up to 8 answers, 1.2 s each; with loading 12 s",
+        "KL self-test: 1e-08 nats a token at the start (rounding explains 1e-07), 0.2 when perturbed",
+        "8 answers in 1.1 s, 8 of them ended by themselves",
+        "loss 2.1, 2.0; KL-only samples so far: 3, KL 1.0e-05 nats a token",
+        "checkpoint-2, 4.3 MB, and its look in 0.4 s",
+        "SIGKILL to 1 process(es) at step 2; checkpoint-2 is complete",
+        "went on from checkpoint-2: loss 2, 1; KL-only samples so far: 4",
+        "a look that failed halted the run at step 4: checkpoint-4 is complete, exit code 3, report written",
+    )
+    precision = {
+        "trained": "float32",
+        "forwards": "float32",
+        "autocast": False,
+        "updates_lost": False,
+        "quantised": None,
+        "adapter": None,
+        "weights": "float32",
+    }
+    profile = {
+        "answers_end_at": ["<|im_end|> (2)"],
+        "pad": "<|endoftext|> (0)",
+        "template_opens_thinking": None,
+        "thinking_pinned": False,
+        "template_heeds_thinking": False,
+        "precision": precision,
+        "engine": "in-process",
+        "processes": 1,
+        "device": "cpu",
+    }
+    figures = {
+        "anchors_there": False,
+        "anchor_answers": 90,
+        "anchors_s": [3.0, 200.0],
+        "look_items": 70,
+        "looks": 5,
+        "look_s": [4.0, 30.0],
+        "tripwires": None,
+        "tripwire_s": [0.5, 0.5],
+        "steps": 90,
+        "step_s": 0.2,
+        "share_on_looks": [0.1, 0.4],
+        "hours": [0.02, 2.0],
+    }
+
+    def rehearsed(*_, on_begin, on_result, **__):
+        on_begin("base answers both small sets")
+        for name, said in zip(STAGES, seen, strict=True):
+            on_result(StageResult(name, True, said))
+        return {"folder": "/r", "passed": True, "profile": profile, "estimate": figures}
+
+    monkeypatch.setattr("guardrail.rehearse.rehearsal.rehearse", rehearsed)
+    monkeypatch.setattr("guardrail.live.terminal.precision_words", lambda *_: "float32")
+    recipe = small_recipe(tmp_path, language="zh")
+    told = CliRunner().invoke(app, ["rehearse", str(recipe)])
+    assert told.exit_code == 0, told.output
+    words = set(
+        re.findall(r"[A-Za-z]{2,}", re.sub(r"checkpoint-\d|<\|\w+\|>|/\S+", "", told.output))
+    )
+    assert words <= {"KL", "MB", "SIGKILL", "kill", "cpu", "float"}
+    assert "每次 4 秒到 30 秒" in told.output

@@ -33,3 +33,14 @@ def test_the_self_test_is_told_with_its_noise_and_precision():
         "  KL self-test (bfloat16): 0.0e+00 nats a token at the start, rounding explains 2.1e-04, "
         "perturbed 3.0e-02"
     )
+
+
+def test_rows_that_were_rewritten_or_left_out_are_told_in_chinese_with_their_form():
+    record = {
+        "kind": "started",
+        "step": 0,
+        "training_rows_rewritten": {"alpaca": 120},
+        "training_rows_left_out": {"no answer": 3},
+    }
+    lines = [line.plain for line in record_lines(record, terminal_words("zh"))]
+    assert lines == ["  改写成对话的训练行：120 行（Alpaca 格式）", "  未用的训练行：3 行没有回答"]

@@ -2,6 +2,7 @@
 
 import ast
 import io
+import logging
 import re
 import string
 from pathlib import Path
@@ -9,9 +10,12 @@ from pathlib import Path
 import pytest
 import yaml
 from rich.console import Console
+from typer.testing import CliRunner
 
 import guardrail
+from guardrail.cli.main import app
 from guardrail.live.closing import closing_words
+from guardrail.live.spoken_log import spoken_log
 from guardrail.live.status import run_status
 from guardrail.live.status_terminal import render_status
 from tests.report.stories import Story, crashed, finished_ok, halted, running
@@ -83,3 +87,24 @@ def test_no_english_word_is_left_in_chinese(tmp_path: Path, told) -> None:
     text = re.sub(r"\S*/\S*|RuntimeError: [a-z ]+", "", console.export_text())
     assert sorted({word for word in re.findall(r"[A-Za-z]{2,}", text)} - CODES) == []
     assert "结论" in text
+
+
+def test_the_shipped_recipes_are_listed_in_chinese() -> None:
+    told = CliRunner().invoke(app, ["recipes", "--lang", "zh"])
+    assert "toy-sft：几分钟看懂护栏" in told.output
+    assert "Purpose" not in told.output
+    assert "toy-sft: Purpose:  see the guard work" in CliRunner().invoke(app, ["recipes"]).output
+
+
+def test_what_engines_log_is_said_in_the_language_of_the_terminal(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    said = "answering: 174 of 300 prompts are answered, others are at token 12 of 80 at most"
+    logger = logging.getLogger("guardrail.engines.decode")
+    with spoken_log("zh"):
+        logger.warning(said)
+    logger.warning(said)
+    assert caplog.messages == [
+        "正在作答：300 道题答完了 174 道，其余写到第 12 个词元（最多 80 个）",
+        said,
+    ]

@@ -21,6 +21,7 @@ CHINESE = yaml.safe_load(
 )
 NAME = re.compile(r"\{(\w+)\}")
 PYDANTIC = "Input should be "
+CHINESE_TERMINAL = {"LANG": "zh_CN.UTF-8", "LC_ALL": ""}
 
 
 def text_of(node: ast.AST) -> str | None:
@@ -88,6 +89,73 @@ def test_of_several_errors_each_is_translated_and_an_unknown_one_stays() -> None
     )
 
 
+@pytest.mark.parametrize(
+    ("english", "chinese"),
+    [
+        (
+            "training data `d.jsonl` contains 2 judged or benchmark prompts: a-1 in row 3 (same: 你好); b-2 in row 9 (near duplicate: "
+            "ROUGE-L 0.83). Take the rows out, for what is trained on cannot be judged, or name the ids under `train.allow_overlap`",
+            "训练数据 `d.jsonl` 里有 2 道评测题或基准题：a-1 在第 3 行（内容相同：你好）；b-2 在第 9 行（几乎相同：ROUGE-L 0.83）。训练过的题不能再用来评测，"
+            "请去掉这些行，或者把题号写进 `train.allow_overlap`",
+        ),
+        (
+            "`train.arguments`: SFTConfig has no `leraning_rate` (did you mean `learning_rate`?); no `no_cuda` (`use_cpu` is its name "
+            "now)",
+            "`train.arguments`：SFTConfig 没有 `leraning_rate` 这个参数（是不是 `learning_rate`？）；也没有 `no_cuda`（现在叫 `use_cpu`）",
+        ),
+        (
+            "training data `d.json` holds no row to train on: 120 no answer (first `d.json` element 1); 3 tool calls (first `d.json` "
+            "element 5); `trainer: ms-swift` needs `messages` (turns with role and content)",
+            "训练数据 `d.json` 里没有一行能拿来训练：120 行没有回答（最先是 `d.json` 第 1 条）；3 行有工具调用（最先是 `d.json` 第 5 条）；"
+            "`trainer: ms-swift` 需要 `messages`（每轮有 role 和 content）",
+        ),
+        (
+            "training data `d.jsonl` line 4 is not valid JSON (Expecting value: line 1 column 1); mend or drop it",
+            "训练数据 `d.jsonl` 第 4 行不是合法的 JSON（Expecting value: line 1 column 1）；请改好或去掉",
+        ),
+        (
+            "key `language`: Input should be 'zh' or 'en', got 'fr'",
+            "键 `language`：应当是 'zh'、'en' 之一，写的是 'fr'",
+        ),
+        (
+            "`runs/a` began with another recipe: `seed` was 1 and is 2 and 3 more. Take the one it began with, or say that the change is "
+            "meant: --changed-recipe, attach(changed_recipe=True), or GUARDRAIL_CHANGED_RECIPE=1 with `swift`; it is then recorded in "
+            "the ledger",
+            "`runs/a` 开始时用的是另一份配方：`seed` 原来是 1，现在是 2，另有 3 处。请用开始时的那份；确实要改，就加 --changed-recipe（自己的脚本写 "
+            "attach(changed_recipe=True)，`swift` 设 GUARDRAIL_CHANGED_RECIPE=1），改动会记进账本",
+        ),
+        (
+            "`r.py` holds no function `polit`; it holds polite, short",
+            "`r.py` 里没有 `polit` 这个函数，只有 polite, short",
+        ),
+        (
+            "reward file `r.py` does not exist; give the path of a Python file",
+            "奖励函数文件 `r.py` 不存在；请给出 Python 文件的路径",
+        ),
+    ],
+)
+def test_no_english_is_left_in_the_middle_of_a_chinese_error(english: str, chinese: str) -> None:
+    assert translated(english, "zh") == chinese
+
+
+def test_a_tab_in_a_recipe_is_told_in_chinese_before_the_librarys_words(tmp_path: Path) -> None:
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text("name: a\ntrain:\n\tdata: rows.jsonl\n", encoding="utf-8")
+    told = CliRunner().invoke(app, ["check", str(recipe)], env=CHINESE_TERMINAL)
+    assert "第 3 行第 1 列是制表符（Tab），YAML 里要用空格（found character" in told.output
+
+
+def test_a_run_that_is_not_there_is_told_of_in_the_language_of_those_beside_it(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "first").mkdir()
+    (tmp_path / "first" / RESOLVED_FILE).write_text('{"language": "zh"}', encoding="utf-8")
+    asked = CliRunner().invoke(
+        app, ["status", str(tmp_path / "nope")], env={"LANG": "C", "LC_ALL": ""}
+    )
+    assert "请给出 guardrail 训练的运行文件夹" in asked.output
+
+
 def test_an_error_is_told_in_the_recipes_language_with_the_english_below(tmp_path: Path) -> None:
     recipe = tmp_path / "mine.yaml"
     recipe.write_text("name: 客服 微调\ngold_base: base\n", encoding="utf-8")
@@ -112,6 +180,8 @@ def test_what_check_finds_is_chinese_and_no_small_figure_becomes_nothing() -> No
         "step_seconds": 7.5e-05,
         "share_of_the_run": 0.125,
         "looks": 3,
+        "passes_per_prompt_and_epoch": 0.016,
+        "rehearsal_items": 400,
     }
     assert list(check_lines(facts, terminal_words("zh"))) == [
         "锚点：还没有，训练前会做在 /a",
@@ -120,12 +190,11 @@ def test_what_check_finds_is_chinese_and_no_small_figure_becomes_nothing() -> No
         "一步（秒）：0.000075",
         "评测占训练时间：12.5%",
         "评测次数：3",
+        "每轮约注入 6 道复习题（共 400 道）",
+        "复习题数：400",
     ]
     english = list(check_lines(facts, terminal_words("en")))
-    assert english[-2:] == ["the looks' share of the run: 12.5%", "number of looks: 3"]
-
-
-CHINESE_TERMINAL = {"LANG": "zh_CN.UTF-8", "LC_ALL": ""}
+    assert english[-4:-2] == ["the looks' share of the run: 12.5%", "number of looks: 3"]
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from tests.report.stories import looked_at, told
 @pytest.mark.parametrize(
     ("language", "stream", "rest"),
     [
-        ("zh", "指令遵循的与原回答的相似度", "另有 "),
+        ("zh", "指令遵循：与原回答的相似度", "另有 "),
         ("en", "similarity/instruction", "more streams are ok"),
     ],
 )

@@ -169,7 +169,7 @@ def test_every_unknown_argument_is_named_and_one_that_has_moved_with_what_to_wri
     arguments = "train.arguments={max_seq_length: 64, evaluation_strategy: steps, learning_rat: 1}"
     said = refused(recipe, CASES / "alpaca.jsonl", arguments)
     assert (
-        "no `max_seq_length` (`max_length` is its name now), no `evaluation_strategy` (`eval_"
+        "no `max_seq_length` (`max_length` is its name now); no `evaluation_strategy` (`eval_"
         in said
     )
     assert said.endswith("no `learning_rat` (did you mean `learning_rate`?)")

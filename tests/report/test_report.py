@@ -620,7 +620,7 @@ def test_device_hours_are_wall_time_times_processes(tmp_path: Path) -> None:
         plain.replace('"mode": "guard", "seed"', '"device": "cpu", "mode": "guard", "seed"'),
         encoding="utf-8",
     )
-    assert "CPU 用时 0." in shown_text(story.build()[0])
+    assert "占用 0.01 进程·小时" in shown_text(story.build()[0])
 
 
 def test_training_data_that_changed_since_the_start_is_noticed(tmp_path: Path) -> None:
@@ -833,3 +833,26 @@ def test_a_page_for_a_folder_that_moved_is_built_where_it_lies_now(tmp_path: Pat
     shutil.move(story.run, tmp_path / "moved")
     page = build_report(tmp_path / "moved").read_text(encoding="utf-8")
     assert str(tmp_path / "moved/checkpoints/checkpoint-20") in header_of(page)
+
+
+def test_process_hours_are_of_the_same_clock_while_a_run_goes_on(tmp_path: Path) -> None:
+    """The trainer's own seconds, looks included, which the log records have as the end has them."""
+    story = Story(tmp_path / "r").start()
+    story.look(0, trigger="start")
+    story.ledger.append("log", 10, loss=1.0, seconds={"train": 72.0, "looks": 30.0})
+    spent = compute_spent(read_run(story.run))
+    assert (spent.hours, spent.exact) == (72 / 3600, True)
+
+
+def test_a_reward_is_drawn_beside_the_loss_where_there_is_one(tmp_path: Path) -> None:
+    story = told(finished_ok, tmp_path)
+    without, _ = story.build()
+    assert "奖励" not in shown_text(without)
+    rewarded = Story(tmp_path / "rewarded").start()
+    rewarded.look(0, trigger="start")
+    for step, reward in ((10, -0.5), (20, 0.25)):
+        rewarded.ledger.append("log", step, loss=0.1, learning_rate=1e-3, reward=reward)
+    page, _ = rewarded.build()
+    assert shown_text(page).index("训练损失") < shown_text(page).index("奖励")
+    english, _ = rewarded.build(language="en")
+    assert "Reward" in shown_text(english)

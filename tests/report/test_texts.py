@@ -9,7 +9,7 @@ import pytest
 
 import guardrail
 from guardrail.judge.ladder import Kind
-from guardrail.judge.verdict import LEVELS
+from guardrail.judge.verdict import LEVELS, Stream
 from guardrail.ledger.file import Ledger
 from guardrail.ledger.records import FormName, FormReason, PrecisionFacts
 from guardrail.live.sidecar_status import STATES
@@ -164,3 +164,21 @@ def test_a_run_without_a_resolved_recipe_speaks_the_language_of_its_header(tmp_p
     assert language_of_run(*checkpoint.parents[:2]) == "en"
     assert language_of_run(*(checkpoint / "adapter").parents[:2]) == "en"
     assert language_of_run(checkpoint) == "zh"
+
+
+def test_several_metrics_are_named_with_the_first_ones_values_in_brackets() -> None:
+    def stream(metric: str, group: str, base: float, now: float) -> Stream:
+        return Stream(
+            metric=metric, group=group, n=60, level="serious", base=base, now=now, tested=True
+        )
+
+    fallen = [
+        stream("passed", "overall", 0.972, 0.287),
+        stream("similarity", "refusal", 0.9, 0.5),
+    ]
+    zh, en = Phrases("zh"), Phrases("en")
+    said = zh.say("measured", "drifted_several", streams=zh.streams(fallen * 5, 1))
+    assert said == "总体通过率（97.2% → 28.7%）等 10 项指标已证实超过容忍线"
+    assert zh.streams(fallen[:1], 1) == "总体通过率从 97.2% 降到 28.7%"
+    assert zh.stream(fallen[1]) == "拒答：与原回答的相似度"
+    assert "97.2% to 28.7%" in en.streams(fallen * 5, 1)

@@ -77,12 +77,15 @@ def measured(p: Phrases, data: RunData, advice: Recommendation) -> Markup:
     if look is None or not look.tested:
         return p.t["measured"]["nothing"]
     alarmed = p.streams(look.alarmed, 1)
+    drifted, before = "drifted", "drifted_before"
+    if len(look.alarmed) > 1:
+        drifted, before = "drifted_several", "drifted_before_several"
     if advice.level == UNTESTED:
-        key = "ok_before" if look.level == "ok" else "drifted_before"
+        key = "ok_before" if look.level == "ok" else before
         return p.say("measured", key, step=look.step, streams=alarmed)
     if advice.level == "ok":
         return p.t["measured"]["ok"]
-    return p.say("measured", "drifted", streams=alarmed)
+    return p.say("measured", drifted, streams=alarmed)
 
 
 def level_sentence(p: Phrases, look: LookFacts | None, level: str) -> Markup:

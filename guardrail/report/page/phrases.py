@@ -90,7 +90,8 @@ class Phrases:
         if metric == "passed":
             return self.say("page", "passed_of", group=self.ability(group))
         named = self.name("metric", metric)
-        return self.say("page", "of_group", group=self.ability(group), metric=named)
+        key = "of_group_apart" if "的" in named else "of_group"
+        return self.say("page", key, group=self.ability(group), metric=named)
 
     def percent(self, share: float | None, digits: int = 1) -> Markup:
         """Return a share as a percentage."""
@@ -159,11 +160,18 @@ class Phrases:
         a, b = self.value(s.metric, s.base), self.value(s.metric, s.now)
         return self.say("page", kind, name=name, a=a, b=b)
 
+    def in_brackets(self, s: Stream) -> Markup:
+        """Return a stream with what it went from and to, as it stands before a count of others."""
+        if s.metric in ("shorter", "longer") or s.base is None or s.now is None:
+            return self.from_to(s)
+        a, b = self.value(s.metric, s.base), self.value(s.metric, s.now)
+        return self.say("page", "in_brackets", name=self.stream(s), a=a, b=b)
+
     def streams(self, alarmed: Sequence[Stream], at_most: int = 2) -> Markup:
         """Return the first streams and how many there are."""
-        named = self.joined([self.from_to(s) for s in alarmed[:at_most]], "clause")
         if len(alarmed) <= at_most:
-            return named
+            return self.joined([self.from_to(s) for s in alarmed], "clause")
+        named = self.joined([self.in_brackets(s) for s in alarmed[:at_most]], "comma")
         return self.say("page", "and_more", named=named, count=len(alarmed))
 
     def ago(self, seconds: float) -> Markup:

@@ -171,7 +171,7 @@ def _benchmark(data: RunData, phrases: Phrases) -> list[Panel]:
 
 
 def _steered(data: RunData, phrases: Phrases) -> list[Panel]:
-    """KL, its weight, learning rate and loss: what the guard moves and what follows at once."""
+    """KL, its weight, learning rate, loss and reward: what the guard moves and what follows at once."""
     words, panels = phrases.t["timeline"], []
     rehearsal: list[Point] = [
         (r.step, r.rehearsal_kl) for r in data.logs if r.rehearsal_kl is not None
@@ -190,15 +190,18 @@ def _steered(data: RunData, phrases: Phrases) -> list[Panel]:
         steps: list[Point] = [*data.kl_weights, (data.step, data.kl_weights[-1][1])]
         line = Line("", steps, "c3", stepped=True, label="{:.3g}")
         panels.append(Panel(words["kl_weight"], "", [line], height=80, at_least=zero))
-    for key, unit, style, shape in (
-        ("learning_rate", "", "c4", "e"),
-        ("loss", words["nats"], "c1", "{:.3f}"),
+    for key, unit, style, shape, least in (
+        ("learning_rate", "", "c4", "e", zero),
+        ("loss", words["nats"], "c1", "{:.3f}", zero),
+        ("reward", "", "c2", "{:.3f}", None),
     ):
         points: list[Point] = [(r.step, getattr(r, key)) for r in data.logs]
+        if key == "reward" and all(reward is None for _, reward in points):
+            continue  # only GRPO has one
         if points:
             line = Line("", points, style, label=shape)
             ticks = shape if shape == "e" else "{:g}"
-            panels.append(Panel(words[key], unit, [line], 100, ticks, at_least=zero))
+            panels.append(Panel(words[key], unit, [line], 100, ticks, at_least=least))
     return panels
 
 

@@ -108,7 +108,7 @@ def trainer_rows(
     except InputError as error:
         raise InputError(f"training data {error}") from error
     if not reading.kept:
-        lost = ", ".join(f"{n} {why} (first {reading.first[why]})" for why, n in reading.left_out.items())  # fmt: skip
+        lost = "; ".join(f"{n} {why} (first {reading.first[why]})" for why, n in reading.left_out.items())  # fmt: skip
         raise InputError(
             f"training data `{path}` holds no row to train on: {lost or 'it is empty'}; `trainer: {trainer}` needs {NEEDS[trainer]}"
         )

@@ -109,8 +109,8 @@ def _read(kind: Any, recipe: Recipe, output: Path, **substituted: Any) -> Any:
     known = [field.name for field in fields(kind) if field.init]
     unknown = [name for name in recipe.train.arguments if name not in known]
     if unknown:
-        said = ", no ".join(f"`{name}`{_instead(name, known)}" for name in unknown)
-        raise InputError(f"`train.arguments`: {kind.__name__} refuses them: it has no {said}")
+        said = "; no ".join(f"`{name}`{_instead(name, known)}" for name in unknown)
+        raise InputError(f"`train.arguments`: {kind.__name__} has no {said}")
     check_argument_values(kind, recipe.train.arguments)
     try:
         return kind(**{**given, "output_dir": str(output), "seed": recipe.seed})

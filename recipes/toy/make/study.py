@@ -29,7 +29,9 @@ def _records(run: Path, kind: str) -> list[Record]:
 
 def _demo(out: Path, seed: int, console: Console) -> dict[str, Any]:
     shutil.rmtree(out, ignore_errors=True)
-    return run_demo("toy-sft", out, seed, console).facts
+    result = run_demo("toy-sft", out, seed, console)
+    assert result is not None, "the demo was ended by a SIGTERM"
+    return result.facts
 
 
 def _single(recipe_name: str, out: Path, seed: int, **changes: Any) -> dict[str, Any]:
