@@ -2,6 +2,7 @@
 
 import datetime
 import signal
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -153,7 +154,9 @@ def test_rotation_and_signal_handler_are_the_users_again_however_the_training_en
     before = signal.signal(signal.SIGTERM, lambda *a: heard.append("the user's"))
     try:
         trainer = Trainer()
-        guard = Guard(None, tmp_path, Ledger(tmp_path), None, (), (), GuardState())
+        guard = Guard(
+            SimpleNamespace(language="en"), tmp_path, Ledger(tmp_path), None, (), (), GuardState()
+        )
         callback = GuardCallback(guard, trainer, None, None)
         guard_training(
             trainer, callback, quiet=True, report=False, raise_on_halt=False, go_on="unused"

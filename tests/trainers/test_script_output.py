@@ -30,7 +30,9 @@ def guarded(story: Story, train, **wanted):
         state=SimpleNamespace(global_step=40),
         args=SimpleNamespace(output_dir=str(story.run / "checkpoints"), save_total_limit=None),
     )
-    guard = Guard(None, story.run, story.ledger, None, (), (), GuardState())
+    guard = Guard(
+        SimpleNamespace(language="en"), story.run, story.ledger, None, (), (), GuardState()
+    )
     callback = GuardCallback(guard, trainer, None, None)
     options = {"quiet": False, "report": True, "raise_on_halt": False, "go_on": "THE WAY ON"}
     guard_training(trainer, callback, **options | wanted)
