@@ -102,6 +102,7 @@ def look(
     with clear_errors(recipe or run_of(model), lang):
         from rich.progress import Progress
 
+        from guardrail.live.spoken_log import spoken_log
         from guardrail.live.terminal_words import terminal_words
         from guardrail.live.verdict_tables import gate_said, render_look
         from guardrail.look import free_folder, look_at
@@ -113,7 +114,7 @@ def look(
         language = lang or rule.language or terminal_language()
         words = terminal_words(language)
         folder = out.resolve() if out else free_folder(Path("runs"), model)
-        with Progress(console=console, transient=True) as progress:
+        with spoken_log(language), Progress(console=console, transient=True) as progress:
             bar = progress.add_task(words("answers"), total=None)
             looked = look_at(
                 model,
