@@ -277,7 +277,7 @@ def bad_rows(folder, name, text):
         ("broken_line", "line 2 is not valid JSON"),
         ("contaminated", "contains 1 judged or benchmark prompts"),
         ("both", "both judged and injected"),
-        ("bad_argument", "SFTConfig refuses them"),
+        ("bad_argument", "SFTConfig has no `learning_rats`"),
     ],
 )
 def test_bad_input_is_one_clear_message_exit_code_2_and_no_run_folder(tmp_path, case, said):

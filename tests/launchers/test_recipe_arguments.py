@@ -86,7 +86,7 @@ def check(name: str, models: dict[str, Path], folder: Path, *changes: str):
 def test_the_trainers_own_classes_take_every_argument_of_the_recipe(name, models, tmp_path):
     done = check(name, models, tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.rstrip().endswith("ok")
+    assert done.stdout.rstrip().endswith(("\nok", "\nok, but not on this machine"))
     assert not list(tmp_path.iterdir()), "a check wrote something"
 
 

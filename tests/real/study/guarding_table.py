@@ -19,11 +19,7 @@ def cost_table(groups: dict[str, list[Row]]) -> str:
         "|---|---|---|---|---|---|---|---|",
     ]
     for name, rows in groups.items():
-        timed = [
-            row
-            for row in rows
-            if row["trained"].get("seconds") and row["planned_steps"] == row["trained"]["steps"]
-        ]
+        timed = [row for row in rows if row["trained"].get("seconds")]
         if not timed:
             continue
         found = [_shares(row["trained"]) for row in timed]

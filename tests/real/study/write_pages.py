@@ -147,7 +147,7 @@ def _pairs(cells: Cells, language: Language) -> str:
 
 
 def _cost(cells: Cells, language: Language) -> str:
-    arms = (*MAIN_ORDER, "soup-way", "pyrecall-way", *WATCHED)
+    arms = (*MAIN_ORDER, "watched", "soup-way", "pyrecall-way")
     return cost_table(cells.named(arms, language))
 
 
