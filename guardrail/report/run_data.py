@@ -174,14 +174,15 @@ class RunData(LiveBranch):
     def last_ok(self) -> CheckpointFacts | None:
         """The newest checkpoint saved at a look that was ok and sound; one that tested nothing shows nothing."""
         blank = {look.step for look in self.looks if not look.tested}
+        sound_at = {look.step: look.sound for look in self.looks}  # a repeat is the newer one
         newest = {
             c.path: c for c in self.checkpoints
         }  # the best model is looked at again at the end
-        found = [
-            c
-            for c in newest.values()
-            if c.level == "ok" and c.sound is not False and c.step not in blank
-        ]
+
+        def sound(c: CheckpointFacts) -> bool:
+            return sound_at.get(c.step, True) if c.sound is None else c.sound
+
+        found = [c for c in newest.values() if c.level == "ok" and sound(c) and c.step not in blank]
         return max(found, key=lambda c: c.step, default=None)
 
     @property

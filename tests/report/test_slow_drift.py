@@ -125,8 +125,10 @@ def test_one_goes_back_to_a_checkpoint_whose_look_was_sound(slow) -> None:
     data = slow.model_copy(update={"checkpoints": told_both})
     assert data.last_ok is not None
     assert data.last_ok.step == 20
-    of_before = slow.model_copy(update={"checkpoints": (saved(20, sound=None),)})
-    assert of_before.last_ok is not None, "ledgers of earlier versions do not say"
+    before = (saved(20, sound=None), saved(80, sound=None))
+    of_before = slow.model_copy(update={"checkpoints": before}).last_ok
+    assert of_before is not None
+    assert of_before.step == 20, "ledgers of earlier versions do not say, and their looks do"
 
 
 def test_a_lever_moved_at_the_last_step_was_never_in_force(slow) -> None:
