@@ -442,6 +442,7 @@ def test_a_checkpoint_that_is_gone_is_said_to_be_gone(tmp_path: Path) -> None:
     assert changed["train.arguments.learning_rate"]["new"] == 0.0005
     assert changed["train.arguments.max_steps"]["new"] == 200
     assert "步数加倍" in shown_text(page)
+    assert "从它接着练" not in shown_text(page), "the next recipe begins from the start model again"
 
 
 def test_a_run_without_ledger_is_refused(tmp_path: Path) -> None:
