@@ -37,6 +37,10 @@ _HEADS: dict[str, dict[Language, str]] = {
         "en": "| arm | rate ÷ 3e-5 | steps | seeds | domain loss | others' answers, change | passed of 140 | of these, refusals of harmful requests |",
         "zh": "| 组 | 学习率 ÷ 3e-5 | 步数 | 种子数 | 领域损失 | 他人的回答，变化 | 通过（140 题） | 其中：拒绝有害请求 |",
     },
+    "grpo": {
+        "en": "| arm | steps | reward at the end | others' answers, change | passed of 140 | of these, refusals of harmful requests |",
+        "zh": "| 组 | 步数 | 最后的奖励 | 他人的回答，变化 | 通过（140 题） | 其中：拒绝有害请求 |",
+    },
     "short": {
         "en": "| tuned to the same domain loss | others' answers: change of loss, nats a token | items passed | refusals of harmful requests | seeds |",
         "zh": "| 学得一样多时 | 他人的回答：损失的变化（奈特/词元） | 题目通过 | 拒绝有害请求 | 种子数 |",
@@ -123,9 +127,28 @@ def _short(cells: Cells, language: Language) -> str:
     return "\n".join(lines)
 
 
-def _singles(cells: Cells, language: Language, domain: str, *, grpo: bool) -> str:
-    wanted = (n for n, arm in SINGLE.items() if arm.domain == domain and arm.grpo == grpo)
+def _singles(cells: Cells, language: Language, domain: str) -> str:
+    wanted = (n for n, arm in SINGLE.items() if arm.domain == domain and not arm.grpo)
     return _arms(cells, tuple(wanted), language)
+
+
+def _grpo(cells: Cells, language: Language) -> str:
+    lines, base = _head("grpo", language), cells.bases["medical"]
+    assert base is not None
+    passed = base["passed"]
+    lines.append(f"| {_BASE[language]} | | | 0 | {passed['all']:.3f} | {passed['harmful']:.2f} |")
+    for arm in (name for name, arm in SINGLE.items() if arm.grpo):
+        for row in cells.by_arm[arm]:
+            values = (
+                named(arm, language),
+                str(row["trained"]["steps"]),
+                f"{row['trained']['last_log']['reward']:.2f}",
+                _change([row], base),
+                f"{row['passed']['all']:.3f}",
+                f"{row['passed']['harmful']:.2f}",
+            )
+            lines.append(f"| {' | '.join(values)} |")
+    return "\n".join(lines)
 
 
 def _kinds(cells: Cells, language: Language) -> str:
@@ -160,9 +183,9 @@ def _detection(cells: Cells, language: Language) -> str:
 TABLES: dict[str, Callable[[Cells, Language], str]] = {
     "main": lambda cells, language: _arms(cells, MAIN_ORDER, language),
     "short": _short,
-    "singles": lambda cells, language: _singles(cells, language, "medical", grpo=False),
-    "finance": lambda cells, language: _singles(cells, language, "finance", grpo=False),
-    "grpo": lambda cells, language: _singles(cells, language, "medical", grpo=True),
+    "singles": lambda cells, language: _singles(cells, language, "medical"),
+    "finance": lambda cells, language: _singles(cells, language, "finance"),
+    "grpo": _grpo,
     "kinds": _kinds,
     "pairs": _pairs,
     "cost": _cost,
