@@ -81,6 +81,8 @@ class LiveRun:
         if self.data is None:
             return None
         status = heartbeat(self._status, datetime.now(timezone.utc))
+        if status["process_gone"] != self.data.process_gone:  # a killed run writes nothing more
+            self.data = self.data.model_copy(update={"process_gone": status["process_gone"]})
         if status["stale"] != self._stale:
             self._stale = status["stale"]
             self.version += 1

@@ -172,6 +172,19 @@ def test_a_killed_run_is_told_at_once_on_the_bar(story: Story) -> None:
         assert "--resume" in bar
 
 
+def test_a_run_killed_while_it_is_watched_changes_the_headline_too(story: Story) -> None:
+    """Its ledger does not grow any more, so that nothing else would have the page read it anew."""
+    running(story)
+    with served(story.run) as server:
+        before = beat(server)["version"]
+        assert "训练已中断：进程不在了" not in get(server)[2]
+        release(story.run)
+        left = f"process 1 on {socket.gethostname()} since 2026-01-01T00:00:00+00:00\n"
+        (story.run / LOCK_FILE).write_text(left)
+        assert beat(server)["version"] != before
+        assert "训练已中断：进程不在了" in get(server)[2]
+
+
 def test_the_moment_a_run_goes_stale_changes_the_page(story: Story) -> None:
     running(story)
     undigested(story.run)
