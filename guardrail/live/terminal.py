@@ -95,21 +95,14 @@ def _start_lines(record: Record, words: TerminalWords) -> list[Text]:
                 dtype=precision["trained"],
             )
             lines.append(Text(said, "yellow"))
-    if counts := record.get("training_rows_rewritten"):
-        told = words.joined(
-            [words("{count} {form}", count=n, form=words.sentence(k)) for k, n in counts.items()],
-            "comma",
-        )
-        lines.append(Text(words("  training rows turned into messages: {told}", told=told)))
-    if counts := record.get("training_rows_left_out"):
-        told = words.joined(
-            [
-                words("{count} {reason}", count=n, reason=words.sentence(k))
-                for k, n in counts.items()
-            ],
-            "comma",
-        )
-        lines.append(Text(words("  training rows LEFT OUT: {told}", told=told), "yellow"))
+    for name, one, text, colour in (
+        ("rewritten", "{count} {form}", "  training rows turned into messages: {told}", ""),
+        ("left_out", "{count} {reason}", "  training rows LEFT OUT: {told}", "yellow"),
+    ):
+        if counts := record.get(f"training_rows_{name}"):
+            named = [(n, words.sentence(what)) for what, n in counts.items()]
+            told = [words(one, count=n, form=what, reason=what) for n, what in named]
+            lines.append(Text(words(text, told=words.joined(told, "comma")), colour))
     if form := record.get("rehearsal_form"):
         lines.append(Text(words("  KL-only samples: {said}", said=_form_said(form, words))))
     if record.get("kl_term") is False and record["mode"] == "guard":

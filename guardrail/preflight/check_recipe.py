@@ -113,14 +113,18 @@ def _trained(recipe: Recipe, arguments: Any) -> str:
     return "an adapter (lora)" if adapter else "all weights"
 
 
+def _samples_a_step(arguments: Any, ranks: int) -> int:
+    per_device: int = arguments.per_device_train_batch_size
+    return per_device * int(arguments.gradient_accumulation_steps) * ranks
+
+
 def _hardly_injected(recipe: Recipe, training: Training) -> list[str]:
     """A sentence where so few samples are trained on that the fraction of them makes no rehearsal sample, or one."""
     if recipe.mode != "guard" or training.steps is None:
         return []
-    given = training.arguments
-    step = given.per_device_train_batch_size * given.gradient_accumulation_steps * _ranks(recipe)
-    samples = training.steps * step // (given.num_generations if training.grpo else 1)
-    due = samples * recipe.rehearsal.fraction / (1 - recipe.rehearsal.fraction)
+    taken = training.steps * _samples_a_step(training.arguments, _ranks(recipe))
+    samples = taken // (training.arguments.num_generations if training.grpo else 1)
+    due = passes_per_prompt(samples, recipe.rehearsal.fraction, 1)
     if due >= 2:
         return []
     return [
@@ -138,7 +142,7 @@ def _too_few(rows: int, arguments: Any, *, ranks: int, grpo: bool) -> list[str]:
         ranks: Of the run.
         grpo: Whether they are prompts, of which a step takes several completions each.
     """
-    step = arguments.per_device_train_batch_size * arguments.gradient_accumulation_steps * ranks
+    step = _samples_a_step(arguments, ranks)
     if not grpo and rows < step:
         return [
             f"{rows} training rows do not fill one optimizer step, which takes {step}: little can be learned from so few; give "

@@ -83,8 +83,9 @@ def _decide_broken_off(data: RunData, away: Advice, drifted: bool) -> Recommenda
     """Crashed, terminated, interrupted, or silent without an end."""
     look, level = data.last_look, data.level
     because = "silent" if data.outcome == "running" else "crashed"
-    because = "gone" if data.process_gone else because
-    if data.outcome == "terminated":
+    if data.process_gone:
+        because = "gone"
+    elif data.outcome == "terminated":
         because = "terminated"
     elif data.closing is not None and (data.closing.error or "").startswith("KeyboardInterrupt"):
         because = "interrupted"

@@ -45,7 +45,7 @@ def _level_strip(data: RunData, phrases: Phrases, span: float) -> Markup:
     """The looks as blocks over the training each judges: height, colour and symbol say the level."""
     at: dict[int, tuple[int, str]] = {}
     for look in data.looks:
-        shown = "not_shown" if look.level == "ok" and look.suspects else look.level
+        shown = "not_shown" if look.level == "ok" and not look.sound else look.level
         at[look.step] = (look.seq, shown)
     for failure in data.failures:
         if at.get(failure.step, (-1, ""))[0] < failure.seq:
